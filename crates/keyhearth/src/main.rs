@@ -1,0 +1,2 @@
+//! The key server and its command line.
+fn main() {}
