@@ -1,0 +1,127 @@
+//! Random bytes for keys, salts and nonces: the only place where this crate draws them.
+//!
+//! Two independent sources are mixed, so that one of them may fail, be weak or repeat after a virtual
+//! machine was cloned. Nothing is kept between calls: there is no state that a snapshot could repeat.
+
+use aws_lc_rs::hmac;
+use keyhearth_sys::entropy;
+use zeroize::Zeroizing;
+
+use crate::Error;
+
+/// One draw from a source: 384 bits, the seed length of CTR_DRBG with AES-256.
+const DRAW_BYTES: usize = 48;
+const BLOCK_BYTES: usize = 32;
+
+type Draw = Zeroizing<[u8; DRAW_BYTES]>;
+
+/// Fills `out` with random bytes; `label` separates the purposes.
+///
+/// Block i is `HMAC-SHA256(kernel(48), library(48) ‖ label ‖ i)`, i counting from 0 in 32 bits.
+/// Blocks until the kernel's pool is ready, once per boot.
+///
+/// # Errors
+/// [`Error::Internal`] if a source fails or repeats itself. There is no fallback, and `out` was not written.
+///
+/// Source: SP 800-133r2 §6.3 (keys from several sources); HMAC: FIPS 198-1.
+pub fn fill(label: &'static str, out: &mut [u8]) -> Result<(), Error> {
+    fill_from(&kernel, &library, label, out)
+}
+
+fn kernel(draw: &mut [u8]) -> Result<(), Error> {
+    entropy::fill(draw).map_err(|_| Error::Internal("the kernel gives no randomness"))
+}
+
+fn library(draw: &mut [u8]) -> Result<(), Error> {
+    aws_lc_rs::rand::fill(draw).map_err(|_| Error::Internal("the library gives no randomness"))
+}
+
+type Source<'a> = &'a dyn Fn(&mut [u8]) -> Result<(), Error>;
+
+fn fill_from(kernel: Source, library: Source, label: &str, out: &mut [u8]) -> Result<(), Error> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &*draw(kernel)?);
+    let data = draw(library)?;
+    for (counter, block) in (0u32..).zip(out.chunks_mut(BLOCK_BYTES)) {
+        let mut context = hmac::Context::with_key(&key);
+        context.update(&*data);
+        context.update(label.as_bytes());
+        context.update(&counter.to_be_bytes());
+        block.copy_from_slice(&context.sign().as_ref()[..block.len()]);
+    }
+    Ok(())
+}
+
+/// Draws once for use and once to see that the source still moves.
+///
+/// A sound source fails this with a chance below 2^-126. It is no test of quality: it stops a source that
+/// answers with a constant, or with the same bytes each time.
+fn draw(source: Source) -> Result<Draw, Error> {
+    let (mut first, mut second) = (Draw::new([0; DRAW_BYTES]), Draw::new([0; DRAW_BYTES]));
+    source(&mut *first)?;
+    source(&mut *second)?;
+    let (a, rest) = first.split_at(16);
+    let (b, c) = rest.split_at(16);
+    if *first == *second || a == b || b == c {
+        return Err(Error::Internal("a source of randomness is stuck"));
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn stuck_or_failing_source_makes_no_bytes() {
+        let stuck: [Source; 4] = [
+            &|_| Ok(()),
+            &|draw| {
+                draw.fill(0x5a);
+                Ok(())
+            },
+            &|draw| {
+                (0u8..).zip(draw).for_each(|(i, byte)| *byte = i);
+                Ok(())
+            },
+            &|_| Err(Error::Internal("a source of randomness is stuck")),
+        ];
+        for source in stuck {
+            for (first, second) in [(source, &library as Source), (&kernel as Source, source)] {
+                let mut out = [0; 32];
+                let result = fill_from(first, second, "test", &mut out);
+                assert_eq!(result, Err(Error::Internal("a source of randomness is stuck")));
+                assert_eq!(out, [0; 32]);
+            }
+        }
+    }
+
+    #[test]
+    fn each_source_the_label_and_the_counter_matter() {
+        let counting = |start: u8| {
+            let next = Cell::new(start);
+            move |draw: &mut [u8]| {
+                draw.fill_with(|| next.replace(next.get().wrapping_add(1)));
+                Ok(())
+            }
+        };
+        let output = |kernel: u8, library: u8, label: &str| {
+            let mut out = [0; 70];
+            fill_from(&counting(kernel), &counting(library), label, &mut out).unwrap();
+            out
+        };
+        let base = output(0, 0, "a");
+        assert_eq!(base, output(0, 0, "a"));
+        assert!(base != output(1, 0, "a") && base != output(0, 1, "a") && base != output(0, 0, "b"));
+        assert!(base[..32] != base[32..64] && base[64..] != [0; 6]);
+    }
+
+    #[test]
+    fn successive_fills_differ() {
+        let (mut first, mut second) = ([0; 32], [0; 32]);
+        fill("test", &mut first).unwrap();
+        fill("test", &mut second).unwrap();
+        assert_ne!(first, second);
+    }
+}
