@@ -1,2 +1,3 @@
 //! The key server and its command line.
+mod listen;
 fn main() {}
