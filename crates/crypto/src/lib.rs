@@ -7,12 +7,14 @@
 //! Called by `keyhearth-core` (identifiers of algorithms), by the server's engine and by agents.
 
 pub mod algorithm;
+pub mod digest;
 pub mod error;
 pub mod hpke;
 pub mod kdf;
 pub mod kh1;
 pub mod key;
 pub mod keywrap;
+pub mod note;
 pub mod passphrase;
 pub mod random;
 pub mod secret;
