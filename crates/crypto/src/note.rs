@@ -25,7 +25,9 @@ impl NoteKey {
     ///
     /// Source: RFC 8032 §5.1.5.
     pub fn from_seed(seed: &[u8; KEY_BYTES]) -> Result<Self, Error> {
-        Ed25519KeyPair::from_seed_unchecked(seed).map(Self).map_err(|_| Error::Internal("Ed25519 seed refused"))
+        Ed25519KeyPair::from_seed_unchecked(seed)
+            .map(Self)
+            .map_err(|_| Error::Internal("Ed25519 seed refused"))
     }
 
     /// The public key, as it is published to verifiers.

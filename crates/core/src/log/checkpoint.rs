@@ -217,8 +217,7 @@ impl SignedCheckpoint {
     pub fn cosigned_at(&self, key: &VerifierKey) -> Result<u64, CheckpointError> {
         let mut latest = 0;
         for signature in self.signatures_by(key, COSIGNATURE)? {
-            let (time, bytes) =
-                signature.bytes.split_first_chunk().ok_or(CheckpointError::NotAuthentic)?;
+            let (time, bytes) = signature.bytes.split_first_chunk().ok_or(CheckpointError::NotAuthentic)?;
             let time = u64::from_be_bytes(*time);
             note::verify(&key.public, self.checkpoint.cosigned_message(time).as_bytes(), bytes)
                 .map_err(|_| CheckpointError::NotAuthentic)?;
@@ -469,7 +468,9 @@ CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
     fn malformed_text_is_refused() {
         let good = signed().to_string();
         assert!(good.parse::<SignedCheckpoint>().is_ok());
-        for (from, to) in [("42\n", "042\n"), ("42\n", "+42\n"), ("42\n", "-1\n"), ("\n\n", "\n"), ("— ", "- ")] {
+        for (from, to) in
+            [("42\n", "042\n"), ("42\n", "+42\n"), ("42\n", "-1\n"), ("\n\n", "\n"), ("— ", "- ")]
+        {
             assert!(good.replace(from, to).parse::<SignedCheckpoint>().is_err(), "{to:?}");
         }
         assert!(good.trim_end().parse::<SignedCheckpoint>().is_err());

@@ -1,8 +1,6 @@
 //! Export: a log as a folder of files, in the layout that tile servers and verifiers share.
 
-use super::{
-    BundleError, SignedCheckpoint, TILE_WIDTH, Tree, bundle_entries, bundle_path, leaf_hash,
-};
+use super::{BundleError, SignedCheckpoint, TILE_WIDTH, Tree, bundle_entries, bundle_path, leaf_hash};
 
 /// Why an export ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +23,9 @@ impl<E: std::fmt::Display> std::fmt::Display for ExportError<E> {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Bundle { first, error: Some(error) } => write!(f, "entries from {first}: {error}"),
-            Self::Bundle { first, error: None } => write!(f, "entries from {first}: not as many as asked for"),
+            Self::Bundle { first, error: None } => {
+                write!(f, "entries from {first}: not as many as asked for")
+            }
             Self::Root => f.write_str("the stored entries are not those the checkpoint signs"),
         }
     }
@@ -58,7 +58,9 @@ pub fn export<E>(
         let bundle = read(first, width).map_err(ExportError::Io)?;
         for entry in bundle_entries(&bundle) {
             let entry = entry.map_err(|error| ExportError::Bundle { first, error: Some(error) })?;
-            tree.append(leaf_hash(entry), &mut |id, hashes| full.push((id.path(), hashes.as_flattened().to_vec())));
+            tree.append(leaf_hash(entry), &mut |id, hashes| {
+                full.push((id.path(), hashes.as_flattened().to_vec()))
+            });
         }
         if tree.size() != first + width as u64 {
             return Err(ExportError::Bundle { first, error: None });

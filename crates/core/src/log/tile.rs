@@ -133,9 +133,9 @@ pub fn bundle_entries(bundle: &[u8]) -> impl Iterator<Item = Result<&[u8], Bundl
         if rest.is_empty() {
             return None;
         }
-        let entry = rest.split_first_chunk().and_then(|(length, tail)| {
-            tail.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-        });
+        let entry = rest
+            .split_first_chunk()
+            .and_then(|(length, tail)| tail.split_at_checked(usize::from(u16::from_be_bytes(*length))));
         rest = entry.map_or(&[], |(_, tail)| tail);
         Some(entry.map(|(entry, _)| entry).ok_or(BundleError::Truncated))
     })
@@ -239,8 +239,9 @@ mod tests {
 
     #[test]
     fn seventy_thousand_leaves_have_the_tiles_of_the_standards_example() {
-        let widths: Vec<_> =
-            (0..TileId::levels(70_000)).map(|l| (TileId::edge(l, 70_000).index, TileId::edge_width(l, 70_000))).collect();
+        let widths: Vec<_> = (0..TileId::levels(70_000))
+            .map(|l| (TileId::edge(l, 70_000).index, TileId::edge_width(l, 70_000)))
+            .collect();
         assert_eq!(widths, [(273, 112), (1, 17), (0, 1)]);
         assert_eq!(TileId::levels(u64::MAX), 8);
     }

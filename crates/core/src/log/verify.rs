@@ -91,9 +91,14 @@ impl<E: std::fmt::Display> std::fmt::Display for Fault<E> {
             Self::Bundle { path, error: Some(error) } => write!(f, "{path} was altered: {error}"),
             Self::Bundle { path, error: None } => write!(f, "{path} has too few or too many entries"),
             Self::Entry { index, path } => write!(f, "entry {index} in {path} was altered"),
-            Self::Shrunk { known } => write!(f, "the log is shorter than {known} entries it had signed before"),
+            Self::Shrunk { known } => {
+                write!(f, "the log is shorter than {known} entries it had signed before")
+            }
             Self::Fork { known } => {
-                write!(f, "the log signed another history of its first {known} entries; keep both checkpoints")
+                write!(
+                    f,
+                    "the log signed another history of its first {known} entries; keep both checkpoints"
+                )
             }
         }
     }
@@ -219,7 +224,9 @@ where
     fn entries(&mut self, index: u64, hashes: &[Hash]) -> Result<(), Fault<E>> {
         let (bundle, leaves) = self.folder.leaves(index, hashes.len())?;
         let first = index * TILE_WIDTH as u64;
-        if let Some((index, _)) = (first..).zip(leaves.iter().zip(hashes)).find(|(_, (leaf, hash))| leaf != hash) {
+        if let Some((index, _)) =
+            (first..).zip(leaves.iter().zip(hashes)).find(|(_, (leaf, hash))| leaf != hash)
+        {
             return Err(Fault::Entry { index, path: bundle_path(first / TILE_WIDTH as u64, hashes.len()) });
         }
         for (index, entry) in (first..).zip(bundle_entries(&bundle).flatten()) {
@@ -269,8 +276,7 @@ where
             Err(TileError::Read(fault)) => return Err(fault),
             Err(TileError::Short { .. } | TileError::OutOfRange) => return Err(fork),
         };
-        let extends =
-            verify_consistency((known.size(), known.root()), (now.size(), now.root()), &proof);
+        let extends = verify_consistency((known.size(), known.root()), (now.size(), now.root()), &proof);
         if extends { Ok(()) } else { Err(fork) }
     }
 }
