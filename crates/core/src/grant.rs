@@ -1,0 +1,138 @@
+//! Grants: a key's holder passes some of what it holds on to another identity. Only ever narrower.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+
+use crate::error::Error;
+use crate::id::{GrantId, KeyId, PrincipalId};
+use crate::operation::Operation;
+use crate::time::{Now, Time};
+
+/// The most grants on one key.
+pub const GRANTS_PER_KEY_MAX: usize = 1_000;
+
+/// The longest chain of grants made from grants.
+pub const GRANT_DEPTH_MAX: u8 = 5;
+
+/// The stored record of a grant. Never changed: it is revoked, or it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Grant {
+    /// Its id.
+    #[n(0)]
+    pub id: GrantId,
+    /// The key.
+    #[n(1)]
+    pub key: KeyId,
+    /// Who receives.
+    #[n(2)]
+    pub grantee: PrincipalId,
+    /// Who gave.
+    #[n(3)]
+    pub grantor: PrincipalId,
+    /// Codes of the operations, sorted.
+    #[n(4)]
+    pub operations: Vec<u8>,
+    /// Pairs that the context of a request must contain.
+    #[n(5)]
+    pub context: BTreeMap<String, String>,
+    /// When it ends.
+    #[n(6)]
+    pub expires: Option<Time>,
+    /// Whether the grantee may pass it on.
+    #[n(7)]
+    pub delegable: bool,
+    /// The grant it was made from. It ends when that one ends.
+    #[n(8)]
+    pub parent: Option<GrantId>,
+    /// How many grants it is away from one that was made by right of policy.
+    #[n(9)]
+    pub depth: u8,
+    /// When it was made.
+    #[n(10)]
+    pub created: Time,
+}
+
+impl Grant {
+    /// Whether it covers `operation` with this request context now.
+    #[must_use]
+    pub fn covers(&self, operation: Operation, context: &[(String, String)], now: Now) -> bool {
+        self.operations.contains(&operation.info().code)
+            && !self.expires.is_some_and(|end| now.may_have_passed(end))
+            && self.context.iter().all(|(name, value)| context.iter().any(|(n, v)| n == name && v == value))
+    }
+
+    /// Checks that `self`, made from `parent`, is not wider in any way.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the first field that is wider.
+    pub fn narrows(&self, parent: &Self) -> Result<(), Error> {
+        let wider = |field, rule| Err(Error::Invalid { field, rule });
+        if !parent.delegable {
+            return wider("parent", "this grant may not be passed on");
+        }
+        if self.depth > GRANT_DEPTH_MAX {
+            return wider("parent", "grants made from grants may be 5 deep");
+        }
+        if !self.operations.iter().all(|code| parent.operations.contains(code)) {
+            return wider("operations", "must be among those of the grant it is made from");
+        }
+        if !parent.context.iter().all(|(name, value)| self.context.get(name) == Some(value)) {
+            return wider("context", "must contain all pairs of the grant it is made from");
+        }
+        match (self.expires, parent.expires) {
+            (_, None) => Ok(()),
+            (Some(own), Some(end)) if own <= end => Ok(()),
+            (None | Some(_), Some(_)) => wider("expires", "must not be after that of the grant it is made from"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant() -> Grant {
+        Grant {
+            id: GrantId([1; 16]),
+            key: KeyId([2; 16]),
+            grantee: PrincipalId([3; 16]),
+            grantor: PrincipalId([4; 16]),
+            operations: vec![Operation::Encrypt.info().code, Operation::Decrypt.info().code],
+            context: [("dept".into(), "hr".into())].into(),
+            expires: Some(Time::from_unix_ms(1000)),
+            delegable: true,
+            parent: None,
+            depth: 0,
+            created: Time::from_unix_ms(0),
+        }
+    }
+
+    #[test]
+    fn covers_only_what_it_names() {
+        let hr = [("dept".to_owned(), "hr".to_owned()), ("x".to_owned(), "y".to_owned())];
+        let at = |ms| Now::exactly(Time::from_unix_ms(ms));
+        assert!(grant().covers(Operation::Decrypt, &hr, at(999)));
+        assert!(!grant().covers(Operation::Decrypt, &hr, at(1000)), "ended");
+        assert!(!grant().covers(Operation::Sign, &hr, at(0)), "another operation");
+        assert!(!grant().covers(Operation::Decrypt, &hr[1..], at(0)), "context misses a pair");
+    }
+
+    #[test]
+    fn a_grant_from_a_grant_is_never_wider() {
+        let parent = grant();
+        assert_eq!(grant().narrows(&parent), Ok(()));
+        let mut wider = grant();
+        wider.operations.push(Operation::Sign.info().code);
+        assert!(wider.narrows(&parent).is_err());
+        let mut wider = grant();
+        wider.context.clear();
+        assert!(wider.narrows(&parent).is_err());
+        for expires in [None, Some(Time::from_unix_ms(1001))] {
+            let wider = Grant { expires, ..grant() };
+            assert!(wider.narrows(&parent).is_err());
+        }
+        assert!(grant().narrows(&Grant { delegable: false, ..grant() }).is_err());
+        assert!(Grant { depth: 6, ..grant() }.narrows(&parent).is_err());
+    }
+}
