@@ -314,6 +314,25 @@ fn an_export_verifies_and_returns_every_entry() {
     assert_eq!(stopped, Err(Fault::Refused { index: 2, error: "no" }));
 }
 
+#[test]
+fn the_vector_of_the_format_is_what_is_exported() {
+    let document = include_str!("../../../../docs/formats/log.md");
+    let files = exported(3);
+    let tile = tile_hashes(&files["tile/0/000.p/3"]).unwrap().iter().map(|hash| hex(hash) + "\n").collect();
+    let node = node_hash(&leaves(3)[0], &leaves(3)[1]);
+    let log = VerifierKey::log(ORIGIN.parse().unwrap(), key().public());
+    let parts = [
+        format!("{}\n", hex(&files["tile/entries/000.p/3"])),
+        tile,
+        format!("{}\n{}\n", hex(&node), hex(&naive_root(&leaves(3)))),
+        String::from_utf8(files[CHECKPOINT_PATH].clone()).unwrap(),
+        format!("{log}\n"),
+    ];
+    for part in parts {
+        assert!(document.contains(&format!("```\n{part}```\n")), "{part}");
+    }
+}
+
 /// 70,000 entries have full tiles below a full tile, so this reaches every branch of the walk.
 #[test]
 fn an_export_of_three_levels_has_the_files_of_the_standard_and_verifies() {
