@@ -159,9 +159,7 @@ impl FromStr for Checkpoint {
         let text = text.strip_suffix('\n').ok_or(CheckpointError::Malformed("the last line ends"))?;
         let mut lines = text.split('\n');
         let mut line = || lines.next().ok_or(CheckpointError::Malformed("at least three lines"));
-        let (origin, size, root) = (line()?.parse()?, decimal(line()?)?, line()?);
-        let root = STANDARD.decode(root).ok().and_then(|root| root.try_into().ok());
-        let root = root.ok_or(CheckpointError::Malformed("the root is 32 bytes in base64"))?;
+        let (origin, size, root) = (line()?.parse()?, decimal(line()?)?, hash(line()?)?);
         let extensions: Vec<_> = lines.map(str::to_owned).collect();
         if extensions.iter().any(|line| line.is_empty() || line.contains(char::is_control)) {
             return Err(CheckpointError::Malformed("extension lines have text and no control characters"));
@@ -226,22 +224,37 @@ impl SignedCheckpoint {
         Ok(latest)
     }
 
-    /// Adds the cosignature of the witness `name`, who thereby states that this extends every checkpoint
-    /// of the log it has seen.
-    ///
-    /// # Errors
-    /// [`CheckpointError::TooLarge`] at [`SIGNATURES_MAX`] signatures.
+    /// The signature line by which the witness `name` states that this extends every checkpoint of the log
+    /// it has seen.
     ///
     /// Source: C2SP tlog-cosignature, "Ed25519 signed message".
-    pub fn cosign(&mut self, name: KeyName, key: &NoteKey, time_unix_s: u64) -> Result<(), CheckpointError> {
-        if self.signatures.len() == SIGNATURES_MAX {
-            return Err(CheckpointError::TooLarge);
-        }
+    pub fn cosign(&self, name: KeyName, key: &NoteKey, time_unix_s: u64) -> String {
         let signature = key.sign(self.checkpoint.cosigned_message(time_unix_s).as_bytes());
         let signer = VerifierKey { name, kind: COSIGNATURE, public: key.public() };
         let bytes = [&time_unix_s.to_be_bytes()[..], &signature].concat();
-        self.signatures.push(Signature { id: signer.id(), name: signer.name, bytes });
-        Ok(())
+        Signature { id: signer.id(), name: signer.name, bytes }.to_string()
+    }
+
+    /// Takes over what `witness` signed among the signature lines it answered with, in place of earlier
+    /// cosignatures of its own, and returns when it did.
+    ///
+    /// # Errors
+    /// As [`SignedCheckpoint::cosigned_at`]; [`CheckpointError::Malformed`] or
+    /// [`CheckpointError::TooLarge`] if the lines are. The checkpoint is unchanged then.
+    ///
+    /// Source: C2SP tlog-witness, "add-checkpoint".
+    pub fn add_cosignatures(&mut self, lines: &str, witness: &VerifierKey) -> Result<u64, CheckpointError> {
+        let answered = Self { checkpoint: self.checkpoint.clone(), signatures: signatures(lines)? };
+        let time = answered.cosigned_at(witness)?;
+        let (by_witness, others): (Vec<_>, Vec<_>) = (
+            answered.signatures.into_iter().filter(|line| line.is_by(witness)).collect(),
+            self.signatures.iter().filter(|line| !line.is_by(witness)).cloned().collect(),
+        );
+        if by_witness.len() + others.len() > SIGNATURES_MAX {
+            return Err(CheckpointError::TooLarge);
+        }
+        self.signatures = [others, by_witness].concat();
+        Ok(time)
     }
 
     /// The checkpoint whoever signed it; for display, and for asking which key to verify with.
@@ -250,9 +263,7 @@ impl SignedCheckpoint {
     }
 
     fn signatures_by(&self, key: &VerifierKey, kind: u8) -> Result<Vec<&Signature>, CheckpointError> {
-        let id = key.id();
-        let by_key: Vec<_> =
-            self.signatures.iter().filter(|line| line.name == key.name && line.id == id).collect();
+        let by_key: Vec<_> = self.signatures.iter().filter(|line| line.is_by(key)).collect();
         if key.kind != kind || by_key.is_empty() {
             return Err(CheckpointError::NotSigned);
         }
@@ -263,9 +274,7 @@ impl SignedCheckpoint {
 impl fmt::Display for SignedCheckpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.checkpoint)?;
-        self.signatures.iter().try_for_each(|Signature { name, id, bytes }| {
-            writeln!(f, "— {name} {}", STANDARD.encode([id, &bytes[..]].concat()))
-        })
+        self.signatures.iter().try_for_each(|line| line.fmt(f))
     }
 }
 
@@ -278,12 +287,29 @@ impl FromStr for SignedCheckpoint {
         }
         let blank = text.rfind("\n\n").ok_or(CheckpointError::Malformed("a blank line before signatures"))?;
         let (body, lines) = (&text[..=blank], &text[blank + 2..]);
-        let lines = lines.strip_suffix('\n').ok_or(CheckpointError::Malformed("the last line ends"))?;
-        if lines.split('\n').count() > SIGNATURES_MAX {
-            return Err(CheckpointError::TooLarge);
-        }
-        let signatures = lines.split('\n').map(str::parse).collect::<Result<_, _>>()?;
-        Ok(Self { checkpoint: body.parse()?, signatures })
+        Ok(Self { checkpoint: body.parse()?, signatures: signatures(lines)? })
+    }
+}
+
+/// One or more signature lines.
+fn signatures(lines: &str) -> Result<Vec<Signature>, CheckpointError> {
+    let lines = lines.strip_suffix('\n').ok_or(CheckpointError::Malformed("the last line ends"))?;
+    if lines.len() > NOTE_BYTES_MAX || lines.split('\n').count() > SIGNATURES_MAX {
+        return Err(CheckpointError::TooLarge);
+    }
+    lines.split('\n').map(str::parse).collect()
+}
+
+impl Signature {
+    /// Whether it claims to be by `key`.
+    fn is_by(&self, key: &VerifierKey) -> bool {
+        self.name == key.name && self.id == key.id()
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "— {} {}", self.name, STANDARD.encode([&self.id, &self.bytes[..]].concat()))
     }
 }
 
@@ -362,10 +388,16 @@ impl FromStr for VerifierKey {
     }
 }
 
+/// A hash in base64.
+pub(super) fn hash(text: &str) -> Result<Hash, CheckpointError> {
+    let hash = STANDARD.decode(text).ok().and_then(|hash| hash.try_into().ok());
+    hash.ok_or(CheckpointError::Malformed("a hash is 32 bytes in base64"))
+}
+
 /// A number without sign, spaces or leading zeroes.
-fn decimal(text: &str) -> Result<u64, CheckpointError> {
+pub(super) fn decimal(text: &str) -> Result<u64, CheckpointError> {
     let number = text.parse().ok().filter(|number: &u64| number.to_string() == text);
-    number.ok_or(CheckpointError::Malformed("the size is a decimal number below 2^64"))
+    number.ok_or(CheckpointError::Malformed("a number is decimal and below 2^64"))
 }
 
 #[cfg(test)]
@@ -390,7 +422,12 @@ CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
 
     fn signed() -> SignedCheckpoint {
         let mut signed = Checkpoint::new(name("log.example/one"), 42, [9; 32]).sign(&key(1));
-        signed.cosign(name("witness.example"), &key(2), 1_700_000_000).unwrap();
+        let witness = VerifierKey::witness(name("witness.example"), key(2).public());
+        for time in [1_600_000_000, 1_700_000_000] {
+            let line = signed.cosign(name("witness.example"), &key(2), time);
+            assert_eq!(signed.add_cosignatures(&line, &witness), Ok(time));
+        }
+        assert_eq!(signed.signatures.len(), 2);
         signed
     }
 
@@ -436,6 +473,25 @@ CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
         assert_eq!(signed.cosigned_at(&log_as_witness), Err(CheckpointError::NotSigned));
         let log = VerifierKey::log(name("log.example/one"), key(1).public());
         assert_eq!(signed.cosigned_at(&log), Err(CheckpointError::NotSigned));
+    }
+
+    #[test]
+    fn only_true_cosignatures_of_the_witness_are_taken_over() {
+        let mut signed = signed();
+        let before = signed.clone();
+        let other = VerifierKey::witness(name("other.example"), key(3).public());
+        let of_another_tree = Checkpoint::new(name("log.example/one"), 43, [9; 32]).sign(&key(1));
+        for (line, error) in [
+            (signed.cosign(name("witness.example"), &key(3), 1), CheckpointError::NotSigned),
+            (of_another_tree.cosign(name("other.example"), &key(3), 1), CheckpointError::NotAuthentic),
+            (
+                "— other.example AA==\n".to_owned(),
+                CheckpointError::Malformed("a signature line is `— name base64`"),
+            ),
+        ] {
+            assert_eq!(signed.add_cosignatures(&line, &other), Err(error));
+            assert_eq!(signed, before);
+        }
     }
 
     #[test]

@@ -8,14 +8,16 @@
 //! the time: callers pass readers and timestamps.
 //!
 //! Called by the store's committer ([`Tree`]), the server (proofs, [`Checkpoint`], [`export`]), the witness
-//! and the offline verifier ([`verify_export`]).
+//! ([`WitnessRequest`]) and the offline verifier ([`verify_export`], [`EntryProof`]).
 
 mod checkpoint;
+mod entry_proof;
 mod export;
 mod proof;
 mod tile;
 mod tree;
 mod verify;
+mod witness;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ mod tests;
 pub use checkpoint::{
     Checkpoint, CheckpointError, KeyName, NOTE_BYTES_MAX, SIGNATURES_MAX, SignedCheckpoint, VerifierKey,
 };
+pub use entry_proof::EntryProof;
 pub use export::{CHECKPOINT_PATH, ExportError, export};
 use keyhearth_crypto::digest::sha256;
 pub use proof::{consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
@@ -33,6 +36,7 @@ pub use tile::{
 use tile::{Tiles, perfect_root};
 pub use tree::Tree;
 pub use verify::{Fault, Report, verify_export};
+pub use witness::{WitnessRefusal, WitnessRequest};
 
 /// A SHA-256 hash: of a leaf, an inner node or a whole tree.
 pub type Hash = [u8; 32];

@@ -441,3 +441,54 @@ fn an_export_of_damaged_entries_ends_without_a_checkpoint() {
         Err(ExportError::Bundle { first: 0, error: Some(BundleError::Truncated) })
     );
 }
+
+#[test]
+fn an_entry_proof_survives_its_text_form_and_proves_one_entry() {
+    let all = leaves(600);
+    let stored = Stored::of(&all);
+    let log = VerifierKey::log(ORIGIN.parse().unwrap(), key().public());
+    for (size, index) in [(1, 0), (256, 255), (600, 300), (600, 599)] {
+        let path = inclusion_proof(size, index, |id| stored.read(id)).unwrap();
+        let signed = checkpoint(&leaves(size)).sign(&key());
+        let proof = EntryProof { index, path, checkpoint: signed };
+        let text = proof.to_string();
+        assert_eq!(text.parse(), Ok(proof.clone()));
+        let with_extra = text.replace("\nindex", "\nextra AAAA\nindex");
+        assert_eq!(with_extra.parse(), Ok(proof.clone()));
+        assert_eq!(proof.verify(&entry(index), &log).map(Checkpoint::size), Ok(size));
+        assert_eq!(proof.verify(&entry(index + 1), &log), Err(CheckpointError::NotAuthentic));
+        let long =
+            text.replace("\n\nlog", &format!("{}\n\nlog", format!("\n{}=", "A".repeat(43)).repeat(65)));
+        assert_eq!(long.parse::<EntryProof>(), Err(CheckpointError::TooLarge));
+        for (from, to) in [("@v1", "@v2"), ("index ", "index 0"), ("index", "Index"), ("\n\n", "\n")] {
+            assert!(text.replace(from, to).parse::<EntryProof>().is_err(), "{to}");
+        }
+    }
+}
+
+#[test]
+fn a_witness_cosigns_only_what_extends_what_it_saw() {
+    let all = leaves(600);
+    let stored = Stored::of(&all);
+    let log = VerifierKey::log(ORIGIN.parse().unwrap(), key().public());
+    let request = |old_size, size: usize| {
+        let proof = consistency_proof(old_size, size as u64, |id| stored.read(id)).unwrap_or_default();
+        let request = WitnessRequest { old_size, proof, checkpoint: checkpoint(&all[..size]).sign(&key()) };
+        assert_eq!(request.to_string().parse(), Ok(request.clone()));
+        request
+    };
+    let seen = checkpoint(&all[..300]);
+    assert_eq!(request(0, 300).judge(&log, None), Ok(&seen));
+    assert_eq!(request(300, 600).judge(&log, Some(&seen)), Ok(&checkpoint(&all)));
+    assert_eq!(request(300, 300).judge(&log, Some(&seen)), Ok(&seen));
+    assert_eq!(request(0, 600).judge(&log, Some(&seen)), Err(WitnessRefusal::Conflict { latest: 300 }));
+    assert_eq!(request(300, 600).judge(&log, None), Err(WitnessRefusal::Conflict { latest: 0 }));
+    assert_eq!(request(300, 200).judge(&log, Some(&seen)), Err(WitnessRefusal::Shrinks));
+    let mut other = all[..300].to_vec();
+    other[7] = [0; 32];
+    assert_eq!(request(300, 600).judge(&log, Some(&checkpoint(&other))), Err(WitnessRefusal::Inconsistent));
+    assert_eq!(request(300, 300).judge(&log, Some(&checkpoint(&other))), Err(WitnessRefusal::Inconsistent));
+    let stranger = VerifierKey::log(ORIGIN.parse().unwrap(), [3; 32]);
+    let refused = Err(WitnessRefusal::Checkpoint(CheckpointError::NotSigned));
+    assert_eq!(request(0, 300).judge(&stranger, None), refused);
+}
