@@ -283,3 +283,22 @@ fn agree(private: &PrivateKey, peer: &[u8], refusal: Error) -> Result<Shared, Er
         Ok(agreed)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_secret_is_that_of_the_standard() {
+        // RFC 9180 appendix A.1.1: skRm, enc, shared_secret.
+        let [private, encapsulated, shared] = [
+            "4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8",
+            "37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431",
+            "fe0e18c9f024ce43799ae393c7e8fe8fce9d218875e8227b0187c04e7d2ea1fc",
+        ]
+        .map(|text| {
+            (0..32).map(|i| u8::from_str_radix(&text[2 * i..][..2], 16).unwrap()).collect::<Vec<u8>>()
+        });
+        assert_eq!(decapsulate(Suite::X25519, &private, &encapsulated).unwrap()[..], shared);
+    }
+}
