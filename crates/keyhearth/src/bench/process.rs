@@ -1,0 +1,124 @@
+//! A measurement runs in processes of their own, each this same program under a hidden verb.
+//!
+//! A job goes in as one line of JSON on standard input, which keeps private keys out of arguments
+//! and files. A server prints `ready ADDRESS` and serves until its input ends, so that it can not
+//! outlive whoever started it; a client prints its measurement and ends.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::Context;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{bare, load};
+use crate::listen::Stop;
+
+/// Verb of the load process.
+pub const LOAD: &str = "bench-load";
+/// Verb of the bare server's process.
+pub const BARE: &str = "bench-bare";
+
+const READY: &str = "ready ";
+
+/// A running process; ended when dropped.
+pub struct Process {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Process {
+    /// Starts this program with `arguments` and gives it `job`.
+    ///
+    /// # Errors
+    /// If it can not be started.
+    pub fn start(arguments: &[&str], job: &impl Serialize) -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("can not start {}", arguments.join(" ")))?;
+        let mut input = child.stdin.take().context("standard input is not a pipe")?;
+        let output = BufReader::new(child.stdout.take().context("standard output is not a pipe")?);
+        let mut line = serde_json::to_vec(job)?;
+        line.push(b'\n');
+        input.write_all(&line)?;
+        Ok(Self { child, input: Some(input), output })
+    }
+
+    /// Waits until a server is ready.
+    ///
+    /// # Errors
+    /// If it ends or says something else.
+    pub fn address(&mut self) -> anyhow::Result<SocketAddr> {
+        let line = self.line()?;
+        let address =
+            line.strip_prefix(READY).with_context(|| format!("expected a ready line, not {line:?}"))?;
+        Ok(address.parse()?)
+    }
+
+    /// Waits for a result.
+    ///
+    /// # Errors
+    /// If the process ends without one.
+    pub fn result<T: DeserializeOwned>(mut self) -> anyhow::Result<T> {
+        Ok(serde_json::from_str(&self.line()?)?)
+    }
+
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        anyhow::ensure!(self.output.read_line(&mut line)? > 0, "a benchmark process ended early");
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Announces a server to the process that started it.
+pub fn announce(address: SocketAddr) {
+    println!("{READY}{address}");
+}
+
+/// Requests `stop` when standard input ends.
+pub fn stop_with_input(stop: Stop) {
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        stop.request();
+    });
+}
+
+/// The load process.
+///
+/// # Errors
+/// If the job is unreadable or a connection can not be opened.
+pub fn run_load() -> anyhow::Result<()> {
+    let measurement = load::run(&job::<load::Job>()?)?;
+    println!("{}", serde_json::to_string(&measurement)?);
+    Ok(())
+}
+
+/// The bare server's process.
+///
+/// # Errors
+/// If the job is unreadable or its certificates are unusable.
+pub fn run_bare() -> anyhow::Result<()> {
+    let job = job::<bare::Job>()?;
+    let (stop, shutdown) = Stop::new();
+    stop_with_input(stop);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(bare::serve(&job, announce, shutdown))
+}
+
+fn job<T: DeserializeOwned>() -> anyhow::Result<T> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
