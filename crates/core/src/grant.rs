@@ -83,7 +83,9 @@ impl Grant {
         match (self.expires, parent.expires) {
             (_, None) => Ok(()),
             (Some(own), Some(end)) if own <= end => Ok(()),
-            (None | Some(_), Some(_)) => wider("expires", "must not be after that of the grant it is made from"),
+            (None | Some(_), Some(_)) => {
+                wider("expires", "must not be after that of the grant it is made from")
+            }
         }
     }
 }

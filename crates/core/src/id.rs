@@ -143,8 +143,15 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, Error> {
         let ok = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
         let bytes = text.as_bytes();
-        if bytes.is_empty() || bytes.len() > NAME_BYTES_MAX || !bytes.iter().all(|&c| ok(c)) || !bytes[0].is_ascii_alphanumeric() {
-            return Err(Error::Invalid { field: "name", rule: "1 to 64 of a-z 0-9 . _ - and starts with a letter or digit" });
+        if bytes.is_empty()
+            || bytes.len() > NAME_BYTES_MAX
+            || !bytes.iter().all(|&c| ok(c))
+            || !bytes[0].is_ascii_alphanumeric()
+        {
+            return Err(Error::Invalid {
+                field: "name",
+                rule: "1 to 64 of a-z 0-9 . _ - and starts with a letter or digit",
+            });
         }
         Ok(Self(text.to_owned()))
     }
@@ -172,8 +179,15 @@ impl FromStr for Alias {
     fn from_str(text: &str) -> Result<Self, Error> {
         let ok = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'/' | b'_' | b'.' | b':' | b'-');
         let bytes = text.as_bytes();
-        if bytes.is_empty() || bytes.len() > ALIAS_BYTES_MAX || !bytes.iter().all(|&c| ok(c)) || parse_uuid(text).is_some() {
-            return Err(Error::Invalid { field: "alias", rule: "1 to 250 of A-Z a-z 0-9 / _ . : - and not a UUID" });
+        if bytes.is_empty()
+            || bytes.len() > ALIAS_BYTES_MAX
+            || !bytes.iter().all(|&c| ok(c))
+            || parse_uuid(text).is_some()
+        {
+            return Err(Error::Invalid {
+                field: "alias",
+                rule: "1 to 250 of A-Z a-z 0-9 / _ . : - and not a UUID",
+            });
         }
         Ok(Self(text.to_owned()))
     }

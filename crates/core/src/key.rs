@@ -42,7 +42,17 @@ pub struct Usage(#[n(0)] u16);
 impl Usage {
     /// Names in the order of the bits.
     pub const NAMES: [&'static str; 11] = [
-        "encrypt", "decrypt", "sign", "verify", "mac", "verify-mac", "wrap", "unwrap", "agree", "encapsulate", "decapsulate",
+        "encrypt",
+        "decrypt",
+        "sign",
+        "verify",
+        "mac",
+        "verify-mac",
+        "wrap",
+        "unwrap",
+        "agree",
+        "encapsulate",
+        "decapsulate",
     ];
 
     /// Makes a set from names, checked against what `algorithm` can do.
@@ -56,7 +66,10 @@ impl Usage {
             bits |= 1 << bit.ok_or(Error::Invalid { field: "usage", rule: "names an unknown use" })?;
         }
         if bits == 0 || bits & !Self::possible(algorithm).0 != 0 {
-            return Err(Error::Invalid { field: "usage", rule: "must be one or more uses that the algorithm has" });
+            return Err(Error::Invalid {
+                field: "usage",
+                rule: "must be one or more uses that the algorithm has",
+            });
         }
         Ok(Self(bits))
     }
@@ -64,13 +77,14 @@ impl Usage {
     /// Everything `algorithm` can do.
     #[must_use]
     pub fn possible(algorithm: Algorithm) -> Self {
-        Self(algorithm.info().mechanisms.iter().fold(0, |bits, mechanism| bits | Self::pair(mechanism.info().purpose)))
+        let purposes = algorithm.info().mechanisms.iter().flat_map(|mechanism| mechanism.purposes());
+        Self(purposes.fold(0, |bits, &purpose| bits | Self::pair(purpose)))
     }
 
     /// What a new key of `algorithm` is for unless the caller says otherwise: the purpose of its best mechanism.
     #[must_use]
     pub fn usual(algorithm: Algorithm) -> Self {
-        Self(Self::pair(algorithm.info().mechanisms[0].info().purpose))
+        Self(Self::pair(algorithm.info().mechanisms[0].purposes()[0]))
     }
 
     const fn pair(purpose: Purpose) -> u16 {
@@ -106,7 +120,11 @@ impl Usage {
 
     /// The names of the set.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMES.into_iter().enumerate().filter(move |(bit, _)| self.0 & 1 << bit != 0).map(|(_, name)| name)
+        Self::NAMES
+            .into_iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.0 & 1 << bit != 0)
+            .map(|(_, name)| name)
     }
 }
 
@@ -263,7 +281,11 @@ pub struct Key {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the derive passes a reference")]
-fn encode_algorithm<C, W: encode::Write>(algorithm: &Algorithm, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+fn encode_algorithm<C, W: encode::Write>(
+    algorithm: &Algorithm,
+    e: &mut Encoder<W>,
+    _: &mut C,
+) -> Result<(), encode::Error<W::Error>> {
     e.u8(algorithm.code())?.ok()
 }
 
@@ -325,7 +347,12 @@ impl Key {
     ///
     /// # Errors
     /// [`Error::TooLarge`] at [`VERSIONS_MAX`].
-    pub fn add_version(&mut self, now: Now, activation: Option<Time>, has_material: bool) -> Result<u32, Error> {
+    pub fn add_version(
+        &mut self,
+        now: Now,
+        activation: Option<Time>,
+        has_material: bool,
+    ) -> Result<u32, Error> {
         if self.versions.len() >= VERSIONS_MAX {
             return Err(Error::TooLarge { field: "versions", limit: VERSIONS_MAX });
         }
@@ -370,7 +397,13 @@ impl Key {
     ///
     /// # Errors
     /// [`Error::WrongState`] where the table refuses it, with `operation` as what was asked.
-    pub fn apply(&mut self, number: u32, transition: Transition, operation: Operation, now: Now) -> Result<(), Error> {
+    pub fn apply(
+        &mut self,
+        number: u32,
+        transition: Transition,
+        operation: Operation,
+        now: Now,
+    ) -> Result<(), Error> {
         let cryptoperiod = self.cryptoperiod;
         let version = self.version_mut(number)?;
         let state = version.state_at(now);
@@ -398,7 +431,8 @@ impl Key {
 
     /// Writes down what dates have certainly brought: activation, end of protecting. Returns what changed.
     pub fn apply_dates(&mut self, now: Now) -> Vec<(u32, State)> {
-        let due: Vec<(u32, State)> = self.versions.iter().filter_map(|v| Some((v.number, v.due(now)?))).collect();
+        let due: Vec<(u32, State)> =
+            self.versions.iter().filter_map(|v| Some((v.number, v.due(now)?))).collect();
         for &(number, state) in &due {
             if state == State::Active {
                 self.make_primary(number, now);
@@ -416,7 +450,11 @@ impl Key {
         let of_version = |v: &Version| match v.state {
             State::PreActive if v.has_material => v.activation,
             State::Active => v.protect_end,
-            State::PreActive | State::Suspended | State::Deactivated | State::Compromised | State::Destroyed => None,
+            State::PreActive
+            | State::Suspended
+            | State::Deactivated
+            | State::Compromised
+            | State::Destroyed => None,
         };
         let versions = self.versions.iter().filter_map(of_version).min();
         [versions, self.rotation.map(|r| r.next), self.destroy_at].into_iter().flatten().min()

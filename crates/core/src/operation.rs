@@ -274,7 +274,8 @@ impl Operation {
     /// Whether a grant can pass it on.
     #[must_use]
     pub fn is_grantable(self) -> bool {
-        self.info().scope == Scope::Key && matches!(self.info().group, Group::Protect | Group::Process | Group::Inspect | Group::Export)
+        self.info().scope == Scope::Key
+            && matches!(self.info().group, Group::Protect | Group::Process | Group::Inspect | Group::Export)
     }
 }
 
@@ -293,10 +294,19 @@ mod tests {
             assert_eq!(row.operation, operation);
             assert!(names.insert(row.name), "{}", row.name);
             assert!(codes.insert(row.code), "{}", row.code);
-            assert!(row.path.is_empty() || paths.insert((format!("{:?}", row.method), row.path)), "{}", row.path);
+            assert!(
+                row.path.is_empty() || paths.insert((format!("{:?}", row.method), row.path)),
+                "{}",
+                row.path
+            );
             assert_eq!(Operation::from_code(row.code), Some(operation));
             assert_eq!(Operation::from_name(row.name), Some(operation));
-            assert_eq!(row.scope == Scope::Key, row.path.contains("{key}") || row.name == "date-reached", "{}", row.name);
+            assert_eq!(
+                row.scope == Scope::Key,
+                row.path.contains("{key}") || row.name == "date-reached",
+                "{}",
+                row.name
+            );
             assert!(row.summary.ends_with('.') && row.summary.len() <= 100);
         }
     }

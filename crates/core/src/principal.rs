@@ -93,15 +93,24 @@ impl Roles {
     pub fn new(roles: impl IntoIterator<Item = Role>, tenant: TenantId) -> Result<Self, Error> {
         let set = Self(roles.into_iter().fold(0, |bits, role| bits | role.bit()));
         if Role::EXCLUSIVE.into_iter().any(|(a, b)| set.contains(a) && set.contains(b)) {
-            return Err(Error::Invalid { field: "roles", rule: "two of these roles must not be held by one identity" });
+            return Err(Error::Invalid {
+                field: "roles",
+                rule: "two of these roles must not be held by one identity",
+            });
         }
         let platform = tenant == TenantId::PLATFORM;
         let over_keys = [Role::TenantAdmin, Role::KeyAdmin, Role::KeyUser, Role::Developer];
         if platform && over_keys.into_iter().any(|role| set.contains(role)) {
-            return Err(Error::Invalid { field: "roles", rule: "the platform tenant holds no keys and no roles over keys" });
+            return Err(Error::Invalid {
+                field: "roles",
+                rule: "the platform tenant holds no keys and no roles over keys",
+            });
         }
         if !platform && set.contains(Role::PlatformOperator) {
-            return Err(Error::Invalid { field: "roles", rule: "platform-operator exists in the platform tenant only" });
+            return Err(Error::Invalid {
+                field: "roles",
+                rule: "platform-operator exists in the platform tenant only",
+            });
         }
         Ok(set)
     }

@@ -46,8 +46,14 @@ pub enum State {
 
 impl State {
     /// All states, in the order of a version's life.
-    pub const ALL: [Self; 6] =
-        [Self::PreActive, Self::Active, Self::Suspended, Self::Deactivated, Self::Compromised, Self::Destroyed];
+    pub const ALL: [Self; 6] = [
+        Self::PreActive,
+        Self::Active,
+        Self::Suspended,
+        Self::Deactivated,
+        Self::Compromised,
+        Self::Destroyed,
+    ];
 
     /// The state's name as every interface of ours spells it.
     #[must_use]
@@ -83,21 +89,35 @@ impl State {
     #[must_use]
     pub const fn after(self, transition: Transition) -> Option<Self> {
         match (self, transition) {
-            (Self::PreActive, Transition::Activate) | (Self::Suspended, Transition::Resume) => Some(Self::Active),
+            (Self::PreActive, Transition::Activate) | (Self::Suspended, Transition::Resume) => {
+                Some(Self::Active)
+            }
             (Self::Active, Transition::Suspend) => Some(Self::Suspended),
             (Self::Active | Self::Suspended, Transition::Deactivate) => Some(Self::Deactivated),
-            (Self::PreActive | Self::Active | Self::Suspended | Self::Deactivated, Transition::Compromise) => {
-                Some(Self::Compromised)
-            }
+            (
+                Self::PreActive | Self::Active | Self::Suspended | Self::Deactivated,
+                Transition::Compromise,
+            ) => Some(Self::Compromised),
             (Self::Destroyed, Transition::Compromise)
-            | (Self::PreActive | Self::Deactivated | Self::Compromised, Transition::Destroy) => Some(Self::Destroyed),
-            (Self::Active | Self::Suspended | Self::Deactivated | Self::Compromised | Self::Destroyed, Transition::Activate)
-            | (Self::PreActive | Self::Active | Self::Deactivated | Self::Compromised | Self::Destroyed, Transition::Resume)
+            | (Self::PreActive | Self::Deactivated | Self::Compromised, Transition::Destroy) => {
+                Some(Self::Destroyed)
+            }
+            (
+                Self::Active | Self::Suspended | Self::Deactivated | Self::Compromised | Self::Destroyed,
+                Transition::Activate,
+            )
+            | (
+                Self::PreActive | Self::Active | Self::Deactivated | Self::Compromised | Self::Destroyed,
+                Transition::Resume,
+            )
             | (
                 Self::PreActive | Self::Suspended | Self::Deactivated | Self::Compromised | Self::Destroyed,
                 Transition::Suspend,
             )
-            | (Self::PreActive | Self::Deactivated | Self::Compromised | Self::Destroyed, Transition::Deactivate)
+            | (
+                Self::PreActive | Self::Deactivated | Self::Compromised | Self::Destroyed,
+                Transition::Deactivate,
+            )
             | (Self::Compromised, Transition::Compromise)
             | (Self::Active | Self::Suspended | Self::Destroyed, Transition::Destroy) => None,
         }

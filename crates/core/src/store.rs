@@ -7,9 +7,9 @@
 
 use std::fmt;
 
+use crate::id::TenantId;
 use crate::log::TileId;
 use crate::row::{Row, RowKey, Table};
-use crate::id::TenantId;
 
 /// What one request wants written: all of it or nothing.
 #[derive(Debug, Default)]
@@ -128,13 +128,23 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`].
-    fn scan(&self, table: Table, tenant: TenantId, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<(RowKey, Row)>, StoreError>;
+    fn scan(
+        &self,
+        table: Table,
+        tenant: TenantId,
+        prefix: &[u8],
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(RowKey, Row)>, StoreError>;
 
     /// Visits every row of every table and tenant, from several threads at once.
     ///
     /// # Errors
     /// [`StoreError`], and whatever `visit` returns.
-    fn visit_all(&self, visit: &(dyn Fn(RowKey, Row) -> Result<(), StoreError> + Sync)) -> Result<(), StoreError>;
+    fn visit_all(
+        &self,
+        visit: &(dyn Fn(RowKey, Row) -> Result<(), StoreError> + Sync),
+    ) -> Result<(), StoreError>;
 
     /// Where the store stands.
     ///

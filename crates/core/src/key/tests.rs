@@ -42,7 +42,10 @@ fn dates_change_the_state_at_use_and_when_written_down() {
     let mut key = key();
     key.add_version(at(0), Some(at(5).latest), true).unwrap();
     let state = |key: &Key, day| key.versions[0].state_at(at(day));
-    assert_eq!([4, 5, 14, 15].map(|day| state(&key, day)), [State::PreActive, State::Active, State::Active, State::Deactivated]);
+    assert_eq!(
+        [4, 5, 14, 15].map(|day| state(&key, day)),
+        [State::PreActive, State::Active, State::Active, State::Deactivated]
+    );
     assert!(!key.versions[0].process_ended(at(24)) && key.versions[0].process_ended(at(25)));
     assert_eq!(key.next_date(), Some(at(5).latest));
     assert_eq!(key.apply_dates(at(4)), []);
@@ -70,7 +73,10 @@ fn a_scheduled_version_takes_over_when_its_date_comes() {
     key.add_version(at(0), Some(at(3).latest), true).unwrap();
     assert_eq!(key.primary, 1);
     key.apply_dates(at(3));
-    assert_eq!((key.primary, key.versions[0].state, key.versions[1].state), (2, State::Deactivated, State::Active));
+    assert_eq!(
+        (key.primary, key.versions[0].state, key.versions[1].state),
+        (2, State::Deactivated, State::Active)
+    );
 }
 
 #[test]

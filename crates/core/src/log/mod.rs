@@ -30,8 +30,8 @@ pub use export::{CHECKPOINT_PATH, ExportError, export};
 use keyhearth_crypto::digest::sha256;
 pub use proof::{consistency_proof, inclusion_proof, verify_consistency, verify_inclusion};
 pub use tile::{
-    BundleError, ENTRY_BYTES_MAX, TILE_BYTES, TILE_WIDTH, TileError, TileId, bundle_entries, bundle_path,
-    push_entry, tile_hashes,
+    BUNDLE_BYTES_MAX, BundleError, ENTRY_BYTES_MAX, TILE_BYTES, TILE_WIDTH, TileError, TileId,
+    bundle_entries, bundle_path, push_entry, tile_hashes,
 };
 use tile::{Tiles, perfect_root};
 pub use tree::Tree;

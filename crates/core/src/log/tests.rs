@@ -236,6 +236,23 @@ proptest! {
         prop_assert!(!verify_consistency((old, &old_root), (old + more, &root), &other));
     }
 
+    /// A log of equal entries has tiles of equal hashes, so its tiles are known at any size.
+    #[test]
+    fn logs_of_any_size_load_and_prove(a in 1_u64.., b: u64, shift in 0_u32..64, at: u64) {
+        let leaf = leaf_hash(b"equal");
+        let read = |id: TileId| {
+            let hash = (0..8 * u32::from(id.level)).fold(leaf, |hash, _| node_hash(&hash, &hash));
+            Ok::<_, Infallible>(vec![hash; TILE_WIDTH])
+        };
+        let size = (a >> shift).max(1_u64);
+        let (old, index) = (b % size + 1, at % size);
+        let root = |size| Tree::load(size, &[leaf; TILE_WIDTH - 1], read).unwrap().root();
+        let path = inclusion_proof(size, index, read).unwrap();
+        prop_assert!(verify_inclusion(&leaf, index, size, &path, &root(size)));
+        let path = consistency_proof(old, size, read).unwrap();
+        prop_assert!(verify_consistency((old, &root(old)), (size, &root(size)), &path));
+    }
+
     #[test]
     fn parsers_survive_anything(bytes in prop::collection::vec(any::<u8>(), 0..600), text in "\\PC*(\n\\PC*){0,6}\n") {
         let entries: Vec<_> = bundle_entries(&bytes).collect();
@@ -256,8 +273,12 @@ proptest! {
 
 type Files = BTreeMap<String, Vec<u8>>;
 
+fn key_of(seed: u8) -> NoteKey {
+    NoteKey::from_seed(&[seed; 32]).unwrap()
+}
+
 fn key() -> NoteKey {
-    NoteKey::from_seed(&[1; 32]).unwrap()
+    key_of(1)
 }
 
 fn checkpoint(leaves: &[Hash]) -> Checkpoint {
@@ -321,11 +342,22 @@ fn the_vector_of_the_format_is_what_is_exported() {
     let tile = tile_hashes(&files["tile/0/000.p/3"]).unwrap().iter().map(|hash| hex(hash) + "\n").collect();
     let node = node_hash(&leaves(3)[0], &leaves(3)[1]);
     let log = VerifierKey::log(ORIGIN.parse().unwrap(), key().public());
+    let witness = key_of(2);
+    let signed: SignedCheckpoint =
+        String::from_utf8(files[CHECKPOINT_PATH].clone()).unwrap().parse().unwrap();
+    let name: KeyName = "witness.example".parse().unwrap();
+    let proof = EntryProof { index: 2, path: vec![node], checkpoint: signed.clone() };
     let parts = [
+        format!(
+            "{}{}\n",
+            signed.cosign(name.clone(), &witness, 1_700_000_000),
+            VerifierKey::witness(name, witness.public())
+        ),
+        proof.to_string(),
         format!("{}\n", hex(&files["tile/entries/000.p/3"])),
         tile,
         format!("{}\n{}\n", hex(&node), hex(&naive_root(&leaves(3)))),
-        String::from_utf8(files[CHECKPOINT_PATH].clone()).unwrap(),
+        signed.to_string(),
         format!("{log}\n"),
     ];
     for part in parts {

@@ -11,6 +11,8 @@ pub const TILE_WIDTH: usize = 256;
 pub const TILE_BYTES: usize = TILE_WIDTH * 32;
 /// The longest entry a bundle can hold, in bytes.
 pub const ENTRY_BYTES_MAX: usize = u16::MAX as usize;
+/// The largest bundle of 256 entries, in bytes.
+pub const BUNDLE_BYTES_MAX: usize = TILE_WIDTH * (2 + ENTRY_BYTES_MAX);
 
 /// Names 256 consecutive hashes: at level 0 of leaves, above that of full tiles one level below.
 ///

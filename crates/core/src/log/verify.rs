@@ -20,6 +20,8 @@ pub struct Report {
     pub size: u64,
     /// The root over them.
     pub root: Hash,
+    /// The checkpoint with its signatures, to be asked for the cosignatures of witnesses.
+    pub signed: SignedCheckpoint,
 }
 
 /// The first thing wrong with an exported log.
@@ -108,8 +110,8 @@ impl<E: std::error::Error> std::error::Error for Fault<E> {}
 
 /// Verifies every file of an exported log and hands each proven entry to `each`, in order.
 ///
-/// `read(path)` returns the bytes of a file, `None` if there is none; it should refuse files above 16 MiB,
-/// which no part of a log reaches. `known` are checkpoints of this log that the verifier holds from
+/// `read(path)` returns the bytes of a file, `None` if there is none; it should refuse files above
+/// [`BUNDLE_BYTES_MAX`](super::BUNDLE_BYTES_MAX), the largest part of a log. `known` are checkpoints of this log that the verifier holds from
 /// elsewhere, a witness or an earlier export: the log must extend each. Without them a log that was cut
 /// back to an older, genuine checkpoint looks whole.
 ///
@@ -131,7 +133,8 @@ pub fn verify_export<E>(
     for known in known {
         walk.extends(known, checkpoint)?;
     }
-    Ok(Report { origin: checkpoint.origin().clone(), size: checkpoint.size(), root: *checkpoint.root() })
+    let (origin, size, root) = (checkpoint.origin().clone(), checkpoint.size(), *checkpoint.root());
+    Ok(Report { origin, size, root, signed })
 }
 
 /// The exported files.

@@ -1,0 +1,215 @@
+//! The one decision: may this caller do this, with this key, now?
+//!
+//! Pure. The engine loads what is needed ([`Facts`]), asks here, and can act only with the [`Permit`]
+//! it gets: the type has no other constructor.
+//!
+//! Order: tenant in use → scope → policy (a `forbid` ends it) → grants → usage of the key → state and
+//! dates of the version. Authority comes first, so that a caller without it learns nothing of states.
+
+use crate::error::Error;
+use crate::grant::Grant;
+use crate::id::{GrantId, KeyId, TenantId};
+use crate::key::{Key, Version};
+use crate::operation::{Group, Operation, Scope};
+use crate::policy::{Authorizer, Question, Verdict};
+use crate::principal::Caller;
+use crate::state::{Class, State};
+use crate::tenant::Tenant;
+use crate::time::Now;
+
+/// What the decision is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The caller's tenant.
+    pub tenant: &'a Tenant,
+    /// The key, for operations on a key.
+    pub key: Option<&'a Key>,
+    /// The version the request or the ciphertext names; the primary one if absent.
+    pub version: Option<u32>,
+    /// Grants on the key to this caller.
+    pub grants: &'a [Grant],
+    /// The pairs bound to the ciphertext.
+    pub context: &'a [(String, String)],
+    /// The present.
+    pub now: Now,
+}
+
+/// Why it is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// By these policies.
+    Policies(std::sync::Arc<[String]>),
+    /// By this grant.
+    Grant(GrantId),
+    /// The server acts by itself, on a date or at start.
+    Server,
+}
+
+/// The right to carry out one operation once. Made only by [`decide`].
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    operation: Operation,
+    tenant: TenantId,
+    key: Option<KeyId>,
+    version: Option<u32>,
+    basis: Basis,
+}
+
+impl Permit {
+    /// What is permitted.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// In which tenant.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// On which key.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        self.key
+    }
+
+    /// With which version, for operations that use material.
+    #[must_use]
+    pub fn version(&self) -> Option<u32> {
+        self.version
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    /// The server's own permit for what dates bring about: [`Operation::DateReached`] on a key, nothing else.
+    pub fn for_dates(key: &Key) -> Self {
+        Self {
+            operation: Operation::DateReached,
+            tenant: key.tenant,
+            key: Some(key.id),
+            version: None,
+            basis: Basis::Server,
+        }
+    }
+}
+
+/// A refusal, with what the log keeps about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the caller gets.
+    pub error: Error,
+    /// The policies that forbid it, if that is why.
+    pub policies: std::sync::Arc<[String]>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, policies: std::sync::Arc::from([]) }
+    }
+}
+
+/// Decides whether `caller` may carry out `operation`.
+///
+/// # Errors
+/// A [`Refusal`] with the first reason in the order of the module's documentation.
+pub fn decide(
+    caller: &Caller,
+    operation: Operation,
+    facts: &Facts<'_>,
+    authorizer: &dyn Authorizer,
+) -> Result<Permit, Refusal> {
+    let info = operation.info();
+    if facts.tenant.disabled.is_some() {
+        return Err(Error::Denied.into());
+    }
+    if caller.tenant != facts.tenant.id || facts.key.is_some_and(|key| key.tenant != caller.tenant) {
+        return Err(Error::NotFound("key").into());
+    }
+    match info.scope {
+        Scope::Platform if caller.tenant != TenantId::PLATFORM => return Err(Error::Denied.into()),
+        Scope::Key if facts.key.is_none() => return Err(Error::NotFound("key").into()),
+        Scope::Platform | Scope::Key | Scope::Tenant => {}
+    }
+    let basis = authority(caller, operation, facts, authorizer)?;
+    let version = match facts.key {
+        Some(key) if info.scope == Scope::Key => usable_version(operation, key, facts.version, facts.now)?,
+        Some(_) | None => None,
+    };
+    Ok(Permit { operation, tenant: caller.tenant, key: facts.key.map(|key| key.id), version, basis })
+}
+
+/// By what right; policies first, then grants.
+fn authority(
+    caller: &Caller,
+    operation: Operation,
+    facts: &Facts<'_>,
+    authorizer: &dyn Authorizer,
+) -> Result<Basis, Refusal> {
+    let question = Question { caller, operation, key: facts.key, context: facts.context, now: facts.now };
+    match authorizer.authorize(&question) {
+        Verdict::Allow(policies) => Ok(Basis::Policies(policies)),
+        Verdict::Forbid(policies) => Err(Refusal { error: Error::Denied, policies }),
+        Verdict::Silent => {
+            let by_grant = |grant: &&Grant| {
+                grant.grantee == caller.principal
+                    && facts.key.is_some_and(|key| key.id == grant.key)
+                    && (grant.covers(operation, facts.context, facts.now)
+                        || (operation.info().group == Group::Delegate
+                            && grant.delegable
+                            && !ended(grant, facts.now)))
+            };
+            let grant = facts.grants.iter().find(by_grant).ok_or(Error::Denied)?;
+            Ok(Basis::Grant(grant.id))
+        }
+    }
+}
+
+fn ended(grant: &Grant, now: Now) -> bool {
+    grant.expires.is_some_and(|end| now.may_have_passed(end))
+}
+
+/// The version that serves, or why none does. `None` for operations that use no material.
+fn usable_version(
+    operation: Operation,
+    key: &Key,
+    named: Option<u32>,
+    now: Now,
+) -> Result<Option<u32>, Error> {
+    let class = operation.class();
+    if class == Class::Metadata {
+        return Ok(named);
+    }
+    if !key.usage.permits(operation) {
+        return Err(Error::Unsupported("the key was not made for this use"));
+    }
+    if class == Class::Export && !key.exportable {
+        return Err(Error::Unsupported("the key was made not exportable"));
+    }
+    let version = key.version(named.unwrap_or(key.primary))?;
+    let state = version.state_at(now);
+    let refuse = Err(Error::WrongState { state, operation });
+    let unusable = key.destroy_at.is_some() || !version.has_material || version.process_ended(now);
+    if unusable && state != State::Destroyed {
+        // Pending destruction, pending import and the end of processing show as what they amount to.
+        let state = if version.has_material { State::Deactivated } else { State::PreActive };
+        return Err(Error::WrongState { state, operation });
+    }
+    if class == Class::Protect && !protects_in(version, key) {
+        return refuse;
+    }
+    if state.allows(class, key.switches) { Ok(Some(version.number)) } else { refuse }
+}
+
+/// Only the primary version protects.
+fn protects_in(version: &Version, key: &Key) -> bool {
+    version.number == key.primary
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use keyhearth_crypto::algorithm::Algorithm;
+
+use super::*;
+use crate::id::{Name, PrincipalId};
+use crate::key::{Cryptoperiod, Origin, Usage};
+use crate::principal::{Proof, Roles};
+use crate::state::{Switches, Transition};
+use crate::time::Time;
+
+const NOW: Now = Now::exactly(Time::from_unix_ms(1_000_000));
+const TENANT: TenantId = TenantId([1; 16]);
+
+struct Says(Verdict);
+impl Authorizer for Says {
+    fn authorize(&self, _: &Question<'_>) -> Verdict {
+        self.0.clone()
+    }
+}
+fn allow() -> Says {
+    Says(Verdict::Allow(Arc::from(["p".to_owned()])))
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn tenant(id: TenantId) -> Tenant {
+    Tenant { id, name: name("t"), created: NOW.latest, disabled: None, tenant_key: 1 }
+}
+
+fn caller(tenant: TenantId) -> Caller {
+    Caller {
+        principal: PrincipalId([5; 16]),
+        tenant,
+        name: name("c"),
+        roles: Roles::default(),
+        proof: Proof::Local,
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
+fn key() -> Key {
+    let mut key = Key {
+        id: KeyId([7; 16]),
+        tenant: TENANT,
+        algorithm: Algorithm::Aes256,
+        usage: Usage::usual(Algorithm::Aes256),
+        exportable: false,
+        origin: Origin::Generated,
+        created: NOW.latest,
+        creator: PrincipalId([5; 16]),
+        description: String::new(),
+        tags: BTreeMap::new(),
+        primary: 1,
+        versions: Vec::new(),
+        switches: Switches::default(),
+        cryptoperiod: Cryptoperiod::default(),
+        rotation: None,
+        destroy_at: None,
+    };
+    key.add_version(NOW, None, true).unwrap();
+    key
+}
+
+fn ask(
+    key: &Key,
+    version: Option<u32>,
+    operation: Operation,
+    says: &Says,
+    grants: &[Grant],
+) -> Result<Permit, Error> {
+    let tenant = tenant(TENANT);
+    let facts = Facts { tenant: &tenant, key: Some(key), version, grants, context: &[], now: NOW };
+    decide(&caller(TENANT), operation, &facts, says).map_err(|refusal| refusal.error)
+}
+
+#[test]
+fn every_state_and_class_as_the_table_says() {
+    for state in State::ALL {
+        for (operation, class) in [(Operation::Encrypt, Class::Protect), (Operation::Decrypt, Class::Process)]
+        {
+            let mut key = key();
+            key.versions[0].state = state;
+            key.versions[0].has_material = state != State::Destroyed;
+        key.versions[0].activation = None;
+            let expected = state.allows(class, Switches::default());
+            let found = ask(&key, None, operation, &allow(), &[]);
+            assert_eq!(found.is_ok(), expected, "{state} {operation:?}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn only_the_primary_version_protects() {
+    let mut key = key();
+    key.add_version(NOW, None, true).unwrap();
+    assert_eq!(ask(&key, None, Operation::Encrypt, &allow(), &[]).unwrap().version(), Some(2));
+    assert_eq!(ask(&key, Some(1), Operation::Decrypt, &allow(), &[]).unwrap().version(), Some(1));
+    key.versions[0].state = State::Active;
+    assert!(ask(&key, Some(1), Operation::Encrypt, &allow(), &[]).is_err());
+    assert!(ask(&key, Some(9), Operation::Decrypt, &allow(), &[]).is_err());
+}
+
+#[test]
+fn who_has_no_authority_learns_nothing_of_states() {
+    let mut key = key();
+    key.apply(1, Transition::Suspend, Operation::SuspendKey, NOW).unwrap();
+    let silent = Says(Verdict::Silent);
+    assert_eq!(ask(&key, None, Operation::Encrypt, &silent, &[]).err(), Some(Error::Denied));
+    assert!(matches!(
+        ask(&key, None, Operation::Encrypt, &allow(), &[]).err(),
+        Some(Error::WrongState { .. })
+    ));
+}
+
+#[test]
+fn a_forbid_beats_a_grant_and_a_grant_fills_silence() {
+    let key = key();
+    let grant = Grant {
+        id: GrantId([1; 16]),
+        key: key.id,
+        grantee: PrincipalId([5; 16]),
+        grantor: PrincipalId([6; 16]),
+        operations: vec![Operation::Encrypt.info().code],
+        context: BTreeMap::new(),
+        expires: None,
+        delegable: false,
+        parent: None,
+        depth: 0,
+        created: NOW.latest,
+    };
+    let grants = std::slice::from_ref(&grant);
+    let silent = Says(Verdict::Silent);
+    let permit = ask(&key, None, Operation::Encrypt, &silent, grants).unwrap();
+    assert_eq!(permit.basis(), &Basis::Grant(grant.id));
+    assert!(ask(&key, None, Operation::Decrypt, &silent, grants).is_err(), "not granted");
+    assert!(ask(&key, None, Operation::CreateGrant, &silent, grants).is_err(), "not delegable");
+    let forbid = Says(Verdict::Forbid(Arc::from(["f".to_owned()])));
+    assert!(ask(&key, None, Operation::Encrypt, &forbid, grants).is_err());
+    let to_another = Grant { grantee: PrincipalId([9; 16]), ..grant.clone() };
+    assert!(ask(&key, None, Operation::Encrypt, &silent, &[to_another]).is_err());
+    let on_another = Grant { key: KeyId([9; 16]), ..grant };
+    assert!(ask(&key, None, Operation::Encrypt, &silent, &[on_another]).is_err());
+}
+
+#[test]
+fn tenants_do_not_meet() {
+    let key = key();
+    let other = tenant(TenantId([2; 16]));
+    let facts = Facts { tenant: &other, key: Some(&key), version: None, grants: &[], context: &[], now: NOW };
+    let refusal = decide(&caller(other.id), Operation::Decrypt, &facts, &allow()).unwrap_err();
+    assert_eq!(refusal.error, Error::NotFound("key"));
+    let refusal = decide(&caller(TENANT), Operation::Decrypt, &facts, &allow()).unwrap_err();
+    assert_eq!(refusal.error, Error::NotFound("key"));
+    let mut own = tenant(TENANT);
+    let facts = Facts { tenant: &own, ..facts };
+    assert!(decide(&caller(TENANT), Operation::Decrypt, &facts, &allow()).is_ok());
+    assert_eq!(
+        decide(&caller(TENANT), Operation::CreateTenant, &facts, &allow()).unwrap_err().error,
+        Error::Denied
+    );
+    own.disabled = Some(NOW.latest);
+    let facts = Facts { tenant: &own, key: Some(&key), version: None, grants: &[], context: &[], now: NOW };
+    assert_eq!(
+        decide(&caller(TENANT), Operation::Decrypt, &facts, &allow()).unwrap_err().error,
+        Error::Denied
+    );
+}
+
+#[test]
+fn a_key_that_awaits_destruction_is_not_used() {
+    let mut key = key();
+    key.destroy_at = Some(NOW.latest.plus_days(7));
+    assert!(ask(&key, None, Operation::Decrypt, &allow(), &[]).is_err());
+    assert!(ask(&key, None, Operation::CancelDestroy, &allow(), &[]).is_ok());
+}
+
+#[test]
+fn usage_and_export_are_fixed_at_creation() {
+    let key = key();
+    assert!(matches!(ask(&key, None, Operation::Sign, &allow(), &[]).err(), Some(Error::Unsupported(_))));
+    assert!(matches!(
+        ask(&key, None, Operation::ExportKey, &allow(), &[]).err(),
+        Some(Error::Unsupported(_))
+    ));
+}

@@ -1,0 +1,702 @@
+//! Requests and their results: the one vocabulary that every protocol translates into.
+
+use std::collections::BTreeMap;
+
+use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
+use zeroize::Zeroizing;
+
+use crate::grant::Grant;
+use crate::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
+use crate::key::{Cryptoperiod, Key};
+use crate::operation::Operation;
+use crate::policy::Policy;
+use crate::principal::{AccessKey, Caller, Principal, Role};
+use crate::state::Switches;
+use crate::tenant::Tenant;
+use crate::time::Time;
+
+/// Bytes that are wiped when they are dropped.
+pub type Secret = Zeroizing<Vec<u8>>;
+
+/// The most plaintext of one request, in bytes. More belongs under a data key.
+pub const PLAINTEXT_BYTES_MAX: usize = 64 * 1024;
+/// The longest reason, in bytes.
+pub const REASON_BYTES_MAX: usize = 512;
+/// The most items of one answer that lists.
+pub const PAGE_MAX: usize = 1_000;
+/// The most random bytes of one request.
+pub const RANDOM_BYTES_MAX: usize = 1_024;
+
+/// A key by its id or by one of its aliases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyRef {
+    /// By id.
+    Id(KeyId),
+    /// By alias.
+    Alias(Alias),
+}
+
+impl std::str::FromStr for KeyRef {
+    type Err = crate::Error;
+    /// What has the form of a UUID is an id; everything else is an alias.
+    fn from_str(text: &str) -> Result<Self, crate::Error> {
+        text.parse().map(Self::Id).or_else(|_| text.parse().map(Self::Alias))
+    }
+}
+
+/// A request as any protocol spells it.
+#[derive(Debug)]
+pub struct Request {
+    /// Its id, made by the server.
+    pub id: RequestId,
+    /// What is asked.
+    pub ask: Ask,
+    /// Why, for the log; at most [`REASON_BYTES_MAX`].
+    pub reason: Option<String>,
+    /// The caller's own name for this request: a creating request repeated with it within 24 hours
+    /// gets the first answer again. 1 to 128 bytes.
+    pub idempotency_key: Option<String>,
+}
+
+/// The pairs that are bound to a ciphertext, sorted by name, names unique.
+pub type ContextPairs = Vec<(String, String)>;
+
+/// What is signed or verified.
+#[derive(Debug)]
+pub enum Message {
+    /// The message itself.
+    Whole(Secret),
+    /// Its digest, by the mechanism's hash.
+    Digest(Vec<u8>),
+}
+
+/// Start of a page of a listing: exactly the cursor of the answer before, or empty.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The cursor.
+    pub after: Vec<u8>,
+    /// At most so many items, 1 to [`PAGE_MAX`].
+    pub limit: usize,
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Algorithm.
+    pub algorithm: Algorithm,
+    /// Names of uses; empty for what is usual for the algorithm.
+    pub usage: Vec<String>,
+    /// Whether its material may ever leave the server.
+    pub exportable: bool,
+    /// Material is to be imported.
+    pub import: bool,
+    /// For people.
+    pub description: String,
+    /// For policies and people.
+    pub tags: BTreeMap<String, String>,
+    /// An alias to make with it.
+    pub alias: Option<Alias>,
+    /// When it becomes active; at once if absent.
+    pub activation: Option<Time>,
+    /// For its versions.
+    pub cryptoperiod: Cryptoperiod,
+    /// Days between automatic rotations.
+    pub rotate_days: Option<u32>,
+}
+
+/// Changes of a key; absent fields stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct KeyChange {
+    /// For people.
+    pub description: Option<String>,
+    /// All tags anew.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// Exceptions to the table of states.
+    pub switches: Option<Switches>,
+    /// For versions made from now on.
+    pub cryptoperiod: Option<Cryptoperiod>,
+    /// Days between automatic rotations, or `None` for none.
+    pub rotate_days: Option<Option<u32>>,
+}
+
+/// What is asked, one variant an operation.
+#[derive(Debug)]
+#[allow(
+    missing_docs,
+    reason = "the operation table documents the variants; fields repeat the vocabulary of this module"
+)]
+pub enum Ask {
+    CreateKey(NewKey),
+    ListKeys {
+        page: Page,
+    },
+    DescribeKey {
+        key: KeyRef,
+    },
+    UpdateKey {
+        key: KeyRef,
+        change: KeyChange,
+    },
+    RotateKey {
+        key: KeyRef,
+    },
+    ActivateKey {
+        key: KeyRef,
+        version: Option<u32>,
+    },
+    SuspendKey {
+        key: KeyRef,
+        version: Option<u32>,
+    },
+    ResumeKey {
+        key: KeyRef,
+        version: Option<u32>,
+    },
+    DeactivateKey {
+        key: KeyRef,
+        version: Option<u32>,
+    },
+    CompromiseKey {
+        key: KeyRef,
+        version: Option<u32>,
+    },
+    ScheduleDestroy {
+        key: KeyRef,
+        days: u32,
+    },
+    CancelDestroy {
+        key: KeyRef,
+    },
+    /// `confirm` repeats the key's id.
+    DestroyKey {
+        key: KeyRef,
+        version: u32,
+        confirm: KeyId,
+    },
+    ImportParameters {
+        key: KeyRef,
+        mechanism: ImportMechanism,
+    },
+    ImportKey {
+        key: KeyRef,
+        wrapped: Vec<u8>,
+    },
+    ExportKey {
+        key: KeyRef,
+        version: Option<u32>,
+        mechanism: ImportMechanism,
+        recipient: Vec<u8>,
+    },
+    PublicKey {
+        key: KeyRef,
+        version: Option<u32>,
+    },
+    SetAlias {
+        key: KeyRef,
+        alias: Alias,
+    },
+    DeleteAlias {
+        key: KeyRef,
+        alias: Alias,
+    },
+    ListAliases {
+        page: Page,
+    },
+
+    Encrypt {
+        key: KeyRef,
+        mechanism: Option<Mechanism>,
+        context: ContextPairs,
+        plaintext: Secret,
+    },
+    Decrypt {
+        key: KeyRef,
+        mechanism: Option<Mechanism>,
+        version: Option<u32>,
+        iv: Vec<u8>,
+        context: ContextPairs,
+        ciphertext: Vec<u8>,
+    },
+    Rewrap {
+        key: KeyRef,
+        source: Option<KeyRef>,
+        context: ContextPairs,
+        ciphertext: Vec<u8>,
+    },
+    DataKey {
+        key: KeyRef,
+        context: ContextPairs,
+        bytes: usize,
+        with_plaintext: bool,
+    },
+    Sign {
+        key: KeyRef,
+        mechanism: Option<Mechanism>,
+        message: Message,
+    },
+    Verify {
+        key: KeyRef,
+        mechanism: Option<Mechanism>,
+        version: Option<u32>,
+        message: Message,
+        signature: Vec<u8>,
+    },
+    Mac {
+        key: KeyRef,
+        mechanism: Option<Mechanism>,
+        message: Secret,
+    },
+    VerifyMac {
+        key: KeyRef,
+        mechanism: Option<Mechanism>,
+        version: Option<u32>,
+        message: Secret,
+        mac: Vec<u8>,
+    },
+    Wrap {
+        key: KeyRef,
+        mechanism: Option<Mechanism>,
+        material: Secret,
+    },
+    Unwrap {
+        key: KeyRef,
+        mechanism: Option<Mechanism>,
+        version: Option<u32>,
+        wrapped: Vec<u8>,
+    },
+    Agree {
+        key: KeyRef,
+        version: Option<u32>,
+        peer: Vec<u8>,
+    },
+    Encapsulate {
+        key: KeyRef,
+    },
+    Decapsulate {
+        key: KeyRef,
+        version: Option<u32>,
+        encapsulated: Vec<u8>,
+    },
+    Random {
+        bytes: usize,
+    },
+
+    CreateGrant(NewGrant),
+    ListGrants {
+        key: KeyRef,
+    },
+    RevokeGrant {
+        key: KeyRef,
+        grant: GrantId,
+    },
+
+    IssueIdentity {
+        name: Name,
+        roles: Vec<Role>,
+        request: String,
+        days: Option<u32>,
+    },
+    ListIdentities {
+        page: Page,
+    },
+    RenewIdentity {
+        request: String,
+        days: Option<u32>,
+    },
+    RevokeIdentity {
+        identity: PrincipalId,
+    },
+    SetRoles {
+        identity: PrincipalId,
+        roles: Vec<Role>,
+    },
+    BindCertificate {
+        identity: PrincipalId,
+        certificate: String,
+    },
+    WhoAmI,
+    CreateAccessKey {
+        identity: PrincipalId,
+        import: Option<(String, Secret)>,
+    },
+    ListAccessKeys {
+        page: Page,
+    },
+    DisableAccessKey {
+        id: String,
+    },
+
+    PutPolicy {
+        name: Name,
+        text: String,
+    },
+    ListPolicies,
+    DeletePolicy {
+        name: Name,
+    },
+    DiffPolicy {
+        name: Name,
+        text: Option<String>,
+    },
+    TestPolicy {
+        identity: PrincipalId,
+        operation: Operation,
+        key: Option<KeyRef>,
+        context: ContextPairs,
+    },
+    WhoCan {
+        key: KeyRef,
+    },
+
+    ListEntries {
+        from: u64,
+        limit: usize,
+    },
+    Checkpoint,
+    ProveEntry {
+        index: u64,
+        size: Option<u64>,
+    },
+    ExportLog {
+        path: String,
+    },
+
+    CreateTenant {
+        name: Name,
+        admin: Name,
+        request: String,
+    },
+    ListTenants,
+    DisableTenant {
+        tenant: TenantId,
+    },
+    EnableTenant {
+        tenant: TenantId,
+    },
+    RotateTenantKey {
+        tenant: TenantId,
+    },
+    RotateRoot,
+    Status,
+    Seal,
+    Rekey(Rekey),
+}
+
+/// How key material is wrapped on its way in or out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportMechanism {
+    /// RSA-OAEP with SHA-256: symmetric keys only.
+    RsaOaepSha256,
+    /// An AES-256 key under RSA-OAEP-SHA-256, and the material under it with AES-KWP
+    /// (PKCS #11 `CKM_RSA_AES_KEY_WRAP`).
+    RsaAesKwpSha256,
+    /// HPKE with X25519.
+    HpkeX25519,
+    /// HPKE with X25519 and ML-KEM-768 together.
+    HpkeX25519MlKem768,
+}
+
+/// A grant to be made.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "as in `Grant`")]
+pub struct NewGrant {
+    pub key: KeyRef,
+    pub grantee: PrincipalId,
+    pub operations: Vec<Operation>,
+    pub context: BTreeMap<String, String>,
+    pub expires: Option<Time>,
+    pub delegable: bool,
+    pub parent: Option<GrantId>,
+}
+
+/// One step of replacing shares or passphrase.
+#[derive(Debug)]
+pub enum Rekey {
+    /// Begin: make new shares; the old ones stay good.
+    Shares {
+        /// How many are needed.
+        threshold: u8,
+        /// How many are made.
+        count: u8,
+    },
+    /// Begin: a new passphrase.
+    Passphrase(Secret),
+    /// Prove a new share (or the new passphrase). When enough are proved the old ones die.
+    Prove(Secret),
+    /// Forget what was begun.
+    Cancel,
+}
+
+macro_rules! operations_of {
+    ($self:ident: $($pattern:pat => $operation:ident,)*) => {
+        match $self { $($pattern => Operation::$operation,)* }
+    };
+}
+
+impl Ask {
+    /// The operation's row in the table.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        operations_of! { self:
+            Self::CreateKey(_) => CreateKey,
+            Self::ListKeys { .. } => ListKeys,
+            Self::DescribeKey { .. } => DescribeKey,
+            Self::UpdateKey { .. } => UpdateKey,
+            Self::RotateKey { .. } => RotateKey,
+            Self::ActivateKey { .. } => ActivateKey,
+            Self::SuspendKey { .. } => SuspendKey,
+            Self::ResumeKey { .. } => ResumeKey,
+            Self::DeactivateKey { .. } => DeactivateKey,
+            Self::CompromiseKey { .. } => CompromiseKey,
+            Self::ScheduleDestroy { .. } => ScheduleDestroy,
+            Self::CancelDestroy { .. } => CancelDestroy,
+            Self::DestroyKey { .. } => DestroyKey,
+            Self::ImportParameters { .. } => ImportParameters,
+            Self::ImportKey { .. } => ImportKey,
+            Self::ExportKey { .. } => ExportKey,
+            Self::PublicKey { .. } => PublicKey,
+            Self::SetAlias { .. } => SetAlias,
+            Self::DeleteAlias { .. } => DeleteAlias,
+            Self::ListAliases { .. } => ListAliases,
+            Self::Encrypt { .. } => Encrypt,
+            Self::Decrypt { .. } => Decrypt,
+            Self::Rewrap { .. } => Rewrap,
+            Self::DataKey { .. } => DataKey,
+            Self::Sign { .. } => Sign,
+            Self::Verify { .. } => Verify,
+            Self::Mac { .. } => Mac,
+            Self::VerifyMac { .. } => VerifyMac,
+            Self::Wrap { .. } => Wrap,
+            Self::Unwrap { .. } => Unwrap,
+            Self::Agree { .. } => Agree,
+            Self::Encapsulate { .. } => Encapsulate,
+            Self::Decapsulate { .. } => Decapsulate,
+            Self::Random { .. } => Random,
+            Self::CreateGrant(_) => CreateGrant,
+            Self::ListGrants { .. } => ListGrants,
+            Self::RevokeGrant { .. } => RevokeGrant,
+            Self::IssueIdentity { .. } => IssueIdentity,
+            Self::ListIdentities { .. } => ListIdentities,
+            Self::RenewIdentity { .. } => RenewIdentity,
+            Self::RevokeIdentity { .. } => RevokeIdentity,
+            Self::SetRoles { .. } => SetRoles,
+            Self::BindCertificate { .. } => BindCertificate,
+            Self::WhoAmI => WhoAmI,
+            Self::CreateAccessKey { .. } => CreateAccessKey,
+            Self::ListAccessKeys { .. } => ListAccessKeys,
+            Self::DisableAccessKey { .. } => DisableAccessKey,
+            Self::PutPolicy { .. } => PutPolicy,
+            Self::ListPolicies => ListPolicies,
+            Self::DeletePolicy { .. } => DeletePolicy,
+            Self::DiffPolicy { .. } => DiffPolicy,
+            Self::TestPolicy { .. } => TestPolicy,
+            Self::WhoCan { .. } => WhoCan,
+            Self::ListEntries { .. } => ListEntries,
+            Self::Checkpoint => Checkpoint,
+            Self::ProveEntry { .. } => ProveEntry,
+            Self::ExportLog { .. } => ExportLog,
+            Self::CreateTenant { .. } => CreateTenant,
+            Self::ListTenants => ListTenants,
+            Self::DisableTenant { .. } => DisableTenant,
+            Self::EnableTenant { .. } => EnableTenant,
+            Self::RotateTenantKey { .. } => RotateTenantKey,
+            Self::RotateRoot => RotateRoot,
+            Self::Status => Status,
+            Self::Seal => Seal,
+            Self::Rekey(_) => Rekey,
+        }
+    }
+
+    /// The key it is about.
+    #[must_use]
+    pub fn key(&self) -> Option<&KeyRef> {
+        match self {
+            Self::DescribeKey { key }
+            | Self::UpdateKey { key, .. }
+            | Self::RotateKey { key }
+            | Self::ActivateKey { key, .. }
+            | Self::SuspendKey { key, .. }
+            | Self::ResumeKey { key, .. }
+            | Self::DeactivateKey { key, .. }
+            | Self::CompromiseKey { key, .. }
+            | Self::ScheduleDestroy { key, .. }
+            | Self::CancelDestroy { key }
+            | Self::DestroyKey { key, .. }
+            | Self::ImportParameters { key, .. }
+            | Self::ImportKey { key, .. }
+            | Self::ExportKey { key, .. }
+            | Self::PublicKey { key, .. }
+            | Self::SetAlias { key, .. }
+            | Self::DeleteAlias { key, .. }
+            | Self::Encrypt { key, .. }
+            | Self::Decrypt { key, .. }
+            | Self::Rewrap { key, .. }
+            | Self::DataKey { key, .. }
+            | Self::Sign { key, .. }
+            | Self::Verify { key, .. }
+            | Self::Mac { key, .. }
+            | Self::VerifyMac { key, .. }
+            | Self::Wrap { key, .. }
+            | Self::Unwrap { key, .. }
+            | Self::Agree { key, .. }
+            | Self::Encapsulate { key }
+            | Self::Decapsulate { key, .. }
+            | Self::CreateGrant(NewGrant { key, .. })
+            | Self::ListGrants { key }
+            | Self::RevokeGrant { key, .. }
+            | Self::WhoCan { key } => Some(key),
+            Self::CreateKey(_)
+            | Self::ListKeys { .. }
+            | Self::ListAliases { .. }
+            | Self::Random { .. }
+            | Self::IssueIdentity { .. }
+            | Self::ListIdentities { .. }
+            | Self::RenewIdentity { .. }
+            | Self::RevokeIdentity { .. }
+            | Self::SetRoles { .. }
+            | Self::BindCertificate { .. }
+            | Self::WhoAmI
+            | Self::CreateAccessKey { .. }
+            | Self::ListAccessKeys { .. }
+            | Self::DisableAccessKey { .. }
+            | Self::PutPolicy { .. }
+            | Self::ListPolicies
+            | Self::DeletePolicy { .. }
+            | Self::DiffPolicy { .. }
+            | Self::TestPolicy { .. }
+            | Self::ListEntries { .. }
+            | Self::Checkpoint
+            | Self::ProveEntry { .. }
+            | Self::ExportLog { .. }
+            | Self::CreateTenant { .. }
+            | Self::ListTenants
+            | Self::DisableTenant { .. }
+            | Self::EnableTenant { .. }
+            | Self::RotateTenantKey { .. }
+            | Self::RotateRoot
+            | Self::Status
+            | Self::Seal
+            | Self::Rekey(_) => None,
+        }
+    }
+
+    /// The pairs bound to the ciphertext, for policies and grants.
+    #[must_use]
+    pub fn context(&self) -> &[(String, String)] {
+        match self {
+            Self::Encrypt { context, .. }
+            | Self::Decrypt { context, .. }
+            | Self::Rewrap { context, .. }
+            | Self::DataKey { context, .. }
+            | Self::TestPolicy { context, .. } => context,
+            _ => &[],
+        }
+    }
+
+    /// The key version the caller names.
+    #[must_use]
+    pub fn version(&self) -> Option<u32> {
+        match self {
+            Self::ActivateKey { version, .. }
+            | Self::SuspendKey { version, .. }
+            | Self::ResumeKey { version, .. }
+            | Self::DeactivateKey { version, .. }
+            | Self::CompromiseKey { version, .. }
+            | Self::ExportKey { version, .. }
+            | Self::PublicKey { version, .. }
+            | Self::Decrypt { version, .. }
+            | Self::Verify { version, .. }
+            | Self::VerifyMac { version, .. }
+            | Self::Unwrap { version, .. }
+            | Self::Agree { version, .. }
+            | Self::Decapsulate { version, .. } => *version,
+            Self::DestroyKey { version, .. } => Some(*version),
+            _ => None,
+        }
+    }
+}
+
+/// What a request gave.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "fields repeat the vocabulary of this module")]
+pub enum Response {
+    Done,
+    Key { key: Box<Key>, aliases: Vec<Alias> },
+    Keys { keys: Vec<Key>, next: Option<Vec<u8>> },
+    Aliases { aliases: Vec<(Alias, KeyId)>, next: Option<Vec<u8>> },
+    ImportParameters { public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
+    Exported { version: u32, wrapped: Vec<u8> },
+    PublicKey { key: KeyId, version: u32, algorithm: Algorithm, der: Vec<u8> },
+    Encrypted { key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
+    Decrypted { key: KeyId, version: u32, plaintext: Secret },
+    DataKey { key: KeyId, version: u32, plaintext: Option<Secret>, ciphertext: Vec<u8> },
+    Signature { key: KeyId, version: u32, mechanism: Mechanism, signature: Vec<u8> },
+    Verified { key: KeyId, version: u32, valid: bool },
+    Mac { key: KeyId, version: u32, mechanism: Mechanism, mac: Vec<u8> },
+    Wrapped { key: KeyId, version: u32, wrapped: Vec<u8> },
+    Unwrapped { key: KeyId, version: u32, material: Secret },
+    Shared { key: KeyId, version: u32, secret: Secret },
+    Encapsulated { key: KeyId, version: u32, secret: Secret, encapsulated: Vec<u8> },
+    Random(Secret),
+    Grant(Box<Grant>),
+    Grants(Vec<Grant>),
+    Identity { principal: Box<Principal>, certificate: String, ca: String },
+    Principal(Box<Principal>),
+    Identities { principals: Vec<Principal>, next: Option<Vec<u8>> },
+    WhoAmI(Box<Caller>),
+    AccessKey { id: String, secret: Secret, identity: PrincipalId },
+    AccessKeys { keys: Vec<AccessKey>, next: Option<Vec<u8>> },
+    Policies(Vec<Policy>),
+    PolicyDiff(Vec<Difference>),
+    PolicyTest { allowed: bool, by: Vec<String> },
+    WhoCan(Vec<Ability>),
+    Entries { first: u64, entries: Vec<(u64, Vec<u8>)>, next: Option<u64> },
+    Checkpoint(String),
+    Proof { index: u64, size: u64, entry: Vec<u8>, hashes: Vec<crate::log::Hash>, checkpoint: String },
+    LogFile(Vec<u8>),
+    Tenant { tenant: Box<Tenant>, admin: Box<Principal>, certificate: String, ca: String },
+    Tenants(Vec<Tenant>),
+    Rewrapped { rows: u64 },
+    Status(Box<Status>),
+    RekeyShares(Vec<Secret>),
+    RekeyProgress { proved: u8, needed: u8, done: bool },
+}
+
+/// One difference that a change of policies would make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Difference {
+    pub principal: PrincipalId,
+    pub name: Name,
+    pub operation: Operation,
+    /// `None` for operations on the tenant.
+    pub key: Option<KeyId>,
+    pub gains: bool,
+}
+
+/// Who can do what with a key, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Ability {
+    pub principal: PrincipalId,
+    pub name: Name,
+    pub operation: Operation,
+    /// Names of policies, `role:NAME`, or `grant:ID`.
+    pub by: Vec<String>,
+}
+
+/// The server's state, as far as the caller may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Status {
+    pub version: &'static str,
+    pub sealed: bool,
+    pub seal_kind: &'static str,
+    /// Shares given so far, and needed.
+    pub unseal_progress: Option<(u8, u8)>,
+    pub keys: u64,
+    pub log_size: u64,
+    pub epoch: u64,
+    pub clock_steady: bool,
+    pub development: bool,
+}
