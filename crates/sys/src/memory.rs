@@ -190,6 +190,11 @@ struct Region {
 
 impl Region {
     fn map(len: usize) -> Result<Self, Error> {
+        Self::map_from(secret_file(len), len)
+    }
+
+    /// Maps `secret`, or anonymous memory where there is none.
+    fn map_from(secret: Option<OwnedFd>, len: usize) -> Result<Self, Error> {
         let limit_bytes = process::limit_raise(libc::RLIMIT_MEMLOCK).map_err(Error::System)?;
         let total = len + 2 * GUARD_BYTES;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -201,18 +206,18 @@ impl Region {
         // SAFETY: `GUARD_BYTES` is inside the mapping, which does not start at the null address.
         let start = unsafe { NonNull::new_unchecked(base.cast::<u8>().add(GUARD_BYTES)) };
         let region = Self { start, len };
-        region.protect().map_err(|error| match error.raw_os_error() {
+        region.protect(secret).map_err(|error| match error.raw_os_error() {
             Some(libc::EAGAIN | libc::ENOMEM | libc::EPERM) => Error::LockLimit { limit_bytes },
             _ => Error::System(error),
         })?;
         Ok(region)
     }
 
-    /// Makes the middle of a fresh reservation usable, in the strongest way the kernel offers.
-    fn protect(&self) -> io::Result<()> {
+    /// Makes the middle of a fresh reservation usable and keeps it out of swap, dumps and children.
+    fn protect(&self, secret: Option<OwnedFd>) -> io::Result<()> {
         let middle = self.start.as_ptr().cast::<libc::c_void>();
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        if let Some(file) = secret_file(self.len) {
+        if let Some(file) = secret {
             let flags = libc::MAP_SHARED | libc::MAP_FIXED;
             // SAFETY: replaces only the middle of our own reservation, which nobody uses yet.
             let mapped = unsafe { libc::mmap(middle, self.len, access, flags, file.as_raw_fd(), 0) };
@@ -327,43 +332,62 @@ mod tests {
         assert_ne!(unsafe { address.read_volatile() }, 0xa5);
     }
 
-    #[test]
-    fn regions_have_guards_and_children_do_not_have_regions() {
-        let len = GUARD_BYTES;
-        let mut bytes = LockedBytes::zeroed(len).unwrap();
-        bytes.expose_mut().fill(7);
-        let start = bytes.expose().as_ptr();
-        assert!(faults(start.wrapping_sub(1)) && faults(start.wrapping_add(len)), "guards");
-        assert!(faults(start), "inherited by a child");
-        assert_eq!(bytes.expose()[len - 1], 7);
+    /// The flags that the kernel has for the mapping around `address`.
+    fn flags(address: usize) -> Vec<String> {
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        let line = maps.lines().find(|line| {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((low, high)) = range
+                && let (Ok(low), Ok(high)) = (usize::from_str_radix(low, 16), usize::from_str_radix(high, 16))
+            {
+                inside = (low..high).contains(&address);
+            }
+            inside && line.starts_with("VmFlags:")
+        });
+        line.unwrap().split(' ').map(str::to_owned).collect()
     }
 
     #[test]
-    fn memory_is_locked_and_stays_out_of_dumps() {
-        for len in [32, GUARD_BYTES] {
-            let bytes = LockedBytes::zeroed(len).unwrap();
-            let address = bytes.expose().as_ptr() as usize;
-            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-            let mut inside = false;
-            let flags = maps.lines().find(|line| {
-                let range = line.split(' ').next().and_then(|range| range.split_once('-'));
-                if let Some((low, high)) = range
-                    && let (Ok(low), Ok(high)) =
-                        (usize::from_str_radix(low, 16), usize::from_str_radix(high, 16))
-                {
-                    inside = (low..high).contains(&address);
-                }
-                inside && line.starts_with("VmFlags:")
-            });
-            let flags: Vec<&str> = flags.unwrap().split(' ').collect();
+    fn both_kinds_of_region_are_guarded_locked_and_absent_from_dumps_and_children() {
+        let len = GUARD_BYTES;
+        for region in [Region::map(len).unwrap(), Region::map_from(None, len).unwrap()] {
+            let start = region.start.as_ptr();
+            // SAFETY: the first byte of a region that this test alone knows.
+            unsafe { start.write(7) };
+            assert!(faults(start.wrapping_sub(1)) && faults(start.wrapping_add(len)), "guards");
+            assert!(faults(start), "inherited by a child");
+            // SAFETY: as above.
+            assert_eq!(unsafe { start.read() }, 7);
+            let flags = flags(start as usize);
             for flag in ["lo", "dd", "dc"] {
-                assert!(flags.contains(&flag), "{flag} missing in {flags:?}");
+                assert!(flags.iter().any(|known| known == flag), "{flag} missing in {flags:?}");
             }
         }
     }
 
     #[test]
-    fn limit_is_named() {
+    fn lock_limit_is_named() {
+        for secret in [true, false] {
+            let status = in_child(|| {
+                let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+                // SAFETY: `none` is a valid rlimit; giving up root in the child ends its exemption from the limit.
+                unsafe {
+                    libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const none);
+                    libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534);
+                }
+                let file = if secret { secret_file(GUARD_BYTES) } else { None };
+                match Region::map_from(file, GUARD_BYTES) {
+                    Err(Error::LockLimit { limit_bytes: 0 }) => 0,
+                    _ => 1,
+                }
+            });
+            assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status}");
+        }
+    }
+
+    #[test]
+    fn own_limit_is_named() {
         let Err(error) = LockedBytes::zeroed(LOCKED_BYTES_MAX + 1) else { panic!("limit not kept") };
         assert!(matches!(error, Error::Exhausted));
         assert!(matches!(LockedBytes::zeroed(usize::MAX), Err(Error::Exhausted)));
