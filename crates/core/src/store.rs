@@ -14,7 +14,7 @@ use crate::row::{Row, RowKey, Table};
 /// What one request wants written: all of it or nothing.
 #[derive(Debug, Default)]
 pub struct Commit {
-    /// Rows to change, in order.
+    /// Rows to change, each at most once.
     pub writes: Vec<Write>,
     /// The encoded log entry. Always present: nothing is written without one.
     pub entry: Vec<u8>,
@@ -58,7 +58,7 @@ pub enum Outcome {
 /// Where the store stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// Counts commits that changed rows.
+    /// Counts batches that changed rows.
     pub epoch: u64,
     /// Number of log entries.
     pub log_size: u64,
@@ -152,11 +152,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`].
     fn head(&self) -> Result<Head, StoreError>;
 
-    /// Rows that changed in commits after `epoch`, oldest first, at most `limit`. For caches of other nodes.
+    /// Rows that changed after `epoch`, oldest first; no epoch is split, so there are more than `limit` if
+    /// the last one holds them. `None` if changes that old are no longer known: forget all that was cached.
+    /// For caches of other nodes.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn changes(&self, epoch: u64, limit: usize) -> Result<Vec<(u64, RowKey)>, StoreError>;
+    fn changes(&self, epoch: u64, limit: usize) -> Result<Option<Vec<(u64, RowKey)>>, StoreError>;
 
     /// The entries from `index` on, at most `limit`, without gaps.
     ///
@@ -164,7 +166,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`].
     fn entries(&self, index: u64, limit: usize) -> Result<Vec<Vec<u8>>, StoreError>;
 
-    /// A full tile of hashes (256 × 32 bytes).
+    /// A full tile of hashes (256 × 32 bytes), or as many hashes as the tile at the right edge has.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] if it is missing.
