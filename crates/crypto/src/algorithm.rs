@@ -367,7 +367,7 @@ mod tests {
     fn every_mechanism_has_a_key_and_no_algorithm_lists_one_twice() {
         let mut used = HashSet::new();
         for a in Algorithm::ALL {
-            let own: HashSet<_> = a.info().mechanisms.iter().collect();
+            let own: HashSet<Mechanism> = a.info().mechanisms.iter().copied().collect();
             assert_eq!(own.len(), a.info().mechanisms.len(), "{}", a.name());
             used.extend(own);
         }

@@ -72,9 +72,9 @@ pub fn generate(algorithm: Algorithm) -> Result<SecretBytes, Error> {
 
 /// Checks material from outside and returns it in its stored form (see [`generate`]).
 ///
-/// Beside the stored forms it takes: `RSAPrivateKey` (RFC 8017 §A.1.2), `ECPrivateKey` (RFC 5915) or the
-/// bare scalar, the bare seed of Ed25519 and ML-DSA, and `PrivateKeyInfo` for X25519. DER is written anew,
-/// so that nothing which was not understood is kept.
+/// Beside the stored forms it takes: `RSAPrivateKey` (RFC 8017 §A.1.2), `ECPrivateKey` (RFC 5915), the bare
+/// seed of Ed25519 and ML-DSA, and `PrivateKeyInfo` for X25519. DER is written anew, so that nothing which
+/// was not understood is kept. Bare EC scalars: [`import_scalar`].
 ///
 /// Refused as weak: symmetric keys of one repeated byte, HMAC keys outside [`HMAC_BYTES_MIN`] to
 /// [`HMAC_BYTES_MAX`], RSA keys whose public exponent is not 65537.
@@ -103,7 +103,11 @@ pub fn import(algorithm: Algorithm, bytes: &[u8]) -> Result<SecretBytes, Error> 
             symmetric(bytes)
         }
         Family::Rsa => import_rsa(algorithm, bytes),
-        Family::Ec => import_ec(schemes::curve(algorithm)?, bytes),
+        Family::Ec => {
+            let signing = schemes::curve(algorithm)?.signing;
+            let pair = EcdsaKeyPair::from_private_key_der(signing, bytes).map_err(|_| BAD_PRIVATE_KEY)?;
+            stored(pair.to_pkcs8v1())
+        }
         Family::Ed25519 => {
             if bytes.len() == SEED_BYTES {
                 return ed25519(bytes);
@@ -130,6 +134,24 @@ pub fn import(algorithm: Algorithm, bytes: &[u8]) -> Result<SecretBytes, Error> 
             SecretBytes::copy_from(der.as_ref())
         }
     }
+}
+
+/// Checks a bare EC private key, big-endian and as long as the curve's order, and returns its stored form.
+///
+/// Apart from [`import`], because 48 bytes are a P-384 scalar or an Ed25519 `PrivateKeyInfo`: only the caller
+/// knows which it meant.
+///
+/// # Errors
+/// [`Error::Invalid`] for another length, 0, or what is not below the order; [`Error::Unsupported`] for
+/// algorithms without scalars; [`Error::Internal`] without locked memory.
+///
+/// Source: SEC 1 §2.3.7; SP 800-56A Rev. 3 §5.6.2.1.2.
+pub fn import_scalar(algorithm: Algorithm, scalar: &[u8]) -> Result<SecretBytes, Error> {
+    let curve = schemes::curve(algorithm)?;
+    if scalar.len() != curve.scalar_bytes {
+        return Err(Error::Invalid("the scalar is not as long as the curve's order"));
+    }
+    ec(curve, scalar)
 }
 
 /// The public half inside an ML-KEM decapsulation key, if the key is consistent with itself.
@@ -164,14 +186,6 @@ fn import_rsa(algorithm: Algorithm, bytes: &[u8]) -> Result<SecretBytes, Error> 
         return Err(Error::Invalid("the RSA public exponent is not 65537"));
     }
     SecretBytes::copy_from(der.as_ref())
-}
-
-fn import_ec(curve: &Curve, bytes: &[u8]) -> Result<SecretBytes, Error> {
-    if bytes.len() == curve.scalar_bytes {
-        return ec(curve, bytes);
-    }
-    let pair = EcdsaKeyPair::from_private_key_der(curve.signing, bytes).map_err(|_| BAD_PRIVATE_KEY)?;
-    stored(pair.to_pkcs8v1())
 }
 
 /// Draws scalars until one is below the order. Every second draw fails at worst (no curve here is near

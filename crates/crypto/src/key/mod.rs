@@ -40,7 +40,7 @@ use crate::{
     keywrap,
     secret::SecretBytes,
 };
-pub use material::{HMAC_BYTES_MAX, HMAC_BYTES_MIN, IMPORT_BYTES_MAX, generate, import};
+pub use material::{HMAC_BYTES_MAX, HMAC_BYTES_MIN, IMPORT_BYTES_MAX, generate, import, import_scalar};
 pub use public::{PUBLIC_KEY_BYTES_MAX, PublicKey};
 use schemes::{Aes, Curve, Hmac, UNSUPPORTED};
 pub use transport::{rsa_aes_kwp_unwrap, rsa_aes_kwp_wrap};
@@ -75,7 +75,7 @@ pub struct Key {
 enum Secret {
     Aes { scheme: &'static Aes, material: SecretBytes, gcm: Box<LessSafeKey> },
     ChaCha20(Box<LessSafeKey>),
-    Hmac { scheme: &'static Hmac, key: hmac::Key },
+    Hmac { scheme: &'static Hmac, key: Box<hmac::Key> },
     Rsa { pair: RsaKeyPair, oaep: OaepPrivateDecryptingKey },
     Ec { curve: &'static Curve, pair: EcdsaKeyPair, agreement: Option<agreement::PrivateKey> },
     Ed25519(Ed25519KeyPair),
@@ -102,7 +102,7 @@ impl Key {
             }
             Family::Hmac => {
                 let scheme = schemes::hmac(algorithm)?;
-                (Secret::Hmac { scheme, key: hmac::Key::new(scheme.hmac, bytes) }, None)
+                (Secret::Hmac { scheme, key: Box::new(hmac::Key::new(scheme.hmac, bytes)) }, None)
             }
             Family::Rsa => {
                 let pair = RsaKeyPair::from_pkcs8(bytes).map_err(|_| REFUSED)?;
@@ -170,12 +170,10 @@ impl Key {
     /// The 32 bytes from which KH1 messages are derived, for AES-256 keys.
     #[must_use]
     pub fn kh1_material(&self) -> Option<&[u8]> {
-        match &self.secret {
-            Secret::Aes { material, .. } if self.algorithm.supports(Mechanism::Kh1) => {
-                Some(material.expose())
-            }
-            _ => None,
-        }
+        let Secret::Aes { material, .. } = &self.secret else {
+            return None;
+        };
+        self.algorithm.supports(Mechanism::Kh1).then(|| material.expose())
     }
 
     /// Encrypts by an AEAD, CBC, CTR or RSA-OAEP. The IV is always drawn here and never given.
@@ -363,8 +361,7 @@ impl Key {
         }
     }
 
-    /// Agrees on a secret with the holder of `peer_public`: `SubjectPublicKeyInfo` DER, a point
-    /// (SEC 1 §2.3.3), or the 32 bytes of X25519.
+    /// Agrees on a secret with the holder of `peer_public`, encoded as [`PublicKey::from_der`] takes it.
     ///
     /// The secret is not uniform: derive keys from it, never use it as one. 32, 48 or 66 bytes.
     ///
@@ -377,8 +374,9 @@ impl Key {
         let (Secret::Ec { agreement: Some(key), .. } | Secret::X25519(key)) = &self.secret else {
             return Err(UNSUPPORTED);
         };
-        let peer = agreement::UnparsedPublicKey::new(key.algorithm(), peer_public);
-        let invalid = Error::Invalid("not a sound public key for this agreement");
+        let peer = PublicKey::from_der(self.algorithm, peer_public)?;
+        let peer = agreement::UnparsedPublicKey::new(key.algorithm(), peer.der());
+        let invalid = Error::Invalid("a public key of small order gives no secret");
         agreement::agree(key, peer, invalid, SecretBytes::copy_from)
     }
 

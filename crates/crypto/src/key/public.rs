@@ -39,10 +39,11 @@ enum Operations {
 }
 
 impl PublicKey {
-    /// Parses `SubjectPublicKeyInfo` DER (RFC 5280 §4.1.2.7), or the family's bare encoding: a point
-    /// (SEC 1 §2.3.3), `RSAPublicKey` without its wrapper excepted.
+    /// Parses `SubjectPublicKeyInfo` DER (RFC 5280 §4.1.2.7) or, but for RSA, what its bit string holds:
+    /// a point (SEC 1 §2.3.3) or the bare bytes of the key.
     ///
-    /// EC points are checked to be on the curve, RSA moduli to have the algorithm's length.
+    /// EC points are checked to be on the curve, RSA moduli to have the algorithm's length. DER has to be
+    /// what we would write: no curve by explicit parameters, nothing after the end.
     ///
     /// # Errors
     /// [`Error::TooLarge`] above [`PUBLIC_KEY_BYTES_MAX`], [`Error::Invalid`] for everything else that
@@ -75,6 +76,10 @@ impl PublicKey {
                 ([&scheme.spki_prefix, raw].concat(), Operations::Encapsulate(key))
             }
         };
+        let compressed_point = matches!(bytes.first(), Some(2 | 3));
+        if !der.ends_with(bytes) && !compressed_point {
+            return Err(BAD_PUBLIC_KEY);
+        }
         Ok(Self { algorithm, der, operations })
     }
 
