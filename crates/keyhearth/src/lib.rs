@@ -1,4 +1,6 @@
 //! The key server: everything that is not the command line.
 
+pub mod bench;
+pub mod listen;
 pub mod policy;
 pub mod store;

@@ -1,3 +1,2 @@
 //! The key server and its command line.
-mod listen;
 fn main() {}

@@ -73,7 +73,7 @@ pub struct Measurement {
     pub p50_us: f64,
     /// 99 of 100 answers came within this many microseconds.
     pub p99_us: f64,
-    /// Requests not answered with a 2xx status.
+    /// Connections given up because a request on them was not answered with a 2xx status.
     pub errors: u64,
     /// The first of them.
     pub first_error: Option<String>,
@@ -146,11 +146,6 @@ impl Tally {
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
     }
-
-    fn fail(&mut self, error: String) {
-        self.errors += 1;
-        self.first_error.get_or_insert(error);
-    }
 }
 
 /// One thread: opens its connections, waits for the other threads, and drives the load.
@@ -183,6 +178,7 @@ fn worker(
     })
 }
 
+/// Sends request after request until the time is up or one is refused.
 async fn closed_loop(mut connection: Connection, mut request: Vec<u8>, shared: Arc<Shared>) -> Tally {
     let marks: Vec<_> = request
         .windows(SEQUENCE.len())
@@ -201,15 +197,14 @@ async fn closed_loop(mut connection: Connection, mut request: Vec<u8>, shared: A
             }
         }
         let sent = Instant::now();
-        let answer = connection.exchange(&request).await;
+        let refusal = match connection.exchange(&request).await {
+            Ok(answer) if (200..300).contains(&answer.status) => None,
+            Ok(answer) => Some(answer.refusal()),
+            Err(error) => Some(error.to_string()),
+        };
         let answered = Instant::now();
-        match answer {
-            Ok(answer) if (200..300).contains(&answer.status) => {}
-            Ok(answer) => tally.fail(answer.refusal()),
-            Err(error) => {
-                tally.fail(error.to_string());
-                return tally;
-            }
+        if refusal.is_some() {
+            return Tally { errors: 1, first_error: refusal, ..tally };
         }
         if answered >= until {
             return tally;
