@@ -63,7 +63,7 @@ impl Params {
     }
 }
 
-/// Derives a 256-bit key from `passphrase`. Blocks for about a second: not for an async thread.
+/// Derives a 256-bit key from `passphrase`. Computes for a tenth of a second or more: not for an async thread.
 ///
 /// `passphrase` is 1 to 1,024 bytes ([`PASSPHRASE_BYTES_MAX`]) and is used as it is: normalising Unicode is the
 /// caller's rule.
