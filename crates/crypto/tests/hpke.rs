@@ -1,5 +1,7 @@
 //! HPKE against a second implementation, in both directions, and against tampering.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its functions too")]
+
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::{X25519HkdfSha256, XWing};

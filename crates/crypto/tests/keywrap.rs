@@ -1,5 +1,7 @@
 //! AES-KW and AES-KWP against RustCrypto and Project Wycheproof, HMAC-SHA256 against Project Wycheproof.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its functions too")]
+
 use aes_kw::{KeyInit as _, KwAes128, KwAes256, KwpAes128, KwpAes256};
 use keyhearth_crypto::Error;
 use keyhearth_crypto::kdf::MacKey;

@@ -1,5 +1,7 @@
 //! KH1 against its vectors, against a second implementation, and against tampering.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its functions too")]
+
 use std::iter::once;
 
 use aes_gcm::aead::{Aead, Payload};

@@ -1,5 +1,7 @@
 //! Shares: the vectors, every subset, every typing error, every bad collection.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its functions too")]
+
 use keyhearth_crypto::Error;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir::{self, Share, TEXT_BYTES_MAX, TEXT_PREFIX, combine, split};
