@@ -229,6 +229,47 @@ fn wrong_sizes_and_weak_keys_are_refused() {
 }
 
 #[test]
+fn other_encodings_lead_to_the_same_key() {
+    let rsa = key::generate(Algorithm::Rsa2048).unwrap();
+    let rsa_private_key = &rsa.expose()[26..];
+    assert!(key::import(Algorithm::Rsa2048, rsa_private_key).unwrap().ct_eq(rsa.expose()));
+
+    let x25519 = key::generate(Algorithm::X25519).unwrap();
+    let prefix = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x6e\x04\x22\x04\x20";
+    let private_key_info = [&prefix[..], x25519.expose()].concat();
+    assert!(key::import(Algorithm::X25519, &private_key_info).unwrap().ct_eq(x25519.expose()));
+
+    for algorithm in [Algorithm::Ed25519, Algorithm::MlDsa65] {
+        let material = key::generate(algorithm).unwrap();
+        let seed = material.expose().last_chunk::<32>().unwrap();
+        assert!(key::import(algorithm, seed).unwrap().ct_eq(material.expose()));
+    }
+    for &algorithm in Algorithm::ALL.iter().filter(|a| matches!(a.info().family, Family::Rsa | Family::Ec)) {
+        let material = key::generate(algorithm).unwrap();
+        let trailing = [material.expose(), b"trailing"].concat();
+        assert!(key::import(algorithm, &trailing).unwrap().ct_eq(material.expose()));
+        assert_eq!(
+            key::import_scalar(algorithm, &[]).is_err_and(unsupported),
+            algorithm.info().family == Family::Rsa
+        );
+    }
+}
+
+/// Source: RFC 3686 §6, vector 9 (AES-256): the counter block is nonce, IV and 1.
+#[test]
+fn aes_ctr_matches_its_standard() {
+    let bytes = |hex: &str| -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+    };
+    let key = bytes("ff7a617ce69148e4f1726e2f43581de2aa62d9f805532edff1eed687fb54153d");
+    let key = Key::load(Algorithm::Aes256, &SecretBytes::copy_from(&key).unwrap()).unwrap();
+    let iv = bytes("001cc5b751a51d70a1c1114800000001");
+    let ciphertext = bytes("eb6c52821d0bbbf7ce7594462aca4faab407df866569fd07f48cc0b583d6071f1ec0e6b8");
+    let plaintext = key.decrypt(Mechanism::AesCtr, &iv, &[], &ciphertext).unwrap();
+    assert_eq!(*plaintext, (0..=0x23).collect::<Vec<u8>>());
+}
+
+#[test]
 fn scalars_outside_the_order_are_refused() {
     let sizes = [
         (Algorithm::EcP256, 32),

@@ -37,13 +37,7 @@ fn rsa(bits: usize) -> Option<Algorithm> {
 }
 
 fn with_hash(prefix: &str, hash: HashFunction) -> Option<Mechanism> {
-    let hash = match hash {
-        HashFunction::Sha1 => "sha1",
-        HashFunction::Sha2_256 => "sha256",
-        HashFunction::Sha2_384 => "sha384",
-        HashFunction::Sha2_512 => "sha512",
-        _ => return None,
-    };
+    let hash = format!("{hash:?}").to_lowercase().replace("sha2_", "sha");
     Mechanism::parse(&format!("{prefix}-{hash}"))
 }
 
@@ -137,11 +131,13 @@ fn rsa_pss() {
         let mechanism = with_hash("rsa-pss", group.hash).unwrap();
         let hash_bytes = mechanism.name()[mechanism.name().len() - 3..].parse::<usize>().unwrap() / 8;
         for test in &group.tests {
-            let expected = match test.result {
-                TestResult::Valid if group.salt_size != hash_bytes => TestResult::Invalid,
-                // A signature changed to have our length of salt.
-                TestResult::Invalid if group.salt_size != hash_bytes => TestResult::Acceptable,
-                expected => expected,
+            let expected = if group.salt_size == hash_bytes {
+                test.result
+            } else if test.result.must_fail() {
+                // One of these was changed to have our length of salt.
+                TestResult::Acceptable
+            } else {
+                TestResult::Invalid
             };
             tally.count(expected, verifies(&key, mechanism, &test.msg, &test.sig), test.tc_id);
         }
@@ -296,10 +292,12 @@ fn ml_kem_decapsulates_keys_of_the_second_implementation() {
     fn expand(algorithm: Algorithm, seed: &[u8]) -> Option<Vec<u8>> {
         use ml_kem::ExpandedKeyEncoding;
         let seed = Seed::try_from(seed).ok()?;
-        Some(match algorithm {
-            Algorithm::MlKem512 => DecapsulationKey::<MlKem512>::from_seed(seed).to_expanded_bytes().to_vec(),
-            Algorithm::MlKem768 => DecapsulationKey::<MlKem768>::from_seed(seed).to_expanded_bytes().to_vec(),
-            _ => DecapsulationKey::<MlKem1024>::from_seed(seed).to_expanded_bytes().to_vec(),
+        Some(if algorithm == Algorithm::MlKem512 {
+            DecapsulationKey::<MlKem512>::from_seed(seed).to_expanded_bytes().to_vec()
+        } else if algorithm == Algorithm::MlKem768 {
+            DecapsulationKey::<MlKem768>::from_seed(seed).to_expanded_bytes().to_vec()
+        } else {
+            DecapsulationKey::<MlKem1024>::from_seed(seed).to_expanded_bytes().to_vec()
         })
     }
     for (algorithm, [.., set]) in ML_KEM {

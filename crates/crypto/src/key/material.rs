@@ -77,7 +77,8 @@ pub fn generate(algorithm: Algorithm) -> Result<SecretBytes, Error> {
 /// was not understood is kept. Bare EC scalars: [`import_scalar`].
 ///
 /// Refused as weak: symmetric keys of one repeated byte, HMAC keys outside [`HMAC_BYTES_MIN`] to
-/// [`HMAC_BYTES_MAX`], RSA keys whose public exponent is not 65537.
+/// [`HMAC_BYTES_MAX`], RSA keys whose public exponent is not 65537 or whose modulus can be factored because
+/// of how it was made (CVE-2017-15361). That the factors are prime is not tested: the library has no such test.
 ///
 /// # Errors
 /// [`Error::TooLarge`] above [`IMPORT_BYTES_MAX`]; [`Error::Invalid`] for everything that is not a sound
@@ -182,10 +183,32 @@ fn import_rsa(algorithm: Algorithm, bytes: &[u8]) -> Result<SecretBytes, Error> 
     if key.key_size_bits() != usize::from(algorithm.info().key_bits) {
         return Err(Error::Invalid("the RSA modulus is not as long as its algorithm says"));
     }
-    if !pair.public_key().as_ref().ends_with(b"\x02\x03\x01\x00\x01") {
-        return Err(Error::Invalid("the RSA public exponent is not 65537"));
+    // RSAPublicKey: eight bytes of tags and lengths, the modulus with a leading 0, the exponent.
+    let public = pair.public_key().as_ref();
+    let modulus = public[8..].strip_suffix(b"\x02\x03\x01\x00\x01");
+    let modulus = modulus.ok_or(Error::Invalid("the RSA public exponent is not 65537"))?;
+    if is_power_of_65537(modulus) {
+        return Err(Error::Invalid("the RSA key is weak: CVE-2017-15361"));
     }
     SecretBytes::copy_from(der.as_ref())
+}
+
+/// Whether `modulus` is a power of 65537 modulo every prime from 3 to 167.
+///
+/// So is every modulus of the chips that chose their primes among such powers; of sound moduli one in
+/// 2^27 is, and is refused for nothing.
+///
+/// Source: Nemec, Sys, Svenda, Klinec, Matyas: The Return of Coppersmith's Attack (CCS 2017), §2.4.
+fn is_power_of_65537(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101,
+        103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.into_iter().all(|prime| {
+        let residue = modulus.iter().fold(0, |residue, byte| (residue * 256 + u32::from(*byte)) % prime);
+        let powers = std::iter::successors(Some(1), |power| Some(power * 65537 % prime));
+        powers.take(prime as usize).any(|power| power == residue)
+    })
 }
 
 /// Draws scalars until one is below the order. Every second draw fails at worst (no curve here is near
@@ -226,4 +249,17 @@ fn ml_dsa(algorithm: Algorithm, seed: &[u8]) -> Result<SecretBytes, Error> {
 
 fn stored(der: Result<Document, Unspecified>) -> Result<SecretBytes, Error> {
     SecretBytes::copy_from(der.map_err(|_| REFUSED)?.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_of_65537_are_recognised() {
+        assert!(is_power_of_65537(&[1, 0, 1]));
+        assert!(is_power_of_65537(&65537u64.pow(3).to_be_bytes()));
+        assert!(!is_power_of_65537(&[1, 0, 3]));
+        assert!(!is_power_of_65537(&[0]));
+    }
 }

@@ -88,7 +88,7 @@ impl Key {
     /// Prepares material in its stored form, as [`generate`] and [`import`] return it.
     ///
     /// # Errors
-    /// [`Error::Internal`] if it is not what they returned.
+    /// [`Error::Internal`] or [`Error::Invalid`] if it is not what they returned.
     pub fn load(algorithm: Algorithm, material: &SecretBytes) -> Result<Self, Error> {
         let bytes = material.expose();
         let (secret, public) = match algorithm.info().family {
