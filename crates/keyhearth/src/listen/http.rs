@@ -37,7 +37,10 @@ pub enum Protocol {
 pub struct Peer<C> {
     /// Where the connection comes from.
     pub remote: SocketAddr,
-    /// The client's certificate, verified against the roots of the time; `None` for an anonymous peer.
+    /// The client's certificate; `None` for an anonymous peer.
+    ///
+    /// It was verified when the connection began, and a connection may outlive it: whoever relies
+    /// on it compares its end with the clock, and looks for its revocation, at every request.
     pub certificate: Option<CertificateDer<'static>>,
     /// What it speaks.
     pub protocol: Protocol,

@@ -4,7 +4,11 @@
 //! [`Peer`]. It knows no paths, keys or callers. Who the peer is, and whether it may, is decided above.
 //!
 //! The server runs one listener with TLS for callers and one without, on loopback, for health and
-//! metrics. Each has its own [`Limits`], so the second answers while the first is flooded.
+//! metrics. Each has its own [`Limits`], so the second has room while the first is flooded.
+//!
+//! Known limit: the rate of TLS handshakes is not bounded, only their number at once. A flood of
+//! new connections from many addresses costs every caller processor time; a packet filter in
+//! front is the place to bound it.
 
 mod http;
 mod limits;
@@ -35,7 +39,8 @@ pub use self::tls::{Tls, TlsError};
 /// Answers the requests of a listener: a name for the functions of this shape.
 ///
 /// `C` is what the layer above keeps about a connection's caller, see [`Peer::caller`]. An answer
-/// is dropped unfinished if its client goes away.
+/// is dropped unfinished, at any of its `await`s, if its client goes away; work that must not stop
+/// half way belongs in a task of its own.
 pub trait Handler<C>:
     Fn(Arc<Peer<C>>, Request<Incoming>) -> Self::Answer + Clone + Send + Sync + 'static
 {

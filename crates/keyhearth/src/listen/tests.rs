@@ -9,7 +9,8 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, NamedGroup, RootCertStore};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind, NamedGroup, RootCertStore, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
@@ -63,10 +64,19 @@ impl Authority {
     }
 
     fn client(&self, identity: Option<Identity>, alpn: &[u8]) -> ClientConfig {
+        self.client_of(rustls::DEFAULT_VERSIONS, identity, alpn)
+    }
+
+    fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        identity: Option<Identity>,
+        alpn: &[u8],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.root()).unwrap();
         let builder = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
         let mut config = match identity {
@@ -274,11 +284,14 @@ async fn a_foreign_certificate_is_refused() {
 async fn no_session_is_resumed() {
     let authority = Authority::new("ours");
     let server = secure(&authority).await;
-    let config = authority.client(Some(authority.issue("app")), b"http/1.1");
-    for _ in 0..2 {
-        let mut stream = connect(&server.listener, config.clone()).await.unwrap();
-        exchange(&mut stream).await.unwrap();
-        assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    for version in [&TLS13, &TLS12] {
+        let config = authority.client_of(&[version], Some(authority.issue("app")), b"http/1.1");
+        for _ in 0..2 {
+            let mut stream = connect(&server.listener, config.clone()).await.unwrap();
+            assert!(exchange(&mut stream).await.unwrap().ends_with("known 3"));
+            assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        }
     }
 }
 
@@ -310,6 +323,12 @@ async fn http2_is_spoken_when_asked_for() {
         assert_eq!((response.status(), response.version()), (StatusCode::OK, Version::HTTP_2));
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "anonymous 0");
     }
+    let long = "x".repeat(HEADER_BYTES_MAX as usize);
+    let request = Request::get("https://localhost/").header("x", long).body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(
+        sender.send_request(request).await.unwrap().status(),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
 }
 
 #[tokio::test]
