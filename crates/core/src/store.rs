@@ -175,10 +175,10 @@ pub trait Store: Send + Sync + 'static {
     /// The root of the log at `size`, the present size, computed from the tree the store keeps.
     fn log_root(&self) -> (u64, crate::log::Hash);
 
-    /// Stores a signed checkpoint of `size`.
+    /// Stores a signed checkpoint of `size`; the newest is the one of the largest size.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::Failed`] if the log is shorter than `size`.
     fn put_checkpoint(&self, size: u64, note: &str) -> Result<(), StoreError>;
 
     /// The newest signed checkpoint.

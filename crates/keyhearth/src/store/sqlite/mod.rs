@@ -117,7 +117,11 @@ impl Store for SqliteStore {
     }
 
     fn put_checkpoint(&self, size: u64, note: &str) -> Result<(), StoreError> {
-        self.writer.lock().put_checkpoint(size, note)
+        let mut writer = self.writer.lock();
+        if size > self.edge.lock().tree.size() {
+            return Err(StoreError::Failed("a checkpoint of more entries than the log has"));
+        }
+        writer.put_checkpoint(size, note)
     }
 
     fn checkpoint(&self) -> Result<Option<String>, StoreError> {
@@ -130,5 +134,18 @@ impl Store for SqliteStore {
 
     fn put_document(&self, name: &str, body: &[u8]) -> Result<(), StoreError> {
         self.writer.lock().put_document(name, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_promises_of_a_store() {
+        crate::store::conformance::run(
+            || tempfile::tempdir().unwrap(),
+            |directory| SqliteStore::open(directory.path()).unwrap(),
+        );
     }
 }

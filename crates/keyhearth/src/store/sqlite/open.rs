@@ -63,8 +63,8 @@ pub enum OpenError {
         /// Why.
         error: io::Error,
     },
-    /// Whoever has an account on this machine could look into the directory.
-    #[error("{} is open to everybody; run: chmod o-rwx {}", .0.display(), .0.display())]
+    /// Whoever has an account on this machine could replace the files.
+    #[error("everybody may write to {}; run: chmod o-w {}", .0.display(), .0.display())]
     Exposed(PathBuf),
     /// Another machine decides about locks and flushes.
     #[error("{} is on {kind}, which cannot promise that what is written stays; use a local disk", path.display())]
@@ -158,7 +158,7 @@ impl SqliteStore {
 fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
     let io = |error| OpenError::Io { path: directory.to_owned(), error };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-    if directory.metadata().map_err(io)?.permissions().mode() & 0o007 != 0 {
+    if directory.metadata().map_err(io)?.permissions().mode() & 0o002 != 0 {
         return Err(OpenError::Exposed(directory.to_owned()));
     }
     match filesystem::kind(directory).map_err(io)? {
