@@ -211,8 +211,10 @@ fn is_power_of_65537(modulus: &[u8]) -> bool {
     })
 }
 
-/// Draws scalars until one is below the order. Every second draw fails at worst (no curve here is near
-/// that), so 64 failures mean that something else is broken. Source: FIPS 186-5 §A.2.2.
+/// Draws scalars until one is from 1 to the order less one. Each draw is one with a chance above 1/2 (on these
+/// curves nearly always), so 64 failures mean that something else is broken.
+///
+/// Source: FIPS 186-5 §A.2.2.
 fn generate_ec(curve: &Curve) -> Result<SecretBytes, Error> {
     for _ in 0..64 {
         let mut scalar = Zeroizing::new(vec![0; curve.scalar_bytes]);

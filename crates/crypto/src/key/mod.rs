@@ -2,7 +2,7 @@
 //!
 //! [`generate`] and [`import`] make material in its stored form; [`Key::load`] makes a [`Key`] of it;
 //! [`PublicKey`] is the half that others hold. Which [`Mechanism`] works with which
-//! [`Algorithm`](crate::algorithm::Algorithm) is said in [`crate::algorithm`].
+//! [`Algorithm`] is said in [`crate::algorithm`].
 //!
 //! Not here: states, policy, counting. AES-GCM and ChaCha20-Poly1305 draw a random 96-bit IV for every
 //! call, so a key is safe for 2^32 calls (SP 800-38D §8.3) and its owner has to count them.

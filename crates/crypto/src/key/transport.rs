@@ -14,7 +14,7 @@ const AES_KEY_BYTES: usize = 32;
 /// [`Error::Unsupported`] if `recipient` is no RSA key or `oaep` no OAEP mechanism; what
 /// [`keywrap::kwp_wrap`] says about `key_bytes`.
 ///
-/// Source: PKCS#11 v3.1 §6.1.25 (`CKM_RSA_AES_KEY_WRAP`).
+/// Source: PKCS#11 v3.1, mechanism `CKM_RSA_AES_KEY_WRAP`.
 pub fn rsa_aes_kwp_wrap(recipient: &PublicKey, oaep: Mechanism, key_bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let aes_key = SecretBytes::random(AES_KEY_BYTES)?;
     let mut wrapped = recipient.wrap(oaep, aes_key.expose())?;
@@ -27,7 +27,7 @@ pub fn rsa_aes_kwp_wrap(recipient: &PublicKey, oaep: Mechanism, key_bytes: &[u8]
 /// # Errors
 /// [`Error::Unsupported`] as there, [`Error::NotAuthentic`] for every fault of `wrapped`.
 ///
-/// Source: PKCS#11 v3.1 §6.1.25.
+/// Source: as there.
 pub fn rsa_aes_kwp_unwrap(recipient: &Key, oaep: Mechanism, wrapped: &[u8]) -> Result<SecretBytes, Error> {
     let modulus_bytes = usize::from(recipient.algorithm().info().key_bits / 8);
     let (wrapped_aes, wrapped_key) = wrapped.split_at_checked(modulus_bytes).ok_or(Error::NotAuthentic)?;
