@@ -197,6 +197,16 @@ fn proofs_equal_the_naive_ones_and_verify() {
     assert!(!verify_consistency((0, &[0; 32]), (1100, &stored.tree.root()), &[]));
 }
 
+#[test]
+fn a_path_that_ends_below_the_root_proves_nothing() {
+    let (left, right) = ([1; 32], [2; 32]);
+    let parent = node_hash(&left, &right);
+    assert!(verify_inclusion(&left, 0, 2, &[right], &parent));
+    assert!(!verify_inclusion(&left, 0, 4, &[right], &parent));
+    assert!(verify_consistency((2, &left), (4, &parent), &[right]));
+    assert!(!verify_consistency((2, &left), (8, &parent), &[right]));
+}
+
 proptest! {
     #[test]
     fn altered_inclusion_proofs_fail(size in 1_u64..700, at: prop::sample::Index, bit in 0_usize..256, cut: bool) {

@@ -227,10 +227,9 @@ where
     fn entries(&mut self, index: u64, hashes: &[Hash]) -> Result<(), Fault<E>> {
         let (bundle, leaves) = self.folder.leaves(index, hashes.len())?;
         let first = index * TILE_WIDTH as u64;
-        if let Some((index, _)) =
-            (first..).zip(leaves.iter().zip(hashes)).find(|(_, (leaf, hash))| leaf != hash)
-        {
-            return Err(Fault::Entry { index, path: bundle_path(first / TILE_WIDTH as u64, hashes.len()) });
+        let altered = (first..).zip(leaves.iter().zip(hashes)).find(|(_, (leaf, hash))| leaf != hash);
+        if let Some((entry, _)) = altered {
+            return Err(Fault::Entry { index: entry, path: bundle_path(index, hashes.len()) });
         }
         for (index, entry) in (first..).zip(bundle_entries(&bundle).flatten()) {
             (self.each)(index, entry).map_err(|error| Fault::Refused { index, error })?;
