@@ -1,6 +1,8 @@
 //! The key server: everything that is not the command line.
 
 pub mod bench;
+pub mod identity;
 pub mod listen;
 pub mod policy;
+pub mod seal;
 pub mod store;
