@@ -121,11 +121,13 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
         }
         if whole.is_empty() && joined.is_empty() {
             whole = piece;
-        } else {
-            joined.reserve(announced.max(whole.len() + joined.len() + piece.len()) - joined.len());
-            joined.extend_from_slice(&std::mem::take(&mut whole));
-            joined.extend_from_slice(&piece);
+            continue;
         }
+        if joined.is_empty() {
+            joined.reserve(announced);
+            joined.extend_from_slice(&std::mem::take(&mut whole));
+        }
+        joined.extend_from_slice(&piece);
     }
     Ok(if joined.is_empty() { whole } else { joined.freeze() })
 }

@@ -6,9 +6,12 @@
 //! The server runs one listener with TLS for callers and one without, on loopback, for health and
 //! metrics. Each has its own [`Limits`], so the second has room while the first is flooded.
 //!
-//! Known limit: the rate of TLS handshakes is not bounded, only their number at once. A flood of
-//! new connections from many addresses costs every caller processor time; a packet filter in
-//! front is the place to bound it.
+//! Known limits:
+//! - The rate of TLS handshakes is not bounded, only their number at once. A flood of new
+//!   connections from many addresses costs every caller processor time; a packet filter in front
+//!   is the place to bound it.
+//! - The buffers of TLS and HTTP are ordinary memory and are not wiped, so what a caller sends or
+//!   receives in the clear can stay in it until it is used again.
 
 mod http;
 mod limits;
