@@ -127,8 +127,11 @@ impl SqliteStore {
         }
         prepare_directory(directory)?;
         let lock = DirLock::acquire(directory)?;
+        let io = |error| OpenError::Io { path: directory.to_owned(), error };
+        // Absolute, so that SQLite never takes it for a URI.
+        let directory = directory.canonicalize().map_err(io)?;
         let path = directory.join(FILE_NAME);
-        create_file(directory, &path)?;
+        create_file(&directory, &path).map_err(io)?;
 
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         prepare_schema(&connection, &path)?;
@@ -149,7 +152,7 @@ impl SqliteStore {
             Arc::clone(&writer),
             wal_pages,
         )
-        .map_err(|error| OpenError::Io { path, error })?;
+        .map_err(io)?;
         Ok(Self { checkpointer, readers, writer, edge: Mutex::new(edge), _lock: lock })
     }
 }
@@ -169,15 +172,13 @@ fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
 
 /// Makes an empty database file if there is none, for its owner alone; SQLite gives its other files the
 /// same permissions.
-fn create_file(directory: &Path, path: &Path) -> Result<(), OpenError> {
+fn create_file(directory: &Path, path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        created => created
-            .and_then(|file| file.sync_all())
-            .and_then(|()| File::open(directory)?.sync_all())
-            .and_then(|()| directory.canonicalize()?.parent().map_or(Ok(()), |up| File::open(up)?.sync_all()))
-            .map_err(|error| OpenError::Io { path: path.to_owned(), error }),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        created => created?.sync_all()?,
     }
+    // Both names must last: the file's and, if it is new, the directory's.
+    directory.ancestors().take(2).try_for_each(|directory| File::open(directory)?.sync_all())
 }
 
 /// A connection that trusts nothing in the file but its rows.
