@@ -1,0 +1,38 @@
+//! Whatever a tenant writes as policy is refused, or answers every question.
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use keyhearth::policy::Compiled;
+use keyhearth_core::id::{PrincipalId, TenantId};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::policy::{Authorizer, Policy, Question, Verdict};
+use keyhearth_core::principal::{Caller, Proof, Roles};
+use keyhearth_core::time::{Now, Time};
+use libfuzzer_sys::fuzz_target;
+
+const TENANT: TenantId = TenantId([2; 16]);
+
+fuzz_target!(|text: &str| {
+    let name = "fuzz".parse().expect("a name");
+    let policy = Policy { name, text: text.to_owned(), activated: Time::from_unix_ms(0) };
+    let Ok(compiled) = Compiled::new(TENANT, &[policy]) else { return };
+    let caller = Caller {
+        principal: PrincipalId([3; 16]),
+        tenant: TENANT,
+        name: "caller".parse().expect("a name"),
+        roles: Roles::default(),
+        proof: Proof::Local,
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    let context = [("dept".to_owned(), "hr".to_owned())];
+    for operation in [Operation::CreateKey, Operation::ListKeys, Operation::PutPolicy] {
+        let now = Now::exactly(Time::from_unix_ms(0));
+        let question = Question { caller: &caller, operation, key: None, context: &context, now };
+        let verdict = compiled.authorize(&question);
+        let elsewhere = Caller { tenant: TenantId([4; 16]), ..caller.clone() };
+        let foreign = compiled.authorize(&Question { caller: &elsewhere, ..question });
+        assert!(!matches!(foreign, Verdict::Allow(_)), "another tenant's policies allow nothing");
+        assert_eq!(compiled.authorize(&question), verdict, "the same question, the same answer");
+    }
+});

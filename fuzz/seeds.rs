@@ -1,0 +1,240 @@
+//! Writes the inputs that fuzzing starts from into `seeds/`, for formats that nobody writes by hand.
+//!
+//! Run it after a format has changed: `scripts/fuzz --seeds`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Result;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use keyhearth::seal::{Passphrase, Quorum, SealChoice, create};
+use keyhearth_core::entry::{self, Entry};
+use keyhearth_core::grant::Grant;
+use keyhearth_core::id::{DeploymentId, GrantId, KeyId, PrincipalId, RequestId, TenantId};
+use keyhearth_core::key::{Cryptoperiod, Key, Material, Origin, Rotation, Usage, Version};
+use keyhearth_core::log::{Checkpoint, EntryProof, Tree, VerifierKey, WitnessRequest, leaf_hash, push_entry};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::policy::Policy;
+use keyhearth_core::principal::{AccessKey, Fingerprint, Principal, Role, Roles};
+use keyhearth_core::state::{State, Switches};
+use keyhearth_core::tenant::Tenant;
+use keyhearth_core::time::Time;
+use keyhearth_crypto::algorithm::Algorithm;
+use keyhearth_crypto::hpke::{self, Suite};
+use keyhearth_crypto::key;
+use keyhearth_crypto::kh1::{self, Context};
+use keyhearth_crypto::note::NoteKey;
+use keyhearth_crypto::passphrase::Params;
+use keyhearth_crypto::secret::SecretBytes;
+use keyhearth_crypto::shamir;
+// Instrumented libraries need the fuzzer's runtime in every program.
+use libfuzzer_sys as _;
+
+const TENANT: TenantId = TenantId([2; 16]);
+const PRINCIPAL: PrincipalId = PrincipalId([3; 16]);
+const KEY: KeyId = KeyId([5; 16]);
+const NOW: Time = Time::from_unix_ms(1_800_000_000_000);
+
+fn main() -> Result<()> {
+    crypto()?;
+    log()?;
+    records()?;
+    seal_records()?;
+    requests()
+}
+
+fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(name), bytes)
+}
+
+fn crypto() -> Result<()> {
+    let message = kh1::seal(&[9; 32], KEY.0, 1, &Context::empty(), b"seed").expect("it is small");
+    write("kh1", "message", message)?;
+
+    let secret = SecretBytes::copy_from(&[4; 32]).expect("locked memory");
+    let shares = shamir::split(&secret, 2, 3).expect("2 of 3");
+    let lines: Vec<_> = shares.iter().map(shamir::Share::to_text).collect();
+    write("shares", "one", &*lines[0])?;
+    write("shares", "all", lines.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n"))?;
+
+    for suite in [Suite::X25519, Suite::X25519MlKem768] {
+        let recipient = hpke::generate(suite).expect("randomness");
+        let message = hpke::seal(suite, &recipient.public, b"fuzz", b"", b"seed").expect("a public key");
+        write("hpke", &format!("message-{}", recipient.public.len()), message)?;
+        write("hpke", &format!("public-{}", recipient.public.len()), recipient.public)?;
+    }
+
+    for (choice, algorithm) in (0_u8..).zip(Algorithm::ALL) {
+        let material = key::generate(*algorithm).expect("randomness");
+        let chosen = |bytes: &[u8]| [&[choice], bytes].concat();
+        write("keys", algorithm.name(), chosen(material.expose()))?;
+        let loaded = key::Key::load(*algorithm, &material).expect("what was generated loads");
+        if let Some(der) = loaded.public_key_der() {
+            write("keys", &format!("{}-public", algorithm.name()), chosen(der))?;
+        }
+    }
+    Ok(())
+}
+
+fn log() -> Result<()> {
+    let key = NoteKey::from_seed(&[3; 32]).expect("a seed of 32 bytes");
+    let origin: keyhearth_core::log::KeyName = "fuzz.example/log".parse().expect("a name");
+    let mut tree = Tree::empty();
+    let mut bundle = Vec::new();
+    for index in 0..3_u64 {
+        tree.append(leaf_hash(&index.to_be_bytes()), &mut |_, _| ());
+        push_entry(&mut bundle, &index.to_be_bytes()).expect("it is small");
+    }
+    let checkpoint = Checkpoint::new(origin.clone(), tree.size(), tree.root());
+    write("log_texts", "checkpoint", checkpoint.to_string())?;
+    let checkpoint = checkpoint.sign(&key);
+    write("log_texts", "signed", checkpoint.to_string())?;
+    let cosigned = checkpoint.cosign("fuzz.example/witness".parse().expect("a name"), &key, 1_800_000_000);
+    write("log_texts", "cosigned", format!("{checkpoint}{cosigned}"))?;
+    write("log_texts", "verifier", VerifierKey::log(origin, key.public()).to_string())?;
+    let proof = vec![[7; 32]; 2];
+    let entry_proof = EntryProof { index: 2, path: proof.clone(), checkpoint: checkpoint.clone() };
+    write("log_texts", "proof", entry_proof.to_string())?;
+    write("log_texts", "witness", WitnessRequest { old_size: 2, proof, checkpoint }.to_string())?;
+    write("log_texts", "bundle", bundle)?;
+    (0..6).try_for_each(|file| write("log_export", &format!("file-{file}"), [file, 0, 40, 1, b'x']))
+}
+
+fn records() -> Result<()> {
+    let named = |kind: u8, name: &str, bytes: Vec<u8>| write("records", name, [vec![kind], bytes].concat());
+    let cbor = "writing to memory does not fail";
+    named(0, "entry", entry().to_bytes())?;
+    named(1, "key", minicbor::to_vec(key_record()).expect(cbor))?;
+    let material = Material { tenant_key: 1, wrapped: vec![6; 157], public: Some(vec![4; 65]) };
+    named(2, "material", minicbor::to_vec(material).expect(cbor))?;
+    let grant = Grant {
+        id: GrantId([8; 16]),
+        key: KEY,
+        grantee: PRINCIPAL,
+        grantor: PRINCIPAL,
+        operations: vec![32, 33],
+        context: BTreeMap::from([("dept".into(), "hr".into())]),
+        expires: Some(NOW),
+        delegable: true,
+        parent: Some(GrantId([9; 16])),
+        depth: 1,
+        created: NOW,
+    };
+    named(3, "grant", minicbor::to_vec(grant).expect(cbor))?;
+    let principal = Principal {
+        id: PRINCIPAL,
+        tenant: TENANT,
+        name: "web-1".parse().expect("a name"),
+        roles: Roles::new([Role::KeyUser], TENANT).expect("one role"),
+        created: NOW,
+        revoked: Some(NOW),
+        certificates: vec![Fingerprint([1; 32])],
+    };
+    named(4, "principal", minicbor::to_vec(principal).expect(cbor))?;
+    let access_key = AccessKey {
+        id: "AKIAIOSFODNN7EXAMPLE".into(),
+        principal: PRINCIPAL,
+        wrapped_secret: vec![6; 157],
+        created: NOW,
+        disabled: None,
+        tenant_key_version: 1,
+    };
+    named(5, "access-key", minicbor::to_vec(access_key).expect(cbor))?;
+    let policy = Policy { name: "p".parse().expect("a name"), text: "permit".into(), activated: NOW };
+    named(6, "policy", minicbor::to_vec(policy).expect(cbor))?;
+    let tenant = Tenant {
+        id: TENANT,
+        name: "acme".parse().expect("a name"),
+        created: NOW,
+        disabled: None,
+        tenant_key: 1,
+    };
+    named(7, "tenant", minicbor::to_vec(tenant).expect(cbor))
+}
+
+fn entry() -> Entry {
+    Entry {
+        time: NOW,
+        incarnation: 3,
+        request: RequestId([1; 16]),
+        tenant: TENANT,
+        actor: Some(PRINCIPAL),
+        actor_name: Some("web-1".parse().expect("a name")),
+        certificate: Some([4; 8]),
+        address: Some(Ipv4Addr::LOCALHOST.octets().to_vec()),
+        operation: Operation::Encrypt.info().code,
+        key: Some(KEY),
+        version: Some(1),
+        result: entry::Result::Refused,
+        error: Some("wrong-state".into()),
+        by: vec!["role:key-user".into()],
+        context: Some([6; 16]),
+        reason: Some("a reason".into()),
+        detail: Some("a detail".into()),
+    }
+}
+
+fn key_record() -> Key {
+    let version = Version {
+        number: 1,
+        state: State::Active,
+        created: NOW,
+        activation: Some(NOW),
+        protect_end: Some(NOW),
+        process_end: Some(NOW),
+        compromised: None,
+        destroyed: None,
+        has_material: true,
+        random_iv_uses: 7,
+    };
+    Key {
+        id: KEY,
+        tenant: TENANT,
+        algorithm: Algorithm::Aes256,
+        usage: Usage::usual(Algorithm::Aes256),
+        exportable: true,
+        origin: Origin::Generated,
+        created: NOW,
+        creator: PRINCIPAL,
+        description: "a key".into(),
+        tags: BTreeMap::from([("env".into(), "prod".into())]),
+        primary: 1,
+        versions: vec![version],
+        switches: Switches::default(),
+        cryptoperiod: Cryptoperiod { protect_days: Some(365), process_days: Some(730) },
+        rotation: Some(Rotation { every_days: 90, next: NOW }),
+        destroy_at: Some(NOW),
+        aliases: vec!["alias-of-it".parse().expect("an alias")],
+    }
+}
+
+fn seal_records() -> Result<()> {
+    let passphrase = Some(Passphrase { text: b"correct horse battery", params: Params::MIN });
+    let quorum = Some(Quorum { threshold: 2, count: 3 });
+    for (name, choice) in [
+        ("passphrase", SealChoice { passphrase, quorum: None }),
+        ("shares", SealChoice { passphrase: None, quorum }),
+        ("both", SealChoice { passphrase, quorum }),
+    ] {
+        let created = create(DeploymentId([1; 16]), &choice).expect("a sound choice");
+        write("seal_record", name, created.record.to_bytes())?;
+    }
+    Ok(())
+}
+
+/// One request for every operation, with a body that suits some.
+fn requests() -> Result<()> {
+    let body = r#"{"context":{"dept":"hr"},"plaintext":"c2VlZA==","ciphertext":"c2VlZA==","message":"c2VlZA=="}"#;
+    for operation in Operation::ALL.iter().filter(|operation| operation.is_request()) {
+        let info = operation.info();
+        let id = KEY.to_string();
+        let path: Vec<_> =
+            info.path.split('/').map(|part| if part.starts_with('{') { &id } else { part }).collect();
+        let method = keyhearth_proto::rest::method_name(info.method);
+        write("rest", info.name, format!("{method} {}?limit=10\n{body}", path.join("/")))?;
+    }
+    Ok(())
+}
