@@ -1,0 +1,201 @@
+//! A tenant's policies, ready to be asked.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use keyhearth_core::id::{KeyId, PrincipalId, TenantId};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::policy::{Authorizer, POLICIES_MAX, Policy, Question, Verdict};
+use keyhearth_core::principal::{Proof, Roles};
+use quick_cache::{Equivalent, Weighter, sync::Cache};
+
+use super::STATEMENTS_MAX;
+use super::error::PolicyError;
+use super::question;
+use super::slices::{Slices, TEMPLATES, Tally};
+use super::statement::{self, Statement, Subject};
+
+/// The most memory that one tenant's remembered answers take, in bytes, about.
+const REMEMBERED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What one remembered answer takes besides the texts in its question, in bytes, about.
+const REMEMBERED_BYTES: usize = 256;
+
+/// The policies of one tenant: role templates, guard-rails and its own.
+///
+/// Answers are remembered by everything the policies can see of a question, so a changed role, tag, address
+/// or context is another question, and there is nothing to invalidate. The rest of a key that policies see
+/// (algorithm, creator, …) is fixed with its id. When policies change, a new `Compiled` takes over.
+pub struct Compiled {
+    tenant: TenantId,
+    own: Slices,
+    pub(super) statements: Vec<Statement>,
+    remembered: Cache<Remembered, Verdict, Bytes>,
+}
+
+impl Compiled {
+    /// Parses, validates and files `policies`, all those of `tenant`.
+    ///
+    /// Takes some milliseconds for each hundred policies.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn new(tenant: TenantId, policies: &[Policy]) -> Result<Self, PolicyError> {
+        if policies.len() > POLICIES_MAX {
+            return Err(PolicyError::TooManyPolicies);
+        }
+        let mut statements = Vec::new();
+        for policy in policies {
+            statements.extend(statement::parse(&policy.name, &policy.text)?);
+            if statements.len() > STATEMENTS_MAX {
+                return Err(PolicyError::TooManyStatements);
+            }
+        }
+        let items = usize::try_from(REMEMBERED_BYTES_MAX).expect("4 MiB fit") / REMEMBERED_BYTES;
+        Ok(Self {
+            tenant,
+            own: Slices::new(&statements),
+            statements,
+            remembered: Cache::with_weighter(items, REMEMBERED_BYTES_MAX, Bytes),
+        })
+    }
+
+    /// The tenant whose policies these are.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered_bytes(&self) -> u64 {
+        self.remembered.weight()
+    }
+
+    /// Decides without looking at what is remembered. Where the present is uncertain, both ends must allow it.
+    pub(super) fn evaluate(&self, question: &Question<'_>) -> Verdict {
+        let latest = self.evaluate_at(question, question.now.latest);
+        let certain = question.now.earliest == question.now.latest;
+        if certain || !self.own.reads(question.operation).now {
+            return latest;
+        }
+        match (self.evaluate_at(question, question.now.earliest), latest) {
+            (forbid @ Verdict::Forbid(_), _) | (_, forbid @ Verdict::Forbid(_)) => forbid,
+            (Verdict::Silent, _) | (_, Verdict::Silent) => Verdict::Silent,
+            (Verdict::Allow(_), allow @ Verdict::Allow(_)) => allow,
+        }
+    }
+
+    fn evaluate_at(&self, question: &Question<'_>, now: keyhearth_core::time::Time) -> Verdict {
+        let Some((request, entities)) = question::translate(self.tenant, question, now) else {
+            return Verdict::Forbid(Arc::from([]));
+        };
+        let caller = question.caller;
+        let mut tally = Tally::default();
+        for slices in [&*TEMPLATES, &self.own] {
+            let subjects = [Subject::Anyone, Subject::Principal(caller.principal)]
+                .into_iter()
+                .chain(caller.roles.iter().map(Subject::Role))
+                .chain(question.key.map(|key| Subject::Key(key.id)));
+            slices.ask(question.operation, subjects, &request, &entities, &mut tally);
+        }
+        let sorted = |mut names: Vec<String>| {
+            names.sort_unstable();
+            Arc::from(names)
+        };
+        match tally {
+            Tally { forbids, .. } if !forbids.is_empty() => Verdict::Forbid(sorted(forbids)),
+            Tally { permits, .. } if !permits.is_empty() => Verdict::Allow(sorted(permits)),
+            Tally { .. } => Verdict::Silent,
+        }
+    }
+}
+
+impl Authorizer for Compiled {
+    fn authorize(&self, question: &Question<'_>) -> Verdict {
+        if question.caller.tenant != self.tenant {
+            return Verdict::Forbid(Arc::from([]));
+        }
+        let reads = self.own.reads(question.operation);
+        if reads.now {
+            return self.evaluate(question);
+        }
+        let asked = Asked {
+            principal: question.caller.principal,
+            roles: question.caller.roles,
+            operation: question.operation,
+            key: question.key.map(|key| key.id),
+            ip: reads.ip.then_some(question.caller.address),
+            proof: reads.proof.then_some(question.caller.proof),
+            tags: question.key.filter(|_| reads.tags).map_or(&NO_TAGS, |key| &key.tags),
+            context: if reads.context { question.context } else { &[] },
+        };
+        self.remembered.get(&asked).unwrap_or_else(|| {
+            let verdict = self.evaluate(question);
+            self.remembered.insert(asked.to_owned(), verdict.clone());
+            verdict
+        })
+    }
+}
+
+static NO_TAGS: BTreeMap<String, String> = BTreeMap::new();
+
+/// What the policies can see of a question. Hashes as [`Remembered`] does: same fields, same order.
+#[derive(Hash)]
+struct Asked<'a> {
+    principal: PrincipalId,
+    roles: Roles,
+    operation: Operation,
+    key: Option<KeyId>,
+    ip: Option<IpAddr>,
+    proof: Option<Proof>,
+    tags: &'a BTreeMap<String, String>,
+    context: &'a [(String, String)],
+}
+
+/// A question whose answer is remembered.
+#[derive(Hash, PartialEq, Eq)]
+struct Remembered {
+    principal: PrincipalId,
+    roles: Roles,
+    operation: Operation,
+    key: Option<KeyId>,
+    ip: Option<IpAddr>,
+    proof: Option<Proof>,
+    tags: BTreeMap<String, String>,
+    context: Vec<(String, String)>,
+}
+
+impl Asked<'_> {
+    fn to_owned(&self) -> Remembered {
+        let &Self { principal, roles, operation, key, ip, proof, tags, context } = self;
+        let (tags, context) = (tags.clone(), context.to_vec());
+        Remembered { principal, roles, operation, key, ip, proof, tags, context }
+    }
+}
+
+impl Equivalent<Remembered> for Asked<'_> {
+    fn equivalent(&self, other: &Remembered) -> bool {
+        let Remembered { principal, roles, operation, key, ip, proof, tags, context } = other;
+        self.principal == *principal
+            && self.roles == *roles
+            && self.operation == *operation
+            && self.key == *key
+            && self.ip == *ip
+            && self.proof == *proof
+            && self.tags == tags
+            && self.context == context
+    }
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Remembered, Verdict> for Bytes {
+    fn weight(&self, question: &Remembered, _: &Verdict) -> u64 {
+        let pairs = question.tags.iter().chain(question.context.iter().map(|(name, value)| (name, value)));
+        let texts: usize =
+            pairs.map(|(name, value)| name.len() + value.len() + 2 * size_of::<String>()).sum();
+        (REMEMBERED_BYTES + texts) as u64
+    }
+}

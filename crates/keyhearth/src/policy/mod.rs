@@ -1,0 +1,37 @@
+//! Tenants' policies: Cedar over typed ids, compiled once and asked often.
+//!
+//! [`Compiled`] answers core's [`Authorizer`](keyhearth_core::policy::Authorizer) from the role templates
+//! ([`ROLES`]), the guard-rails ([`GUARDS`]) and a tenant's own policies. Everything a policy can name
+//! is generated from the operation table ([`schema_text`]): entity ids are typed ids, never aliases or paths.
+//!
+//! Not here: grants (core asks them when policies are silent), states and dates of keys (core again),
+//! and storing policies (the engine compiles what it is about to store, before it stores it).
+//!
+//! Source: the Cedar policy language, version 4, <https://docs.cedarpolicy.com>.
+
+mod compiled;
+mod diff;
+mod error;
+mod question;
+mod schema;
+mod slices;
+mod statement;
+mod templates;
+
+pub use compiled::Compiled;
+pub use diff::{DIFF_QUESTIONS_MAX, as_caller, diff, who_can};
+pub use error::{Fault, PolicyError};
+pub use schema::schema_text;
+pub use templates::{GUARDS, ROLES};
+
+/// The most Cedar statements of a tenant, over all its policies.
+pub const STATEMENTS_MAX: usize = 4_000;
+
+/// The deepest nesting of brackets and `if` in a statement.
+pub const NESTING_MAX: usize = 32;
+
+/// The most operators (`&&`, `||`, `.`, `+`, `-`, `*`) in one statement: each may deepen the expression by one.
+pub const OPERATORS_MAX: usize = 500;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! What policies can name: the Cedar schema, generated from the operation table and the roles.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, Schema, Validator};
+use keyhearth_core::operation::{Group, Operation, Scope};
+use keyhearth_core::principal::Role;
+
+/// The action that stands for all cryptography with a key.
+pub(super) const USE: &str = "use";
+
+/// The groups that are [`USE`].
+pub(super) const fn is_use(group: Group) -> bool {
+    matches!(group, Group::Protect | Group::Process)
+}
+
+const ENTITIES: &str = r#"
+  // Who asks. Ids are the UUIDs of identities.
+  entity Principal in [Role] { name: String };
+
+  // What is asked for: a key, or the tenant, or the deployment (which only the platform tenant reaches).
+  entity Key {
+    algorithm: String,
+    exportable: Bool,
+    origin: String,      // "generated" or "imported"
+    created: datetime,
+    creator: Principal,
+  } tags String;
+  entity Tenant;
+  entity Deployment;
+
+  // The pairs that are bound to a ciphertext.
+  entity Context tags String;
+
+  type Request = {
+    ip: ipaddr,          // where the request came from
+    now: datetime,
+    proof: String,       // "certificate" or "local"
+    context: Context,
+  };
+"#;
+
+/// The Cedar schema of policies, as text.
+#[must_use]
+pub fn schema_text() -> String {
+    let roles: Vec<String> = Role::ALL.iter().map(|role| format!("\"{}\"", role.name())).collect();
+    let mut text = format!("namespace Keyhearth {{\n  entity Role enum [{}];\n{ENTITIES}", roles.join(", "));
+    let mut line = |indented: String| {
+        writeln!(text, "  {indented}").expect("writing to a String cannot fail");
+    };
+    line(format!("\n  // All cryptography with a key.\n  action \"{USE}\";"));
+    for group in Group::ALL {
+        let parent = if is_use(group) { format!(" in [\"{USE}\"]") } else { String::new() };
+        line(format!("action \"{}\"{parent};", group.name()));
+    }
+    for row in requestable().map(Operation::info) {
+        line(format!("\n  // {}", row.summary));
+        line(format!("action \"{}\" in [\"{}\"] appliesTo {{", row.name, row.group.name()));
+        line(format!("  principal: Principal, resource: {}, context: Request", type_of(row.scope)));
+        line("};".to_owned());
+    }
+    text + "}\n"
+}
+
+/// The operations that a policy can name.
+pub(super) fn requestable() -> impl Iterator<Item = Operation> {
+    Operation::ALL.iter().copied().filter(|operation| operation.is_request())
+}
+
+const fn type_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Key => "Key",
+        Scope::Tenant => "Tenant",
+        Scope::Platform => "Deployment",
+    }
+}
+
+/// The parsed schema and the entities that never change.
+pub(super) struct Vocabulary {
+    pub(super) validator: Validator,
+    pub(super) principal: EntityTypeName,
+    pub(super) role: EntityTypeName,
+    pub(super) key: EntityTypeName,
+    pub(super) tenant: EntityTypeName,
+    pub(super) deployment: EntityUid,
+    pub(super) context: EntityUid,
+    /// In the order of [`Operation::ALL`], with all their groups.
+    pub(super) actions: Vec<Entity>,
+}
+
+pub(super) static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
+    let name = |name: &str| -> EntityTypeName {
+        format!("Keyhearth::{name}").parse().expect("a namespace and an identifier are a type name")
+    };
+    let action = |id: &str| uid(&name("Action"), id);
+    let entity = |operation: &Operation| {
+        let group = operation.info().group;
+        let parents = [Some(group.name()), is_use(group).then_some(USE)];
+        Entity::new_no_attrs(action(operation.name()), parents.into_iter().flatten().map(action).collect())
+    };
+    let (schema, _) = Schema::from_cedarschema_str(&schema_text())
+        .expect("the schema depends on tables alone, and a test parses it");
+    Vocabulary {
+        validator: Validator::new(schema),
+        principal: name("Principal"),
+        role: name("Role"),
+        key: name("Key"),
+        tenant: name("Tenant"),
+        deployment: uid(&name("Deployment"), "keyhearth"),
+        context: uid(&name("Context"), "request"),
+        actions: Operation::ALL.iter().map(entity).collect(),
+    }
+});
+
+/// The entity of this type and id.
+pub(super) fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}

@@ -1,0 +1,84 @@
+use keyhearth_core::grant::Grant;
+use keyhearth_core::id::GrantId;
+use keyhearth_core::request::{Ability, Difference};
+
+use super::*;
+
+const BOB: PrincipalId = PrincipalId([6; 16]);
+
+#[test]
+fn a_difference_names_who_gains_and_who_loses() {
+    let old = compile(&[r#"permit (principal, action == Keyhearth::Action::"sign", resource);"#]);
+    let new = compile(&[&format!(
+        r#"permit (principal == Keyhearth::Principal::"{ALICE}", action == Keyhearth::Action::"sign", resource);
+           permit (principal == Keyhearth::Principal::"{ALICE}", action == Keyhearth::Action::"list-keys", resource);
+           forbid (principal, action == Keyhearth::Action::"decrypt", resource) when {{ resource.hasTag("old") }};"#
+    )]);
+    let mut gone = principal(PrincipalId([9; 16]), []);
+    gone.revoked = Some(NOON);
+    let principals = [principal(ALICE, []), principal(BOB, [Role::KeyUser]), principal(PrincipalId([8; 16]), []), gone];
+    let keys = [key(&[]), Key { id: KeyId([8; 16]), ..key(&[("old", "")]) }];
+    let differences = diff(&old, &new, &principals, &keys, NOW).unwrap();
+    let short: Vec<_> = differences
+        .iter()
+        .map(|Difference { principal, operation, key, gains, .. }| {
+            (principal.0[0], operation.name(), key.map(|key| key.0[0]), *gains)
+        })
+        .collect();
+    assert_eq!(
+        short,
+        [
+            (5, "list-keys", None, true),
+            (6, "decrypt", Some(8), false),
+            (8, "sign", Some(7), false),
+            (8, "sign", Some(8), false),
+        ]
+    );
+    assert_eq!(diff(&new, &new, &principals, &keys, NOW), Ok(Vec::new()));
+}
+
+#[test]
+fn a_difference_is_bounded() {
+    let (old, new) = (compile(&[]), compile(&[r#"forbid (principal, action == Keyhearth::Action::"sign", resource);"#]));
+    let principals = vec![principal(ALICE, []); 501];
+    let keys = vec![key(&[]); 400];
+    let limit = keyhearth_core::Error::TooLarge { field: "questions", limit: DIFF_QUESTIONS_MAX };
+    assert_eq!(diff(&old, &new, &principals, &keys, NOW), Err(limit));
+}
+
+#[test]
+fn who_can_lists_policies_and_grants_and_heeds_forbids() {
+    let policies = compile(&[&format!(
+        r#"forbid (principal == Keyhearth::Principal::"{BOB}", action == Keyhearth::Action::"sign", resource);"#
+    )]);
+    let grant = Grant {
+        id: GrantId([3; 16]),
+        key: KEY,
+        grantee: BOB,
+        grantor: ALICE,
+        operations: vec![Operation::Encrypt.info().code, Operation::Sign.info().code],
+        context: [("dept".into(), "hr".into())].into(),
+        expires: None,
+        delegable: false,
+        parent: None,
+        depth: 0,
+        created: NOON,
+    };
+    let principals = [principal(ALICE, [Role::Custodian]), principal(BOB, [])];
+    let abilities = who_can(&policies, &key(&[]), &principals, &[grant], NOW);
+    let short: Vec<_> = abilities
+        .iter()
+        .map(|Ability { principal, operation, by, .. }| (principal.0[0], operation.name(), by.join(" ")))
+        .collect();
+    let custodian = || "role:custodian".to_owned();
+    assert_eq!(
+        short,
+        [
+            (5, "describe-key", custodian()),
+            (5, "destroy-key", custodian()),
+            (5, "public-key", custodian()),
+            (5, "list-grants", custodian()),
+            (6, "encrypt", format!("grant:{}", GrantId([3; 16]))),
+        ]
+    );
+}
