@@ -227,7 +227,8 @@ fn seal_records() -> Result<()> {
 
 /// One request for every operation, with a body that suits some.
 fn requests() -> Result<()> {
-    let body = r#"{"context":{"dept":"hr"},"plaintext":"c2VlZA==","ciphertext":"c2VlZA==","message":"c2VlZA=="}"#;
+    let body =
+        r#"{"context":{"dept":"hr"},"plaintext":"c2VlZA==","ciphertext":"c2VlZA==","message":"c2VlZA=="}"#;
     for operation in Operation::ALL.iter().filter(|operation| operation.is_request()) {
         let info = operation.info();
         let id = KEY.to_string();

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use keyhearth_core::log::{
-    CHECKPOINT_PATH, Checkpoint, Hash, KeyName, Tree, VerifierKey, export, leaf_hash, push_entry, verify_export,
+    CHECKPOINT_PATH, Checkpoint, Hash, KeyName, Tree, VerifierKey, export, leaf_hash, push_entry,
+    verify_export,
 };
 use keyhearth_crypto::note::NoteKey;
 use libfuzzer_sys::fuzz_target;
@@ -30,7 +31,8 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
         &signed,
         |first, count| {
             let mut bundle = Vec::new();
-            (first..first + count as u64).try_for_each(|index| push_entry(&mut bundle, &entry(index)))
+            (first..first + count as u64)
+                .try_for_each(|index| push_entry(&mut bundle, &entry(index)))
                 .expect("entries are small");
             Ok(bundle)
         },
