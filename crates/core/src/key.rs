@@ -10,7 +10,7 @@ use keyhearth_crypto::algorithm::{Algorithm, Purpose};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use crate::error::Error;
-use crate::id::{DeploymentId, KeyId, PrincipalId, TenantId};
+use crate::id::{Alias, DeploymentId, KeyId, PrincipalId, TenantId};
 use crate::operation::Operation;
 use crate::state::{State, Switches, Transition};
 use crate::time::{Now, Time};
@@ -19,6 +19,8 @@ use crate::time::{Now, Time};
 pub const VERSIONS_MAX: usize = 4_096;
 /// The most tags of one key.
 pub const TAGS_MAX: usize = 50;
+/// The most aliases of one key.
+pub const ALIASES_MAX: usize = 50;
 /// The longest tag name, in bytes.
 pub const TAG_NAME_BYTES_MAX: usize = 128;
 /// The longest tag value, in bytes.
@@ -278,6 +280,9 @@ pub struct Key {
     /// While set, the key is not used, and is destroyed at this date unless that is cancelled.
     #[n(15)]
     pub destroy_at: Option<Time>,
+    /// Its aliases, sorted, at most [`ALIASES_MAX`].
+    #[n(16)]
+    pub aliases: Vec<Alias>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the derive passes a reference")]

@@ -53,10 +53,23 @@ pub struct Request {
     pub ask: Ask,
     /// Why, for the log; at most [`REASON_BYTES_MAX`].
     pub reason: Option<String>,
-    /// The caller's own name for this request: a creating request repeated with it within 24 hours
-    /// gets the first answer again. 1 to 128 bytes.
-    pub idempotency_key: Option<String>,
+    /// The caller's own name for this request, if it may be repeated.
+    pub idempotency: Option<Idempotency>,
 }
+
+/// What makes a repeated creating request give the first answer again, for 24 hours.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// The caller's name for the request, 1 to [`IDEMPOTENCY_KEY_BYTES_MAX`].
+    pub key: String,
+    /// SHA-256 of the request as the protocol carried it: another request under the same name is refused.
+    pub digest: [u8; 32],
+}
+
+/// The longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+/// How long an answer is remembered, in milliseconds.
+pub const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The pairs that are bound to a ciphertext, sorted by name, names unique.
 pub type ContextPairs = Vec<(String, String)>;
@@ -621,7 +634,7 @@ impl Ask {
 #[allow(missing_docs, reason = "fields repeat the vocabulary of this module")]
 pub enum Response {
     Done,
-    Key { key: Box<Key>, aliases: Vec<Alias> },
+    Key(Box<Key>),
     Keys { keys: Vec<Key>, next: Option<Vec<u8>> },
     Aliases { aliases: Vec<(Alias, KeyId)>, next: Option<Vec<u8>> },
     ImportParameters { public: Vec<u8>, mechanism: ImportMechanism, expires: Time },

@@ -43,13 +43,15 @@ pub enum Table {
     Idempotency = 13,
     /// A wrapped private key that awaits an import, by key id.
     Import = 14,
-    /// The server's own wrapped secrets and settings, by name; in the platform tenant.
+    /// The server's own records, by name; in the platform tenant.
     System = 15,
+    /// Tenant by access key id; in the platform tenant.
+    AccessKeyOwner = 16,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Key,
         Self::Material,
         Self::Alias,
@@ -65,6 +67,7 @@ impl Table {
         Self::Idempotency,
         Self::Import,
         Self::System,
+        Self::AccessKeyOwner,
     ];
 }
 
@@ -176,20 +179,31 @@ pub struct StateDigest {
 }
 
 impl StateDigest {
-    /// Counts a row in.
-    pub fn add(&mut self, auth: &RowAuth, mac: &[u8; 32]) {
+    /// What a row with this MAC counts as.
+    #[must_use]
+    pub fn term(auth: &RowAuth, mac: &[u8; 32]) -> [u8; 32] {
+        auth.digest.sign(&[b"term", mac])
+    }
+
+    /// Counts in a row whose term was computed elsewhere.
+    pub fn add_term(&mut self, term: &[u8; 32]) {
         let mut carry = 0;
-        for (sum, term) in self.sum.iter_mut().zip(auth.digest.sign(&[b"term", mac])) {
-            let total = u16::from(*sum) + u16::from(term) + carry;
+        for (sum, term) in self.sum.iter_mut().zip(term) {
+            let total = u16::from(*sum) + u16::from(*term) + carry;
             carry = total >> 8;
             *sum = total.to_le_bytes()[0];
         }
     }
 
+    /// Counts a row in.
+    pub fn add(&mut self, auth: &RowAuth, mac: &[u8; 32]) {
+        self.add_term(&Self::term(auth, mac));
+    }
+
     /// Counts a row out.
     pub fn remove(&mut self, auth: &RowAuth, mac: &[u8; 32]) {
         let mut borrow = 0;
-        for (sum, term) in self.sum.iter_mut().zip(auth.digest.sign(&[b"term", mac])) {
+        for (sum, term) in self.sum.iter_mut().zip(Self::term(auth, mac)) {
             let total = 256 + u16::from(*sum) - u16::from(term) - borrow;
             borrow = 1 - (total >> 8);
             *sum = total.to_le_bytes()[0];

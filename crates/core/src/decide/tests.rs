@@ -61,6 +61,7 @@ fn key() -> Key {
         cryptoperiod: Cryptoperiod::default(),
         rotation: None,
         destroy_at: None,
+        aliases: Vec::new(),
     };
     key.add_version(NOW, None, true).unwrap();
     key

@@ -23,6 +23,7 @@ fn key() -> Key {
         cryptoperiod: Cryptoperiod { protect_days: Some(10), process_days: Some(20) },
         rotation: None,
         destroy_at: None,
+        aliases: Vec::new(),
     }
 }
 

@@ -1,0 +1,158 @@
+//! Who is calling: from a certificate to an identity that is good now.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use keyhearth_core::Error;
+use keyhearth_core::entry::{Entry, Result as Outcome};
+use keyhearth_core::id::{PrincipalId, TenantId};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::principal::{Caller, Fingerprint, Proof};
+use keyhearth_core::row::{RowKey, Table};
+use keyhearth_core::store::Commit;
+use keyhearth_core::time::Time;
+
+use super::Engine;
+use super::open::Open;
+use crate::identity::client_certificate;
+
+/// Failed logins that are logged one by one, a second; the others are counted in the next entry.
+const FAILURES_LOGGED_PER_S: u64 = 50;
+
+/// Whose a certificate is: the record in [`Table::Certificate`].
+#[derive(Clone, Debug, minicbor::Encode, minicbor::Decode)]
+pub(super) struct Owner {
+    #[n(0)]
+    pub tenant: TenantId,
+    #[n(1)]
+    pub principal: PrincipalId,
+}
+
+/// An authenticated caller, and how long that holds without looking again.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// Who.
+    pub caller: Arc<Caller>,
+    /// While the engine's epoch is this…
+    epoch: u64,
+    /// …and the certificate has not ended.
+    not_after: Time,
+}
+
+/// Failed logins: counted always, logged up to a rate.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    second: u64,
+    logged: u64,
+    unlogged: u64,
+}
+
+impl Failures {
+    /// Whether to log one more, and how many were not logged before it.
+    fn admit(&mut self, second: u64) -> Option<u64> {
+        if second != self.second {
+            (self.second, self.logged) = (second, 0);
+        }
+        if self.logged >= FAILURES_LOGGED_PER_S {
+            self.unlogged += 1;
+            return None;
+        }
+        self.logged += 1;
+        Some(std::mem::take(&mut self.unlogged))
+    }
+}
+
+impl Engine {
+    /// Whether what was found out about a connection's caller still holds.
+    pub fn still_holds(&self, known: &Authenticated) -> bool {
+        let open = self.open.load();
+        open.as_ref().is_some_and(|open| open.epoch() == known.epoch && !self.now().may_have_passed(known.not_after))
+    }
+
+    /// Finds out who presents `certificate` (DER, its chain already verified). A failure is logged.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] without a certificate, or with one that is not bound to an identity, has
+    /// ended, or whose identity is revoked; [`Error::Sealed`].
+    pub async fn authenticate(&self, certificate: Option<&[u8]>, address: IpAddr) -> Result<Authenticated, Error> {
+        let open = self.open.load_full().ok_or(Error::Sealed)?;
+        let found = certificate.ok_or(Error::Unauthenticated).and_then(|der| self.identify(&open, der, address));
+        match found {
+            Ok(authenticated) => Ok(authenticated),
+            Err(error) => {
+                self.log_failed_login(certificate, address).await?;
+                Err(error)
+            }
+        }
+    }
+
+    fn identify(&self, open: &Open, der: &[u8], address: IpAddr) -> Result<Authenticated, Error> {
+        let epoch = open.epoch();
+        let refused = |_| Error::Unauthenticated;
+        let presented = client_certificate(der, self.now()).map_err(refused)?;
+        let row = RowKey::new(Table::Certificate, TenantId::PLATFORM, &presented.fingerprint.0);
+        let owner = open.records.read::<Owner>(&row)?.ok_or(Error::Unauthenticated)?.value;
+        let principal = open.principal(owner.tenant, owner.principal)?;
+        let principal = &principal.value;
+        if principal.revoked.is_some() || !principal.certificates.contains(&presented.fingerprint) {
+            return Err(Error::Unauthenticated);
+        }
+        let caller = Caller {
+            principal: principal.id,
+            tenant: principal.tenant,
+            name: principal.name.clone(),
+            roles: principal.roles,
+            proof: Proof::Certificate(presented.fingerprint),
+            address,
+        };
+        Ok(Authenticated { caller: Arc::new(caller), epoch, not_after: presented.not_after })
+    }
+
+    async fn log_failed_login(&self, certificate: Option<&[u8]>, address: IpAddr) -> Result<(), Error> {
+        let now = self.now();
+        let Some(unlogged) = self.failures.lock().admit(now.latest.unix_ms() / 1_000) else { return Ok(()) };
+        let fingerprint = certificate.map(crate::identity::fingerprint);
+        let detail = (unlogged > 0).then(|| format!("and {unlogged} more that were not logged one by one"));
+        let entry = Entry {
+            certificate: fingerprint.map(|Fingerprint(hash)| hash[..8].try_into().expect("8 of 32 bytes")),
+            address: Some(address_bytes(address)),
+            result: Outcome::Refused,
+            error: Some(Error::Unauthenticated.code().to_owned()),
+            detail,
+            ..self.own_entry(Operation::Authenticate)
+        };
+        self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await.map(|_| ())
+    }
+
+    /// An entry about something the server does or notices by itself.
+    pub(super) fn own_entry(&self, operation: Operation) -> Entry {
+        Entry {
+            time: self.now().latest,
+            incarnation: self.incarnation.load(Ordering::Relaxed),
+            request: self.request_id(),
+            tenant: TenantId::PLATFORM,
+            actor: None,
+            actor_name: None,
+            certificate: None,
+            address: None,
+            operation: operation.info().code,
+            key: None,
+            version: None,
+            result: Outcome::Done,
+            error: None,
+            by: Vec::new(),
+            context: None,
+            reason: None,
+            detail: None,
+        }
+    }
+}
+
+/// An address as entries carry it: 4 or 16 bytes.
+pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}

@@ -1,0 +1,307 @@
+//! Acts on keys and their life: create, describe, update, rotate, the transitions, aliases.
+
+use keyhearth_core::Error;
+use keyhearth_core::id::{Alias, KeyId};
+use keyhearth_core::key::{
+    ALIASES_MAX, Cryptoperiod, DESCRIPTION_BYTES_MAX, DESTROY_DAYS, Key, Origin, PERIOD_DAYS, Rotation, Usage, check_tags,
+};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::request::{Ask, KeyChange, NewKey, PAGE_MAX, Page, Response};
+use keyhearth_core::row::{RowKey, Table};
+use keyhearth_core::state::{State, Transition};
+use keyhearth_core::store::Write;
+use keyhearth_core::time::Now;
+use keyhearth_crypto::algorithm::Status;
+use keyhearth_crypto::key::generate;
+use keyhearth_crypto::random;
+
+use super::records::{Records, Stored};
+use super::{Effect, Turn};
+
+/// Fresh random bytes for an id.
+pub(super) fn id_bytes() -> Result<[u8; 10], Error> {
+    let mut bytes = [0; 10];
+    random::fill("id", &mut bytes)?;
+    Ok(bytes)
+}
+
+impl Turn<'_> {
+    /// Acts on one key.
+    pub(super) fn on_key(&self) -> Result<Effect, Error> {
+        match &self.request.ask {
+            Ask::DescribeKey { .. } => Ok(Effect::of(Response::Key(Box::new(self.held()?.key.value.clone())))),
+            Ask::UpdateKey { change, .. } => self.update_key(change),
+            Ask::RotateKey { .. } => self.rotate_key(),
+            Ask::ActivateKey { version, .. } => self.transition(*version, Transition::Activate),
+            Ask::SuspendKey { version, .. } => self.transition(*version, Transition::Suspend),
+            Ask::ResumeKey { version, .. } => self.transition(*version, Transition::Resume),
+            Ask::DeactivateKey { version, .. } => self.transition(*version, Transition::Deactivate),
+            Ask::CompromiseKey { version, .. } => self.compromise(*version),
+            Ask::ScheduleDestroy { days, .. } => self.schedule_destroy(*days),
+            Ask::CancelDestroy { .. } => self.cancel_destroy(),
+            Ask::DestroyKey { version, confirm, .. } => self.destroy_key(*version, *confirm),
+            Ask::PublicKey { version, .. } => self.public_key(*version),
+            Ask::SetAlias { alias, .. } => self.set_alias(alias),
+            Ask::DeleteAlias { alias, .. } => self.delete_alias(alias),
+            Ask::ImportParameters { .. } | Ask::ImportKey { .. } | Ask::ExportKey { .. } => self.transfer(),
+            Ask::CreateGrant(_) | Ask::ListGrants { .. } | Ask::RevokeGrant { .. } => self.grants(),
+            Ask::WhoCan { .. } => self.who_can(),
+            _ => Err(Error::Internal("not an operation on a key")),
+        }
+    }
+
+    /// Creates a key, its first version, and its alias if one is wanted.
+    pub(super) fn create_key(&self, new: &NewKey) -> Result<Effect, Error> {
+        if matches!(new.algorithm.info().status, Status::ProcessOnly | Status::Forbidden) {
+            return Err(Error::Unsupported("no new keys are made for this algorithm"));
+        }
+        check_key(&new.description, new.cryptoperiod, new.rotate_days)?;
+        check_tags(&new.tags)?;
+        let usage = match new.usage.as_slice() {
+            [] => Usage::usual(new.algorithm),
+            names => Usage::new(names.iter().map(String::as_str), new.algorithm)?,
+        };
+        let mut key = Key {
+            id: KeyId::new(self.now.latest, id_bytes()?),
+            tenant: self.tenant(),
+            algorithm: new.algorithm,
+            usage,
+            exportable: new.exportable,
+            origin: if new.import { Origin::Imported } else { Origin::Generated },
+            created: self.now.latest,
+            creator: self.caller.principal,
+            description: new.description.clone(),
+            tags: new.tags.clone(),
+            primary: 1,
+            versions: Vec::new(),
+            switches: keyhearth_core::state::Switches::default(),
+            cryptoperiod: new.cryptoperiod,
+            rotation: new.rotate_days.map(|days| self.rotation(days)),
+            destroy_at: None,
+            aliases: new.alias.iter().cloned().collect(),
+        };
+        let number = key.add_version(self.now, new.activation, !new.import)?;
+        let mut writes = vec![self.open.records.create(RowKey::new(Table::Key, key.tenant, &key.id.0), &key)];
+        if !new.import {
+            writes.push(self.new_material(&key, number)?);
+        }
+        if let Some(alias) = &new.alias {
+            writes.push(self.new_alias(alias, key.id)?);
+        }
+        let id = key.id;
+        let effect = Effect::writing(Response::Key(Box::new(key)), writes);
+        self.remember(Effect { key: Some(id), version: Some(number), ..effect })
+    }
+
+    /// Lists the tenant's keys by id. Keys whose record is damaged are left out; the log has the alarm.
+    pub(super) fn list_keys(&self, page: &Page) -> Result<Effect, Error> {
+        let limit = page_limit(page)?;
+        let rows: Vec<Stored<Key>> = self.open.records.scan(Table::Key, self.tenant(), &[], &page.after, limit)?;
+        let next = next_cursor(&rows, limit);
+        Ok(Effect::of(Response::Keys { keys: rows.into_iter().map(|row| row.value).collect(), next }))
+    }
+
+    /// Lists the tenant's aliases by name.
+    pub(super) fn list_aliases(&self, page: &Page) -> Result<Effect, Error> {
+        let limit = page_limit(page)?;
+        let rows: Vec<Stored<KeyId>> = self.open.records.scan(Table::Alias, self.tenant(), &[], &page.after, limit)?;
+        let next = next_cursor(&rows, limit);
+        let aliases = rows.iter().map(|row| {
+            let text = std::str::from_utf8(&row.key.id).map_err(|_| Error::Damaged("alias"))?;
+            Ok((text.parse().map_err(|_| Error::Damaged("alias"))?, row.value))
+        });
+        Ok(Effect::of(Response::Aliases { aliases: aliases.collect::<Result<_, Error>>()?, next }))
+    }
+
+    fn rotation(&self, every_days: u32) -> Rotation {
+        Rotation { every_days, next: self.now.latest.plus_days(every_days) }
+    }
+
+    /// New material for a version, wrapped and bound to it.
+    fn new_material(&self, key: &Key, number: u32) -> Result<Write, Error> {
+        let material = self.open.wrap(key, number, &generate(key.algorithm)?)?;
+        Ok(self.open.records.create(RowKey::versioned(Table::Material, key.tenant, &key.id.0, number), &material))
+    }
+
+    /// The effect of a changed key.
+    fn changed(&self, key: Key, mut writes: Vec<Write>) -> Result<Effect, Error> {
+        writes.insert(0, self.open.records.replace(&self.held()?.key, &key));
+        Ok(Effect::writing(Response::Key(Box::new(key)), writes))
+    }
+
+    fn update_key(&self, change: &KeyChange) -> Result<Effect, Error> {
+        let mut key = self.held()?.key.value.clone();
+        if let Some(description) = &change.description {
+            key.description.clone_from(description);
+        }
+        if let Some(tags) = &change.tags {
+            check_tags(tags)?;
+            key.tags.clone_from(tags);
+        }
+        key.switches = change.switches.unwrap_or(key.switches);
+        key.cryptoperiod = change.cryptoperiod.unwrap_or(key.cryptoperiod);
+        if let Some(days) = change.rotate_days {
+            key.rotation = days.map(|days| self.rotation(days));
+        }
+        check_key(&key.description, key.cryptoperiod, key.rotation.map(|rotation| rotation.every_days))?;
+        self.changed(key, Vec::new())
+    }
+
+    fn rotate_key(&self) -> Result<Effect, Error> {
+        let (key, writes) = self.rotated(&self.held()?.key.value)?;
+        let version = key.versions.last().map(|version| version.number);
+        let effect = self.changed(key, writes)?;
+        self.remember(Effect { version, ..effect })
+    }
+
+    /// The key with one more version. An imported key's new version awaits its material.
+    pub(super) fn rotated(&self, key: &Key) -> Result<(Key, Vec<Write>), Error> {
+        let mut key = key.clone();
+        let state = key.primary()?.state_at(self.now);
+        let over = key.destroy_at.is_some() || matches!(state, State::Suspended | State::Destroyed);
+        if over {
+            return Err(Error::WrongState { state, operation: Operation::RotateKey });
+        }
+        if key.origin == Origin::Imported {
+            if key.versions.last().is_some_and(|version| !version.has_material && version.destroyed.is_none()) {
+                return Err(Error::Conflict("a version of this key already awaits its material"));
+            }
+            key.add_version(self.now, None, false)?;
+            return Ok((key, Vec::new()));
+        }
+        let number = key.add_version(self.now, None, true)?;
+        key.rotation = key.rotation.map(|rotation| self.rotation(rotation.every_days));
+        let write = self.new_material(&key, number)?;
+        Ok((key, vec![write]))
+    }
+
+    fn transition(&self, version: Option<u32>, transition: Transition) -> Result<Effect, Error> {
+        let mut key = self.held()?.key.value.clone();
+        let number = version.unwrap_or(key.primary);
+        let operation = self.permit.operation();
+        if key.destroy_at.is_some() && transition != Transition::Compromise {
+            let state = key.version(number)?.state_at(self.now);
+            return Err(Error::WrongState { state, operation });
+        }
+        key.apply(number, transition, operation, self.now)?;
+        let state = key.version(number)?.state;
+        let effect = self.changed(key, Vec::new())?.detail(state.name());
+        Ok(Effect { version: Some(number), ..effect })
+    }
+
+    fn compromise(&self, version: Option<u32>) -> Result<Effect, Error> {
+        if self.request.reason.as_ref().is_none_or(String::is_empty) {
+            return Err(Error::Invalid { field: "reason", rule: "must say why the key is thought to be compromised" });
+        }
+        self.transition(version, Transition::Compromise)
+    }
+
+    fn schedule_destroy(&self, days: u32) -> Result<Effect, Error> {
+        if !DESTROY_DAYS.contains(&days) {
+            return Err(Error::Invalid { field: "days", rule: "must be 7 to 30" });
+        }
+        let mut key = self.held()?.key.value.clone();
+        if key.destroy_at.is_some() {
+            return Err(Error::Conflict("its destruction is scheduled already"));
+        }
+        if key.versions.iter().all(|version| version.state == State::Destroyed) {
+            return Err(Error::WrongState { state: State::Destroyed, operation: Operation::ScheduleDestroy });
+        }
+        key.destroy_at = Some(self.now.latest.plus_days(days));
+        Ok(self.changed(key, Vec::new())?.detail(format!("in {days} days")))
+    }
+
+    fn cancel_destroy(&self) -> Result<Effect, Error> {
+        let mut key = self.held()?.key.value.clone();
+        if key.destroy_at.take().is_none() {
+            return Err(Error::Conflict("no destruction is scheduled"));
+        }
+        self.changed(key, Vec::new())
+    }
+
+    fn destroy_key(&self, number: u32, confirm: KeyId) -> Result<Effect, Error> {
+        let mut key = self.held()?.key.value.clone();
+        if confirm != key.id {
+            return Err(Error::Invalid { field: "confirm", rule: "must repeat the key's id: this cannot be undone" });
+        }
+        let writes = self.destroy_version(&mut key, number, self.permit.operation(), self.now)?;
+        let effect = self.changed(key, writes)?.detail(State::Destroyed.name());
+        Ok(Effect { version: Some(number), ..effect })
+    }
+
+    /// Marks a version destroyed and deletes its material.
+    pub(super) fn destroy_version(&self, key: &mut Key, number: u32, operation: Operation, now: Now) -> Result<Vec<Write>, Error> {
+        let had_material = key.version(number)?.has_material;
+        key.apply(number, Transition::Destroy, operation, now)?;
+        if had_material { Ok(vec![Records::delete(&self.open.material_row(key, number)?)]) } else { Ok(Vec::new()) }
+    }
+
+    fn public_key(&self, version: Option<u32>) -> Result<Effect, Error> {
+        let key = &self.held()?.key.value;
+        let number = version.unwrap_or(key.primary);
+        let state = key.version(number)?.state_at(self.now);
+        if !key.algorithm.is_asymmetric() {
+            return Err(Error::Unsupported("a symmetric key has no public half"));
+        }
+        if !key.version(number)?.has_material {
+            return Err(Error::WrongState { state, operation: Operation::PublicKey });
+        }
+        let der = self.open.material_row(key, number)?.value.public.ok_or(Error::Damaged("public key"))?;
+        let response = Response::PublicKey { key: key.id, version: number, algorithm: key.algorithm, der };
+        Ok(Effect { version: Some(number), ..Effect::of(response) })
+    }
+
+    fn new_alias(&self, alias: &Alias, key: KeyId) -> Result<Write, Error> {
+        let row = RowKey::new(Table::Alias, self.tenant(), alias.as_str().as_bytes());
+        if self.open.records.read::<KeyId>(&row)?.is_some() {
+            return Err(Error::Conflict("this alias exists; delete it first"));
+        }
+        Ok(self.open.records.create(row, &key))
+    }
+
+    fn set_alias(&self, alias: &Alias) -> Result<Effect, Error> {
+        let mut key = self.held()?.key.value.clone();
+        if key.aliases.len() >= ALIASES_MAX {
+            return Err(Error::TooLarge { field: "aliases", limit: ALIASES_MAX });
+        }
+        let write = self.new_alias(alias, key.id)?;
+        key.aliases.push(alias.clone());
+        key.aliases.sort();
+        Ok(self.changed(key, vec![write])?.detail(alias.as_str()))
+    }
+
+    fn delete_alias(&self, alias: &Alias) -> Result<Effect, Error> {
+        let mut key = self.held()?.key.value.clone();
+        let at = key.aliases.iter().position(|own| own == alias).ok_or(Error::NotFound("alias"))?;
+        key.aliases.remove(at);
+        let row = RowKey::new(Table::Alias, self.tenant(), alias.as_str().as_bytes());
+        let row: Stored<KeyId> = self.open.records.read(&row)?.ok_or(Error::NotFound("alias"))?;
+        Ok(self.changed(key, vec![Records::delete(&row)])?.detail(alias.as_str()))
+    }
+}
+
+fn check_key(description: &str, cryptoperiod: Cryptoperiod, rotate_days: Option<u32>) -> Result<(), Error> {
+    if description.len() > DESCRIPTION_BYTES_MAX {
+        return Err(Error::TooLarge { field: "description", limit: DESCRIPTION_BYTES_MAX });
+    }
+    let Cryptoperiod { protect_days, process_days } = cryptoperiod;
+    if [protect_days, process_days, rotate_days].into_iter().flatten().any(|days| !PERIOD_DAYS.contains(&days)) {
+        return Err(Error::Invalid { field: "days", rule: "must be 1 to 3,650" });
+    }
+    if protect_days.zip(process_days).is_some_and(|(protect, process)| process < protect) {
+        return Err(Error::Invalid { field: "process_days", rule: "must not be less than protect_days" });
+    }
+    Ok(())
+}
+
+pub(super) fn page_limit(page: &Page) -> Result<usize, Error> {
+    match page.limit {
+        1..=PAGE_MAX => Ok(page.limit),
+        _ => Err(Error::Invalid { field: "limit", rule: "must be 1 to 1,000" }),
+    }
+}
+
+/// Where the next page starts, if there may be one.
+pub(super) fn next_cursor<T>(rows: &[Stored<T>], limit: usize) -> Option<Vec<u8>> {
+    (rows.len() == limit).then(|| rows.last().map(|row| row.key.id.clone())).flatten()
+}

@@ -1,0 +1,486 @@
+//! The funnel: the only way anything happens to a key.
+//!
+//! 1. load what the request needs (cache; the store on a miss)
+//! 2. [`decide`] → refusal | [`Permit`]
+//! 3. act: compute, or prepare what is to be written; both need the permit
+//! 4. commit rows and log entry in one transaction of the store (group commit, flushed)   ← commit point
+//! 5. only now publish to the caches and release the result
+//!
+//! A refusal is logged too. If 4 fails the caller gets an error, and nothing was released or cached.
+//! A crash before 4 leaves nothing; after 4 it leaves the change and its entry without an answer, and a
+//! creating request that is repeated with its idempotency key gets the first answer.
+//!
+//! If rows changed while a use of a key was being committed, the decision is made again before the
+//! result is released: after a revoke has returned, no result of an older decision leaves.
+
+mod authenticate;
+mod clock;
+mod govern;
+mod grants;
+mod keys;
+mod ledger;
+mod limits;
+mod log;
+mod open;
+mod operate;
+mod records;
+mod repeat;
+mod schedule;
+mod start;
+mod transfer;
+mod usage;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use keyhearth_core::Error;
+use keyhearth_core::decide::{Basis, Facts, Permit, Refusal, decide};
+use keyhearth_core::entry::{Entry, Result as Outcome};
+use keyhearth_core::grant::Grant;
+use keyhearth_core::id::{KeyId, RequestId, TenantId};
+use keyhearth_core::operation::{Operation, Scope};
+use keyhearth_core::principal::{Caller, Proof};
+use keyhearth_core::request::{Ask, REASON_BYTES_MAX, Request, Response};
+use keyhearth_core::row::RowKey;
+use keyhearth_core::state::Class;
+use keyhearth_core::store::{Commit, Store, Write};
+use keyhearth_core::tenant::Tenant;
+use keyhearth_core::time::Now;
+
+pub use authenticate::Authenticated;
+pub use clock::{Clock, Reading};
+pub use limits::{PRINCIPAL_PER_S, TENANT_PER_S};
+pub use operate::UnsealWith;
+pub use start::{Initial, StartError, initialise};
+
+use ledger::Ledger;
+use open::{Held, Open};
+
+/// How often a request that raced with another is tried again.
+const ATTEMPTS_MAX: usize = 8;
+
+/// What can be configured about the engine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Requests per second of one principal.
+    pub principal_per_s: u32,
+    /// Requests per second of one tenant.
+    pub tenant_per_s: u32,
+    /// Where the newest checkpoint is kept outside the store, to notice an old store put back.
+    pub anchor: std::path::PathBuf,
+    /// The log's name in checkpoints.
+    pub origin: String,
+    /// The role `developer` exists.
+    pub development: bool,
+}
+
+/// The server's engine. Sealed at first; see [`Engine::unseal`].
+pub struct Engine {
+    store: Arc<dyn Store>,
+    ledger: Ledger,
+    clock: Clock,
+    rates: limits::Rates,
+    settings: Settings,
+    open: ArcSwapOption<Open>,
+    ceremonies: parking_lot::Mutex<operate::Ceremonies>,
+    incarnation: AtomicU64,
+    request_prefix: [u8; 4],
+    requests: AtomicU64,
+    failures: parking_lot::Mutex<authenticate::Failures>,
+    /// One checkpoint is made at a time.
+    checkpointing: parking_lot::Mutex<()>,
+    /// One rotation of the root runs at a time.
+    rotating: tokio::sync::Mutex<()>,
+    /// Keys there are, about.
+    keys: AtomicU64,
+}
+
+/// What an act came to, before it is committed.
+struct Effect {
+    response: Response,
+    writes: Vec<Write>,
+    /// For the entry, where the request does not name it.
+    key: Option<KeyId>,
+    version: Option<u32>,
+    detail: Option<String>,
+}
+
+impl Effect {
+    fn of(response: Response) -> Self {
+        Self { response, writes: Vec::new(), key: None, version: None, detail: None }
+    }
+
+    fn writing(response: Response, writes: Vec<Write>) -> Self {
+        Self { writes, ..Self::of(response) }
+    }
+
+    fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
+    }
+}
+
+/// A request that was refused or failed, with what its entry says.
+struct Failure {
+    error: Error,
+    outcome: Outcome,
+    key: Option<KeyId>,
+    version: Option<u32>,
+    by: Vec<String>,
+}
+
+impl Failure {
+    fn refused(refusal: Refusal, key: Option<KeyId>) -> Self {
+        Self { error: refusal.error, outcome: Outcome::Refused, key, version: None, by: refusal.policies.to_vec() }
+    }
+}
+
+/// What was loaded for a decision.
+struct Loaded {
+    tenant: Arc<records::Stored<Tenant>>,
+    held: Option<Arc<Held>>,
+    version: Option<u32>,
+    now: Now,
+    epoch: u64,
+}
+
+impl Engine {
+    /// Carries out one request of `caller`.
+    ///
+    /// # Errors
+    /// Whatever [`Error`] says; then nothing has changed, except that the refusal is logged.
+    pub async fn execute(self: &Arc<Self>, caller: &Arc<Caller>, request: Arc<Request>) -> Result<Response, Error> {
+        let open = self.open.load_full().ok_or(Error::Sealed)?;
+        self.rates.take(caller, Reading::take().boot * 1_000)?;
+        if request.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
+            return Err(Error::TooLarge { field: "reason", limit: REASON_BYTES_MAX });
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(result) = self.attempt(&open, caller, &request).await {
+                return result;
+            }
+        }
+        Err(Error::Conflict("others keep changing the same thing"))
+    }
+
+    /// One passage through the funnel; `None` if it raced with another change and must start again.
+    async fn attempt(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        caller: &Arc<Caller>,
+        request: &Arc<Request>,
+    ) -> Option<Result<Response, Error>> {
+        let operation = request.ask.operation();
+        let (permit, loaded, effect) = match self.decide_and_act(open, caller, request).await {
+            Ok(done) => done,
+            Err(failure) => return Some(self.log_failure(open, caller, request, failure).await),
+        };
+        let Effect { response, writes, key, version, detail } = effect;
+        let mut entry = self.entry(open, caller, request, loaded.now);
+        entry.key = key.or(permit.key());
+        entry.version = version.or(permit.version());
+        entry.by = basis(permit.basis());
+        entry.detail = detail;
+        let changed: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
+        // Commit point. Before it nothing is visible to anybody; after it the change and its entry are durable.
+        match self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await {
+            Ok(_) => {}
+            Err(Error::Conflict(_)) => {
+                open.forget(&changed);
+                return None;
+            }
+            Err(error) => return Some(Err(error)),
+        }
+        open.forget(&changed);
+        if operation.class() != Class::Metadata && changed.is_empty() && open.epoch() != loaded.epoch {
+            if let Err(error) = self.still_allowed(open, caller, request, &permit).await {
+                return Some(Err(error));
+            }
+        }
+        if operation.info().scope == Scope::Platform {
+            match self.after_commit(open, &request.ask).await {
+                Ok(None) => {}
+                Ok(Some(instead)) => return Some(Ok(instead)),
+                Err(error) => return Some(Err(error)),
+            }
+        } else if self.open.load().is_none() {
+            return Some(Err(Error::Sealed));
+        }
+        Some(Ok(response))
+    }
+
+    /// Steps 1 to 3.
+    async fn decide_and_act(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        caller: &Arc<Caller>,
+        request: &Arc<Request>,
+    ) -> Result<(Arc<Permit>, Loaded, Effect), Failure> {
+        let fail = |error, key| Failure { error, outcome: Outcome::Refused, key, version: None, by: Vec::new() };
+        let loaded = self.load(open, caller, request).await.map_err(|error| fail(error, None))?;
+        let key = loaded.held.as_ref().map(|held| held.key.value.id);
+        let permit = self.decide(open, caller, &request.ask, &loaded).map_err(|refusal| Failure::refused(refusal, key))?;
+        let permit = Arc::new(permit);
+        let acted = self.act(open, caller, request, &permit, &loaded).await;
+        match acted {
+            Ok(effect) => Ok((permit, loaded, effect)),
+            Err(error) => {
+                Err(Failure { error, outcome: Outcome::Failed, key, version: permit.version(), by: basis(permit.basis()) })
+            }
+        }
+    }
+
+    /// Step 1: the tenant, the key, and which version is meant.
+    async fn load(self: &Arc<Self>, open: &Arc<Open>, caller: &Arc<Caller>, request: &Arc<Request>) -> Result<Loaded, Error> {
+        let reading = Reading::take();
+        let now = self.clock.at(reading);
+        let epoch = open.epoch();
+        let tenant = open.tenant(caller.tenant)?;
+        let version = usage::named_version(&request.ask)?;
+        let held = match request.ask.key() {
+            None => None,
+            Some(key) => {
+                let id = open.resolve(caller.tenant, key)?;
+                match open.held(caller.tenant, id, reading.boot) {
+                    Some(held) => Some(held),
+                    None => {
+                        let open = Arc::clone(open);
+                        let tenant = caller.tenant;
+                        Some(blocking(move || open.hold(tenant, id, reading.boot)).await?)
+                    }
+                }
+            }
+        };
+        Ok(Loaded { tenant, held, version, now, epoch })
+    }
+
+    /// Step 2.
+    fn decide(&self, open: &Open, caller: &Caller, ask: &Ask, loaded: &Loaded) -> Result<Permit, Refusal> {
+        let authorizer = open.policies(caller.tenant)?;
+        let held = loaded.held.as_deref();
+        let own_grants: Vec<Grant> = held.map_or_else(Vec::new, |held| {
+            let live = held.grants.iter().filter(|grant| grant.value.grantee == caller.principal);
+            live.filter(|grant| grants::chain_is_live(&held.grants, &grant.value, loaded.now))
+                .map(|grant| grant.value.clone())
+                .collect()
+        });
+        let facts = Facts {
+            tenant: &loaded.tenant.value,
+            key: held.map(|held| &held.key.value),
+            version: loaded.version,
+            grants: &own_grants,
+            context: ask.context(),
+            now: loaded.now,
+        };
+        decide(caller, ask.operation(), &facts, authorizer.as_ref())
+    }
+
+    /// Step 3: on this thread if it is quick, elsewhere if it reads the store or computes for long.
+    async fn act(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        caller: &Arc<Caller>,
+        request: &Arc<Request>,
+        permit: &Arc<Permit>,
+        loaded: &Loaded,
+    ) -> Result<Effect, Error> {
+        if let (Some(held), Some(version)) = (&loaded.held, permit.version()) {
+            let uses_material = matches!(permit.operation().class(), Class::Protect | Class::Process);
+            if uses_material && permit.operation() != Operation::Rewrap {
+                if Open::is_ready(held, version) && !usage::is_slow(held.key.value.algorithm) {
+                    return usage::act(open, permit, &request.ask, held);
+                }
+            }
+        }
+        let (engine, open, caller, request) = (Arc::clone(self), Arc::clone(open), Arc::clone(caller), Arc::clone(request));
+        let acting = Acting { permit: Arc::clone(permit), held: loaded.held.clone(), now: loaded.now };
+        blocking(move || engine.act_blocking(&open, &caller, &request, &acting)).await
+    }
+
+    /// The decision again, on what is so now.
+    async fn still_allowed(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        caller: &Arc<Caller>,
+        request: &Arc<Request>,
+        permit: &Permit,
+    ) -> Result<(), Error> {
+        let principal = open.principal(caller.tenant, caller.principal)?;
+        if principal.value.revoked.is_some() || principal.value.roles != caller.roles {
+            return Err(Error::Denied);
+        }
+        let mut loaded = self.load(open, caller, request).await?;
+        loaded.version = permit.version();
+        let version_is_primary_only = permit.operation().class() == Class::Protect;
+        if version_is_primary_only && loaded.held.as_ref().is_some_and(|held| held.key.value.primary != permit.version().unwrap_or(0)) {
+            // Rotated meanwhile: what the older version protected is still good if it may be processed.
+            return Ok(());
+        }
+        self.decide(open, caller, &request.ask, &loaded).map(|_| ()).map_err(|refusal| refusal.error)
+    }
+
+    async fn log_failure(&self, open: &Open, caller: &Caller, request: &Request, failure: Failure) -> Result<Response, Error> {
+        let mut entry = self.entry(open, caller, request, self.clock.now());
+        entry.result = failure.outcome;
+        entry.error = Some(failure.error.code().to_owned());
+        entry.key = failure.key;
+        entry.version = failure.version;
+        entry.by = failure.by;
+        self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await?;
+        Err(failure.error)
+    }
+
+    /// The entry of a request, as if it had been done; the caller of this fills in what came of it.
+    fn entry(&self, open: &Open, caller: &Caller, request: &Request, now: Now) -> Entry {
+        let pairs = request.ask.context();
+        let context = (!pairs.is_empty()).then(|| {
+            let mut framed = Vec::new();
+            for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
+                framed.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+                framed.extend_from_slice(text.as_bytes());
+            }
+            let mac = open.audit.sign(&[b"context", &caller.tenant.0, &framed]);
+            mac[..16].try_into().expect("16 of 32 bytes")
+        });
+        let certificate = match caller.proof {
+            Proof::Certificate(fingerprint) => Some(fingerprint.0[..8].try_into().expect("8 of 32 bytes")),
+            Proof::Local => None,
+        };
+        let address = match caller.address {
+            std::net::IpAddr::V4(address) => address.octets().to_vec(),
+            std::net::IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        Entry {
+            time: now.latest,
+            incarnation: self.incarnation.load(Ordering::Relaxed),
+            request: request.id,
+            tenant: caller.tenant,
+            actor: Some(caller.principal),
+            actor_name: Some(caller.name.clone()),
+            certificate,
+            address: Some(address),
+            operation: request.ask.operation().info().code,
+            key: None,
+            version: None,
+            result: Outcome::Done,
+            error: None,
+            by: Vec::new(),
+            context,
+            reason: request.reason.clone(),
+            detail: None,
+        }
+    }
+
+    /// An id for a new request: unique, not secret.
+    pub fn request_id(&self) -> RequestId {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let mut random = [0; 10];
+        random[..4].copy_from_slice(&self.request_prefix);
+        random[4..].copy_from_slice(&count[2..]);
+        RequestId::new(keyhearth_core::time::Time::from_unix_ms(Reading::take().wall), random)
+    }
+
+    /// The present.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Whether the server is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.open.load().is_none()
+    }
+
+    fn act_blocking(self: &Arc<Self>, open: &Arc<Open>, caller: &Caller, request: &Request, acting: &Acting) -> Result<Effect, Error> {
+        let turn = Turn { engine: self, open, caller, request, now: acting.now, permit: &acting.permit, held: acting.held.as_deref() };
+        if let Some(remembered) = turn.remembered()? {
+            return Ok(remembered);
+        }
+        let operation = acting.permit.operation();
+        if operation == Operation::Rewrap {
+            return turn.rewrap();
+        }
+        let key = |turn: &Turn<'_>| turn.held.is_some();
+        if matches!(operation.class(), Class::Protect | Class::Process) && key(&turn) {
+            let held = turn.held.ok_or(Error::NotFound("key"))?;
+            return usage::act(open, &acting.permit, &request.ask, held);
+        }
+        match operation.info().scope {
+            Scope::Key => turn.on_key(),
+            Scope::Tenant => turn.on_tenant(),
+            Scope::Platform => turn.on_platform(),
+        }
+    }
+}
+
+/// What goes with a request to another thread.
+struct Acting {
+    permit: Arc<Permit>,
+    held: Option<Arc<Held>>,
+    now: Now,
+}
+
+/// One request on its way through its act.
+struct Turn<'a> {
+    engine: &'a Arc<Engine>,
+    open: &'a Arc<Open>,
+    caller: &'a Caller,
+    request: &'a Request,
+    now: Now,
+    permit: &'a Permit,
+    held: Option<&'a Held>,
+}
+
+impl Turn<'_> {
+    fn tenant(&self) -> TenantId {
+        self.permit.tenant()
+    }
+
+    fn held(&self) -> Result<&Held, Error> {
+        self.held.ok_or(Error::NotFound("key"))
+    }
+
+    /// A rewrap needs two permits: to encrypt under the one key, and to decrypt under the other.
+    fn rewrap(&self) -> Result<Effect, Error> {
+        let Ask::Rewrap { key, source, context, ciphertext } = &self.request.ask else {
+            return Err(Error::Internal("not a rewrap"));
+        };
+        let source = source.as_ref().unwrap_or(key);
+        let reading = Reading::take();
+        let id = self.open.resolve(self.tenant(), source)?;
+        let from = match self.open.held(self.tenant(), id, reading.boot) {
+            Some(held) => held,
+            None => self.open.hold(self.tenant(), id, reading.boot)?,
+        };
+        let version = keyhearth_crypto::kh1::header(ciphertext).map_err(|_| Error::NotAuthentic)?.version;
+        let decrypt = Ask::Decrypt {
+            key: source.clone(),
+            mechanism: None,
+            version: Some(version),
+            iv: Vec::new(),
+            context: context.clone(),
+            ciphertext: Vec::new(),
+        };
+        let loaded = Loaded {
+            tenant: self.open.tenant(self.tenant())?,
+            held: Some(Arc::clone(&from)),
+            version: Some(version),
+            now: self.now,
+            epoch: self.open.epoch(),
+        };
+        let permit = self.engine.decide(self.open, self.caller, &decrypt, &loaded).map_err(|refusal| refusal.error)?;
+        usage::rewrap(self.open, self.permit, &self.request.ask, self.held()?, (&permit, &from))
+    }
+}
+
+fn basis(basis: &Basis) -> Vec<String> {
+    match basis {
+        Basis::Policies(names) => names.to_vec(),
+        Basis::Grant(id) => vec![format!("grant:{id}")],
+        Basis::Server => vec!["server".to_owned()],
+    }
+}
+
+/// Runs what blocks away from the threads that serve connections.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal("a worker failed"))?
+}

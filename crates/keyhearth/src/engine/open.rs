@@ -1,0 +1,296 @@
+//! What the server knows while it is unsealed: caches over verified rows. Dropped whole by `seal`.
+//!
+//! A cache entry is put in only while the rows are held still ([`Records::view`]) and taken out after
+//! the commit that changes its row, before that request is answered. So after a revoke has returned,
+//! nobody finds the old entry any more.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use keyhearth_core::Error;
+use keyhearth_core::grant::{GRANTS_PER_KEY_MAX, Grant};
+use keyhearth_core::id::{Alias, DeploymentId, KeyId, PrincipalId, TenantId};
+use keyhearth_core::key::{Key, Material};
+use keyhearth_core::policy::{POLICIES_MAX, Policy};
+use keyhearth_core::principal::Principal;
+use keyhearth_core::request::KeyRef;
+use keyhearth_core::row::{RowKey, Table};
+use keyhearth_core::tenant::Tenant;
+use keyhearth_core::time::Time;
+use keyhearth_crypto::kdf::MacKey;
+use keyhearth_crypto::kh1::envelope;
+use keyhearth_crypto::secret::SecretBytes;
+use parking_lot::{Mutex, RwLock};
+
+use super::ledger::Book;
+use super::records::{Records, Stored};
+use crate::identity::Ca;
+use crate::policy::Compiled;
+use crate::seal::Unsealed;
+
+/// Keys that are kept ready for use; the least used make room.
+pub const KEYS_CACHED_MAX: usize = 65_536;
+/// How long a key stays ready for use before it is read again, in milliseconds.
+pub const KEY_RESIDENCY_MS_MAX: u64 = 15 * 60 * 1_000;
+/// Principals and aliases that are kept at hand.
+const NAMES_CACHED_MAX: usize = 65_536;
+
+/// A key ready for use: its record, the grants on it, and its unwrapped versions as they are needed.
+pub struct Held {
+    /// The record.
+    pub key: Stored<Key>,
+    /// Its grants.
+    pub grants: Vec<Stored<Grant>>,
+    /// When it was read, on the boot clock.
+    pub read_boot_ms: u64,
+    versions: Box<[OnceLock<Arc<keyhearth_crypto::key::Key>>]>,
+}
+
+/// Everything the server knows while unsealed.
+pub struct Open {
+    /// Verified access to the rows.
+    pub records: Records,
+    /// Which rows there are.
+    pub book: Arc<Book>,
+    /// The root key and the server's secrets.
+    pub unsealed: ArcSwap<Unsealed>,
+    /// The built-in CA.
+    pub ca: Ca,
+    /// This deployment.
+    pub deployment: DeploymentId,
+    /// For HMACs of sensitive values in the log.
+    pub audit: MacKey,
+    keys: quick_cache::sync::Cache<(TenantId, KeyId), Arc<Held>>,
+    aliases: quick_cache::sync::Cache<(TenantId, Alias), KeyId>,
+    principals: quick_cache::sync::Cache<PrincipalId, Arc<Stored<Principal>>>,
+    tenants: RwLock<HashMap<TenantId, Arc<Stored<Tenant>>>>,
+    tenant_keys: Mutex<HashMap<(TenantId, u32), Arc<SecretBytes>>>,
+    policies: RwLock<HashMap<TenantId, Arc<Compiled>>>,
+    /// What happens by itself, and when.
+    pub dates: Mutex<BTreeSet<(Time, TenantId, KeyId)>>,
+    /// Uses under random IVs that are left of the durable reservation.
+    pub random_iv: Mutex<HashMap<(KeyId, u32), u64>>,
+}
+
+impl Open {
+    /// Over the rows of `records`.
+    pub fn new(records: Records, book: Arc<Book>, unsealed: Unsealed, ca: Ca) -> Self {
+        let deployment = unsealed.deployment();
+        let audit = MacKey::new(unsealed.secrets().audit.expose());
+        Self {
+            records,
+            book,
+            unsealed: ArcSwap::from_pointee(unsealed),
+            ca,
+            deployment,
+            audit,
+            keys: quick_cache::sync::Cache::new(KEYS_CACHED_MAX),
+            aliases: quick_cache::sync::Cache::new(NAMES_CACHED_MAX),
+            principals: quick_cache::sync::Cache::new(NAMES_CACHED_MAX),
+            tenants: RwLock::default(),
+            tenant_keys: Mutex::default(),
+            policies: RwLock::default(),
+            dates: Mutex::default(),
+            random_iv: Mutex::default(),
+        }
+    }
+
+    /// Counts changes of rows: what was read at one epoch is still so while it has not changed.
+    pub fn epoch(&self) -> u64 {
+        self.book.epoch.load(Ordering::Acquire)
+    }
+
+    /// The key's id; `NotFound` for an alias that points nowhere.
+    pub fn resolve(&self, tenant: TenantId, key: &KeyRef) -> Result<KeyId, Error> {
+        let alias = match key {
+            KeyRef::Id(id) => return Ok(*id),
+            KeyRef::Alias(alias) => alias,
+        };
+        if let Some(id) = self.aliases.get(&(tenant, alias.clone())) {
+            return Ok(id);
+        }
+        let view = self.records.view();
+        let row = RowKey::new(Table::Alias, tenant, alias.as_str().as_bytes());
+        let id: KeyId = view.read(&row)?.ok_or(Error::NotFound("alias"))?.value;
+        self.aliases.insert((tenant, alias.clone()), id);
+        Ok(id)
+    }
+
+    /// The key if it is ready for use and not too old.
+    pub fn held(&self, tenant: TenantId, id: KeyId, boot_ms: u64) -> Option<Arc<Held>> {
+        let held = self.keys.get(&(tenant, id))?;
+        (boot_ms.saturating_sub(held.read_boot_ms) < KEY_RESIDENCY_MS_MAX).then_some(held)
+    }
+
+    /// Reads the key and keeps it ready. Blocks on the store.
+    pub fn hold(&self, tenant: TenantId, id: KeyId, boot_ms: u64) -> Result<Arc<Held>, Error> {
+        let view = self.records.view();
+        let key: Stored<Key> =
+            view.read(&RowKey::new(Table::Key, tenant, &id.0))?.ok_or(Error::NotFound("key"))?;
+        let grants = view.scan(Table::Grant, tenant, &id.0, &[], GRANTS_PER_KEY_MAX)?;
+        // A damaged grant is no grant: it can only be missed by who had it.
+        let grants = grants.into_iter().flatten().collect();
+        let versions = key.value.versions.iter().map(|_| OnceLock::new()).collect();
+        let held = Arc::new(Held { key, grants, read_boot_ms: boot_ms, versions });
+        self.keys.insert((tenant, id), Arc::clone(&held));
+        Ok(held)
+    }
+
+    /// The key's version, unwrapped and parsed. Blocks on the store the first time.
+    pub fn version(&self, held: &Held, number: u32) -> Result<Arc<keyhearth_crypto::key::Key>, Error> {
+        let slot = usize::try_from(number).ok().and_then(|n| held.versions.get(n.checked_sub(1)?));
+        let slot = slot.ok_or(Error::NotFound("key version"))?;
+        if let Some(key) = slot.get() {
+            return Ok(Arc::clone(key));
+        }
+        let material = self.material(&held.key.value, number)?;
+        let key = Arc::new(keyhearth_crypto::key::Key::load(held.key.value.algorithm, &material)?);
+        Ok(Arc::clone(slot.get_or_init(|| key)))
+    }
+
+    /// Whether the version is ready without reading anything.
+    pub fn is_ready(held: &Held, number: u32) -> bool {
+        usize::try_from(number).ok().and_then(|n| held.versions.get(n.checked_sub(1)?)).is_some_and(|s| s.get().is_some())
+    }
+
+    /// The row of a version's material.
+    pub fn material_row(&self, key: &Key, number: u32) -> Result<Stored<Material>, Error> {
+        let row = RowKey::versioned(Table::Material, key.tenant, &key.id.0, number);
+        self.records.read(&row)?.ok_or(Error::NotFound("key material"))
+    }
+
+    /// The version's material, unwrapped.
+    pub fn material(&self, key: &Key, number: u32) -> Result<SecretBytes, Error> {
+        let row = self.material_row(key, number)?.value;
+        let tenant_key = self.tenant_key(key.tenant, row.tenant_key)?;
+        let binding = key.material_binding(self.deployment, number);
+        envelope::unwrap(&tenant_key, key.tenant.0, row.tenant_key, &binding, &row.wrapped)
+            .map_err(|_| Error::Damaged("key material"))
+    }
+
+    /// Wraps material of a version under the tenant's present key.
+    pub fn wrap(&self, key: &Key, number: u32, material: &SecretBytes) -> Result<Material, Error> {
+        let version = self.tenant(key.tenant)?.value.tenant_key;
+        let tenant_key = self.tenant_key(key.tenant, version)?;
+        let binding = key.material_binding(self.deployment, number);
+        let wrapped = envelope::wrap(&tenant_key, key.tenant.0, version, &binding, material.expose())?;
+        let public = if key.algorithm.is_asymmetric() {
+            keyhearth_crypto::key::Key::load(key.algorithm, material)?.public_key_der().map(<[u8]>::to_vec)
+        } else {
+            None
+        };
+        Ok(Material { tenant_key: version, wrapped, public })
+    }
+
+    /// A tenant key, unwrapped.
+    pub fn tenant_key(&self, tenant: TenantId, version: u32) -> Result<Arc<SecretBytes>, Error> {
+        if let Some(key) = self.tenant_keys.lock().get(&(tenant, version)) {
+            return Ok(Arc::clone(key));
+        }
+        let row = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, version);
+        let wrapped: Stored<WrappedTenantKey> = self.records.read(&row)?.ok_or(Error::NotFound("tenant key"))?;
+        let key = Arc::new(self.unsealed.load().unwrap_tenant_key(tenant, version, &wrapped.value.0)?);
+        self.tenant_keys.lock().insert((tenant, version), Arc::clone(&key));
+        Ok(key)
+    }
+
+    /// A tenant.
+    pub fn tenant(&self, id: TenantId) -> Result<Arc<Stored<Tenant>>, Error> {
+        if let Some(tenant) = self.tenants.read().get(&id) {
+            return Ok(Arc::clone(tenant));
+        }
+        let view = self.records.view();
+        let row = RowKey::new(Table::Tenant, TenantId::PLATFORM, &id.0);
+        let tenant = Arc::new(view.read(&row)?.ok_or(Error::NotFound("tenant"))?);
+        self.tenants.write().insert(id, Arc::clone(&tenant));
+        Ok(tenant)
+    }
+
+    /// A principal of a tenant.
+    pub fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Arc<Stored<Principal>>, Error> {
+        if let Some(principal) = self.principals.get(&id) {
+            return if principal.value.tenant == tenant { Ok(principal) } else { Err(Error::NotFound("identity")) };
+        }
+        let view = self.records.view();
+        let row = RowKey::new(Table::Principal, tenant, &id.0);
+        let principal: Arc<Stored<Principal>> = Arc::new(view.read(&row)?.ok_or(Error::NotFound("identity"))?);
+        self.principals.insert(id, Arc::clone(&principal));
+        Ok(principal)
+    }
+
+    /// The policies of a tenant. A damaged policy fails the whole: it might forbid something.
+    pub fn policies(&self, tenant: TenantId) -> Result<Arc<Compiled>, Error> {
+        if let Some(compiled) = self.policies.read().get(&tenant) {
+            return Ok(Arc::clone(compiled));
+        }
+        let view = self.records.view();
+        let rows = view.scan::<Policy>(Table::Policy, tenant, &[], &[], POLICIES_MAX)?;
+        let texts: Vec<Policy> = rows.into_iter().map(|row| Ok(row?.value)).collect::<Result<_, Error>>()?;
+        let compiled = Compiled::new(tenant, &texts).map_err(|_| Error::Damaged("policy"))?;
+        let compiled = Arc::new(compiled);
+        self.policies.write().insert(tenant, Arc::clone(&compiled));
+        Ok(compiled)
+    }
+
+    /// Forgets everything that these writes changed.
+    pub fn forget(&self, writes: &[RowKey]) {
+        for row in writes {
+            match row.table {
+                Table::Key | Table::Material | Table::Grant => {
+                    if let Some(id) = row.id.get(..16).and_then(|id| id.try_into().ok()) {
+                        self.keys.remove(&(row.tenant, KeyId(id)));
+                    }
+                }
+                Table::Alias => {
+                    if let Some(alias) = std::str::from_utf8(&row.id).ok().and_then(|alias| alias.parse().ok()) {
+                        self.aliases.remove(&(row.tenant, alias));
+                    }
+                }
+                Table::Principal => {
+                    if let Ok(id) = row.id.as_slice().try_into() {
+                        self.principals.remove(&PrincipalId(id));
+                    }
+                }
+                Table::Policy => {
+                    self.policies.write().remove(&row.tenant);
+                }
+                Table::Tenant => {
+                    if let Ok(id) = row.id.as_slice().try_into() {
+                        self.tenants.write().remove(&TenantId(id));
+                    }
+                }
+                Table::TenantKey => self.tenant_keys.lock().retain(|(tenant, _), _| *tenant != row.tenant),
+                Table::PrincipalName
+                | Table::Certificate
+                | Table::AccessKey
+                | Table::TenantName
+                | Table::Idempotency
+                | Table::Import
+                | Table::System
+                | Table::AccessKeyOwner => {}
+            }
+        }
+    }
+
+    /// Forgets every key that was read too long ago, so that its material is wiped.
+    pub fn forget_old(&self, boot_ms: u64) {
+        self.keys.retain(|_, held| boot_ms.saturating_sub(held.read_boot_ms) < KEY_RESIDENCY_MS_MAX);
+    }
+
+    /// Forgets everything that is cached, as after the machine was cloned or resumed.
+    pub fn forget_all(&self) {
+        self.keys.clear();
+        self.aliases.clear();
+        self.principals.clear();
+        self.tenants.write().clear();
+        self.tenant_keys.lock().clear();
+        self.policies.write().clear();
+    }
+}
+
+/// The stored record of a wrapped tenant key.
+#[derive(Clone, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct WrappedTenantKey(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);

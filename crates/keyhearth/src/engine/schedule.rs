@@ -1,0 +1,188 @@
+//! What happens by itself: dates of keys, checkpoints, forgetting, and noticing that the clock jumped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keyhearth_core::Error;
+use keyhearth_core::decide::Permit;
+use keyhearth_core::entry::Entry;
+use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
+use keyhearth_core::key::Key;
+use keyhearth_core::operation::Operation;
+use keyhearth_core::principal::{Caller, Proof, Roles};
+use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Request};
+use keyhearth_core::row::{RowKey, Table};
+use keyhearth_core::state::{State, Transition};
+use keyhearth_core::store::{Commit, Write};
+
+use super::open::Open;
+use super::records::{Records, Stored};
+use super::repeat::Remembered;
+use super::{Engine, Reading, Turn, blocking};
+
+/// From one look to the next.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks from one clearing of remembered results to the next.
+const CLEARING_TICKS: u64 = 3_600;
+/// The clocks of a machine that runs on drift apart by less than this in a tick, in milliseconds.
+const DRIFT_MS_MAX: u64 = 1_000;
+
+impl Engine {
+    /// Runs until the future is dropped.
+    pub async fn run_schedule(self: &Arc<Self>) {
+        let mut last = Reading::take();
+        let mut was_steady = self.clock.steady();
+        for tick in 1_u64.. {
+            tokio::time::sleep(TICK).await;
+            let reading = Reading::take();
+            self.notice_resume(last, reading).await;
+            last = reading;
+            let now = self.clock.at(reading);
+            if was_steady && !self.clock.steady() {
+                was_steady = false;
+                self.alarm("the wall clock jumped; dates wait until the server is started again").await;
+            }
+            let Some(open) = self.open.load_full() else { continue };
+            open.forget_old(reading.boot);
+            let (engine, of) = (Arc::clone(self), Arc::clone(&open));
+            if let Err(error) = blocking(move || engine.checkpoint_now(&of).map(|_| ())).await {
+                tracing::error!(%error, "no checkpoint could be made");
+            }
+            let due: Vec<_> = {
+                let dates = open.dates.lock();
+                dates.iter().take_while(|(date, _, _)| now.reached(*date)).take(PAGE_MAX).copied().collect()
+            };
+            for (date, tenant, key) in due {
+                let result = self.date_reached(&open, tenant, key).await;
+                if let Err(error) = result {
+                    tracing::error!(%key, %error, "what was due could not be done");
+                }
+                open.dates.lock().remove(&(date, tenant, key));
+            }
+            if tick % CLEARING_TICKS == 0 {
+                if let Err(error) = self.clear_remembered(&open).await {
+                    tracing::error!(%error, "remembered results could not be cleared");
+                }
+            }
+        }
+    }
+
+    /// A machine that was stopped and goes on, or a copy of it, has clocks that disagree about how long
+    /// that took. What is cached may be stale or live twice: forget it, and go on as another incarnation.
+    async fn notice_resume(&self, last: Reading, reading: Reading) {
+        let by_wall = reading.wall.saturating_sub(last.wall);
+        let by_boot = reading.boot.saturating_sub(last.boot);
+        if by_wall > by_boot + DRIFT_MS_MAX {
+            if let Some(open) = self.open.load_full() {
+                open.forget_all();
+            }
+            self.incarnation.fetch_add(1, Ordering::Relaxed);
+            self.alarm("this machine was resumed or cloned: caches dropped, new incarnation").await;
+        }
+    }
+
+    /// Carries out what a date brings to a key: activation, end of protecting, rotation, destruction.
+    async fn date_reached(self: &Arc<Self>, open: &Arc<Open>, tenant: TenantId, id: KeyId) -> Result<(), Error> {
+        let (engine, of) = (Arc::clone(self), Arc::clone(open));
+        let done = blocking(move || engine.what_is_due(&of, tenant, id)).await?;
+        let Some((writes, entry, key)) = done else { return Ok(()) };
+        let changed: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
+        self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await?;
+        open.forget(&changed);
+        if let Some(next) = key.next_date() {
+            open.dates.lock().insert((next, tenant, id));
+        }
+        Ok(())
+    }
+
+    fn what_is_due(self: &Arc<Self>, open: &Arc<Open>, tenant: TenantId, id: KeyId) -> Result<Option<(Vec<Write>, Entry, Key)>, Error> {
+        let now = self.now();
+        let held = open.hold(tenant, id, Reading::take().boot)?;
+        let permit = Permit::for_dates(&held.key.value);
+        let caller = own_caller()?;
+        let ask = Ask::DescribeKey { key: KeyRef::Id(id) };
+        let request = Request { id: self.request_id(), ask, reason: None, idempotency: None };
+        let turn = Turn { engine: self, open, caller: &caller, request: &request, now, permit: &permit, held: Some(&held) };
+        let mut key = held.key.value.clone();
+        let mut writes = Vec::new();
+        let mut said: Vec<String> =
+            key.apply_dates(now).into_iter().map(|(number, state)| format!("version {number} {state}")).collect();
+        if key.destroy_at.is_some_and(|date| now.reached(date)) {
+            for number in 1..=u32::try_from(key.versions.len()).unwrap_or(u32::MAX) {
+                let state = key.version(number)?.state;
+                if matches!(state, State::Active | State::Suspended) {
+                    key.apply(number, Transition::Deactivate, Operation::DateReached, now)?;
+                }
+                if state != State::Destroyed {
+                    writes.extend(turn.destroy_version(&mut key, number, Operation::DateReached, now)?);
+                    said.push(format!("version {number} destroyed"));
+                }
+            }
+            (key.destroy_at, key.rotation) = (None, None);
+        } else if key.rotation.is_some_and(|rotation| now.reached(rotation.next)) && key.destroy_at.is_none() {
+            match turn.rotated(&key) {
+                Ok((rotated, material)) => {
+                    key = rotated;
+                    writes.extend(material);
+                    said.push(format!("rotated to version {}", key.versions.len()));
+                }
+                Err(error) => {
+                    tracing::error!(key = %id, %error, "rotation was due and is not possible; tried again a day later");
+                    key.rotation = key.rotation.map(|r| keyhearth_core::key::Rotation { next: now.latest.plus_days(1), ..r });
+                }
+            }
+        }
+        if key == held.key.value {
+            return Ok(None);
+        }
+        writes.insert(0, open.records.replace(&held.key, &key));
+        let entry = Entry {
+            tenant,
+            key: Some(id),
+            by: vec!["server".to_owned()],
+            detail: Some(said.join(", ")),
+            ..self.own_entry(permit.operation())
+        };
+        Ok(Some((writes, entry, key)))
+    }
+
+    /// Deletes remembered results that are over.
+    async fn clear_remembered(&self, open: &Arc<Open>) -> Result<(), Error> {
+        let now = self.now();
+        let of = Arc::clone(open);
+        let tenants = blocking(move || of.all_tenants()).await?;
+        for tenant in tenants {
+            let mut after = Vec::new();
+            loop {
+                let (of, cursor, id) = (Arc::clone(open), after.clone(), tenant.value.id);
+                let rows: Vec<Stored<Remembered>> =
+                    blocking(move || of.records.scan(Table::Idempotency, id, &[], &cursor, PAGE_MAX)).await?;
+                let over: Vec<Write> =
+                    rows.iter().filter(|row| now.reached(row.value.expires)).map(Records::delete).collect();
+                if !over.is_empty() {
+                    let detail = format!("{} remembered results cleared", over.len());
+                    self.commit_own(open, Operation::DateReached, over, detail).await?;
+                }
+                match super::keys::next_cursor(&rows, PAGE_MAX) {
+                    Some(next) => after = next,
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The server as its own caller.
+fn own_caller() -> Result<Caller, Error> {
+    let name: Name = "server".parse()?;
+    Ok(Caller {
+        principal: PrincipalId([0; 16]),
+        tenant: TenantId::PLATFORM,
+        name,
+        roles: Roles::default(),
+        proof: Proof::Local,
+        address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    })
+}
