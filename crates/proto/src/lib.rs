@@ -1,1 +1,4 @@
-//! (see the crate description)
+//! Every wire format, to and from core requests. Total functions on bytes: no sockets, no clock, no global
+//! state; whatever comes in, they answer within the stated limits and never panic.
+
+pub mod rest;

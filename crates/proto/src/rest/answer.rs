@@ -1,0 +1,835 @@
+//! What answers say. The server writes these types, clients read them, and their comments are the
+//! descriptions in OpenAPI. A reader ignores members it does not know; members without a value are `null`.
+
+use std::net::IpAddr;
+
+use keyhearth_core::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
+use keyhearth_core::key::{self, Origin};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::principal::{self, Fingerprint, Proof, Role};
+use keyhearth_core::request::{self as ask, ImportMechanism};
+use keyhearth_core::state::State;
+use keyhearth_core::time::Time;
+use keyhearth_core::{entry, grant, policy, tenant};
+use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::body::{Cryptoperiod, Switches};
+use super::spelling::{Bytes, Cursor, Is, Pairs, SecretText, Use, Within, hex};
+
+/// Secret text of any length.
+pub type Secret = SecretText<{ usize::MAX }>;
+
+macro_rules! answers {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+    )*};
+}
+
+answers! {
+    /// It is done.
+    #[derive(Copy)]
+    Done {}
+
+    /// A key and its versions, without material.
+    Key {
+        /// Its id.
+        id: Is<KeyId>,
+        /// Its tenant.
+        tenant: Is<TenantId>,
+        /// What it is.
+        algorithm: Is<Algorithm>,
+        /// What it may be used for.
+        usage: Vec<Is<Use>>,
+        /// Whether its material may ever leave the server.
+        exportable: bool,
+        /// Where its material comes from.
+        origin: Is<Origin>,
+        /// When it was made.
+        created: Is<Time>,
+        /// Who made it.
+        creator: Is<PrincipalId>,
+        /// For people.
+        description: String,
+        /// For policies and people.
+        tags: Pairs,
+        /// The version that protects.
+        primary: u32,
+        /// All versions, by number.
+        versions: Vec<Version>,
+        /// Exceptions to the table of states.
+        switches: Switches,
+        /// For new versions.
+        cryptoperiod: Cryptoperiod,
+        /// Automatic rotation, if there is.
+        rotation: Option<Rotation>,
+        /// When it will be destroyed, unless that is cancelled.
+        destroy_at: Option<Is<Time>>,
+        /// Its aliases.
+        aliases: Vec<Is<Alias>>,
+    }
+
+    /// One version of a key.
+    Version {
+        /// Its number.
+        number: u32,
+        /// Its state.
+        state: Is<State>,
+        /// When it was made.
+        created: Is<Time>,
+        /// When it becomes, or became, active.
+        activation: Option<Is<Time>>,
+        /// From here on it protects nothing.
+        protect_end: Option<Is<Time>>,
+        /// From here on it is not used at all.
+        process_end: Option<Is<Time>>,
+        /// When it was reported compromised.
+        compromised: Option<Is<Time>>,
+        /// When its material was deleted.
+        destroyed: Option<Is<Time>>,
+        /// Whether there is material; not before an import.
+        has_material: bool,
+    }
+
+    /// Automatic rotation.
+    Rotation {
+        /// Days from one to the next.
+        every_days: u32,
+        /// When the next one is due.
+        next: Is<Time>,
+    }
+
+    /// A page of keys.
+    Keys {
+        /// The keys.
+        keys: Vec<Key>,
+        /// Where the next page begins; `null` at the end.
+        next: Option<Is<Cursor>>,
+    }
+
+    /// An alias and its key.
+    AliasOf {
+        /// The alias.
+        alias: Is<Alias>,
+        /// The key it points at.
+        key: Is<KeyId>,
+    }
+
+    /// A page of aliases.
+    Aliases {
+        /// The aliases.
+        aliases: Vec<AliasOf>,
+        /// Where the next page begins; `null` at the end.
+        next: Option<Is<Cursor>>,
+    }
+
+    /// A public key to wrap material with for import.
+    ImportParameters {
+        /// The public key, as SubjectPublicKeyInfo in DER, or raw for HPKE.
+        public: Bytes,
+        /// How to wrap.
+        mechanism: Is<ImportMechanism>,
+        /// Until when it can be used.
+        expires: Is<Time>,
+    }
+
+    /// Exported material.
+    Exported {
+        /// Number of the version.
+        version: u32,
+        /// The material, wrapped to the recipient.
+        wrapped: Bytes,
+    }
+
+    /// The public half of a version.
+    PublicKey {
+        /// The key.
+        key: Is<KeyId>,
+        /// Number of the version.
+        version: u32,
+        /// What it is.
+        algorithm: Is<Algorithm>,
+        /// SubjectPublicKeyInfo in DER.
+        der: Bytes,
+    }
+
+    /// A ciphertext.
+    Encrypted {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that encrypted.
+        version: u32,
+        /// The IV, empty where the ciphertext holds it.
+        iv: Bytes,
+        /// The ciphertext.
+        ciphertext: Bytes,
+    }
+
+    /// A plaintext.
+    Decrypted {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that had encrypted.
+        version: u32,
+        /// The plaintext.
+        plaintext: Bytes,
+    }
+
+    /// A data key.
+    DataKey {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that encrypted.
+        version: u32,
+        /// The data key; `null` if it was not asked for.
+        plaintext: Option<Bytes>,
+        /// The data key, encrypted. Keep it beside the data.
+        ciphertext: Bytes,
+    }
+
+    /// A signature.
+    Signature {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that signed.
+        version: u32,
+        /// How.
+        mechanism: Is<Mechanism>,
+        /// The signature.
+        signature: Bytes,
+    }
+
+    /// Whether a signature or a message authentication code is right.
+    Verified {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that verified.
+        version: u32,
+        /// Whether it is right.
+        valid: bool,
+    }
+
+    /// A message authentication code.
+    Mac {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that made it.
+        version: u32,
+        /// How.
+        mechanism: Is<Mechanism>,
+        /// The message authentication code.
+        mac: Bytes,
+    }
+
+    /// Wrapped key material.
+    Wrapped {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that wrapped.
+        version: u32,
+        /// The wrapped material.
+        wrapped: Bytes,
+    }
+
+    /// Unwrapped key material.
+    Unwrapped {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that had wrapped.
+        version: u32,
+        /// The material.
+        material: Bytes,
+    }
+
+    /// A shared secret.
+    Shared {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that was used.
+        version: u32,
+        /// The secret. Derive keys from it; do not use it as one.
+        secret: Bytes,
+    }
+
+    /// A shared secret and its encapsulation.
+    Encapsulated {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that was used.
+        version: u32,
+        /// The secret.
+        secret: Bytes,
+        /// Its encapsulation, for the holder of the private key.
+        encapsulated: Bytes,
+    }
+
+    /// Random bytes.
+    Random {
+        /// The bytes.
+        bytes: Bytes,
+    }
+
+    /// A grant.
+    Grant {
+        /// Its id.
+        id: Is<GrantId>,
+        /// The key.
+        key: Is<KeyId>,
+        /// Who receives.
+        grantee: Is<PrincipalId>,
+        /// Who gave.
+        grantor: Is<PrincipalId>,
+        /// What it may do with the key.
+        operations: Vec<Is<Operation>>,
+        /// Pairs that the context of its requests must contain.
+        context: Pairs,
+        /// When it ends.
+        expires: Option<Is<Time>>,
+        /// Whether the grantee may pass it on.
+        delegable: bool,
+        /// The grant it was made from.
+        parent: Option<Is<GrantId>>,
+        /// When it was made.
+        created: Is<Time>,
+    }
+
+    /// All grants on a key.
+    Grants {
+        /// The grants.
+        grants: Vec<Grant>,
+    }
+
+    /// An identity.
+    Identity {
+        /// Its id.
+        id: Is<PrincipalId>,
+        /// Its tenant.
+        tenant: Is<TenantId>,
+        /// Its name.
+        name: Is<Name>,
+        /// What it may do by template.
+        roles: Vec<Is<Role>>,
+        /// When it was made.
+        created: Is<Time>,
+        /// When it was revoked.
+        revoked: Option<Is<Time>>,
+        /// SHA-256 of the certificates it may present, newest last.
+        certificates: Vec<Is<Fingerprint>>,
+    }
+
+    /// An identity with its new certificate.
+    IssuedIdentity {
+        /// The identity.
+        identity: Identity,
+        /// Its certificate as PEM.
+        certificate: String,
+        /// The certificate of the server's CA as PEM.
+        ca: String,
+    }
+
+    /// A page of identities.
+    Identities {
+        /// The identities.
+        identities: Vec<Identity>,
+        /// Where the next page begins; `null` at the end.
+        next: Option<Is<Cursor>>,
+    }
+
+    /// Who is calling.
+    WhoAmI {
+        /// The identity.
+        identity: Is<PrincipalId>,
+        /// Its tenant.
+        tenant: Is<TenantId>,
+        /// Its name.
+        name: Is<Name>,
+        /// What it may do by template.
+        roles: Vec<Is<Role>>,
+        /// SHA-256 of the certificate that proved it; `null` for the operator on the machine itself.
+        certificate: Option<Is<Fingerprint>>,
+        /// The address the request came from.
+        address: String,
+    }
+
+    /// A new access key. Its secret is never shown again.
+    NewAccessKey {
+        /// Its public id.
+        id: String,
+        /// Its secret.
+        secret: Secret,
+        /// Whose it is.
+        identity: Is<PrincipalId>,
+    }
+
+    /// An access key, without its secret.
+    AccessKey {
+        /// Its public id.
+        id: String,
+        /// Whose it is.
+        identity: Is<PrincipalId>,
+        /// When it was made.
+        created: Is<Time>,
+        /// When it was disabled.
+        disabled: Option<Is<Time>>,
+    }
+
+    /// A page of access keys.
+    AccessKeys {
+        /// The access keys.
+        access_keys: Vec<AccessKey>,
+        /// Where the next page begins; `null` at the end.
+        next: Option<Is<Cursor>>,
+    }
+
+    /// A policy in force.
+    PolicyInForce {
+        /// Its name.
+        name: Is<Name>,
+        /// Cedar policy text.
+        text: String,
+        /// Since when.
+        activated: Is<Time>,
+    }
+
+    /// All policies of the tenant.
+    Policies {
+        /// The policies.
+        policies: Vec<PolicyInForce>,
+    }
+
+    /// One difference that a change of policies makes.
+    Difference {
+        /// The identity.
+        identity: Is<PrincipalId>,
+        /// Its name.
+        name: Is<Name>,
+        /// What it could or could no longer do.
+        operation: Is<Operation>,
+        /// On which key; `null` for operations on the tenant.
+        key: Option<Is<KeyId>>,
+        /// Whether it gains it; otherwise it loses it.
+        gains: bool,
+    }
+
+    /// What a change of policies makes different.
+    PolicyDiff {
+        /// The differences.
+        differences: Vec<Difference>,
+    }
+
+    /// What the policies decide.
+    PolicyTest {
+        /// Whether it would be allowed.
+        allowed: bool,
+        /// Names of the policies, `role:NAME` or `grant:ID`, that decide.
+        by: Vec<String>,
+    }
+
+    /// Something that somebody can do with a key.
+    Ability {
+        /// The identity.
+        identity: Is<PrincipalId>,
+        /// Its name.
+        name: Is<Name>,
+        /// What it can do.
+        operation: Is<Operation>,
+        /// Names of the policies, `role:NAME` or `grant:ID`, that allow it.
+        by: Vec<String>,
+    }
+
+    /// Who can do what with a key.
+    WhoCan {
+        /// Who, what and why.
+        abilities: Vec<Ability>,
+    }
+
+    /// One log entry: who did what to which key, how that was decided, and what came of it.
+    Entry {
+        /// Its place in the log.
+        index: u64,
+        /// When, by the server's clock.
+        time: Is<Time>,
+        /// Counts starts of the server.
+        incarnation: u64,
+        /// The request.
+        request_id: Is<RequestId>,
+        /// The caller's tenant.
+        tenant: Is<TenantId>,
+        /// The caller; `null` if nobody proved to be anyone.
+        actor: Option<Is<PrincipalId>>,
+        /// The caller's name at that time.
+        actor_name: Option<Is<Name>>,
+        /// The first 8 bytes of the SHA-256 of its certificate, as hexadecimal.
+        certificate: Option<String>,
+        /// Its address.
+        address: Option<String>,
+        /// The operation's name; `operation-NUMBER` if this server does not know it.
+        operation: String,
+        /// The key.
+        key: Option<Is<KeyId>>,
+        /// The key version.
+        version: Option<u32>,
+        /// How it ended.
+        result: Is<entry::Result>,
+        /// The error's code, unless done.
+        error: Option<String>,
+        /// Names of the policies, `role:NAME` or `grant:ID`, that decided.
+        by: Vec<String>,
+        /// HMAC of the ciphertext's context as hexadecimal; equal contexts of a tenant have equal values.
+        context: Option<String>,
+        /// The reason the caller gave.
+        reason: Option<String>,
+        /// What else a reader needs.
+        detail: Option<String>,
+    }
+
+    /// A log entry as it lies in the log.
+    LoggedEntry {
+        /// Its place in the log.
+        index: u64,
+        /// Its bytes, which the log's hashes cover.
+        bytes: Bytes,
+        /// What the bytes say; `null` if this server cannot read them.
+        entry: Option<Entry>,
+    }
+
+    /// A page of the log.
+    Entries {
+        /// Where the page begins.
+        first: u64,
+        /// The tenant's entries.
+        entries: Vec<LoggedEntry>,
+        /// Where the next page begins; `null` at the end.
+        next: Option<u64>,
+    }
+
+    /// A signed checkpoint of the log.
+    Checkpoint {
+        /// The checkpoint as a signed note (C2SP tlog-checkpoint).
+        checkpoint: String,
+    }
+
+    /// Proof that an entry is in the log.
+    InclusionProof {
+        /// The entry's place.
+        index: u64,
+        /// The size of the tree it is proved in.
+        size: u64,
+        /// The entry's bytes.
+        entry: Bytes,
+        /// The siblings on the way to the root, from below (RFC 6962 §2.1.1).
+        hashes: Vec<Bytes>,
+        /// The signed checkpoint of that tree.
+        checkpoint: String,
+    }
+
+    /// A tenant.
+    Tenant {
+        /// Its id.
+        id: Is<TenantId>,
+        /// Its name.
+        name: Is<Name>,
+        /// When it was made.
+        created: Is<Time>,
+        /// Since when its keys are not used.
+        disabled: Option<Is<Time>>,
+    }
+
+    /// A new tenant, its first administrator, and the administrator's certificate.
+    NewTenant {
+        /// The tenant.
+        tenant: Tenant,
+        /// The administrator.
+        admin: Identity,
+        /// The administrator's certificate as PEM.
+        certificate: String,
+        /// The certificate of the server's CA as PEM.
+        ca: String,
+    }
+
+    /// All tenants.
+    Tenants {
+        /// The tenants.
+        tenants: Vec<Tenant>,
+    }
+
+    /// What was wrapped anew.
+    Rewrapped {
+        /// Number of records.
+        rows: u64,
+    }
+
+    /// The server's state, as far as the caller may see it.
+    Status {
+        /// The server's version.
+        version: String,
+        /// Whether it is sealed.
+        sealed: bool,
+        /// What opens the seal.
+        seal_kind: String,
+        /// Shares given so far, while it is being unsealed.
+        shares_given: Option<u8>,
+        /// Shares needed, while it is being unsealed.
+        shares_needed: Option<u8>,
+        /// Number of keys.
+        keys: u64,
+        /// Number of log entries.
+        log_size: u64,
+        /// Counts changes.
+        epoch: u64,
+        /// Whether the wall clock behaves.
+        clock_steady: bool,
+        /// Whether this is a development server, which protects nothing.
+        development: bool,
+    }
+
+    /// How far replacing the shares or the passphrase has come.
+    Rekey {
+        /// The new shares, one for each custodian; only in the answer that makes them.
+        shares: Option<Vec<Secret>>,
+        /// How many are proved.
+        proved: u8,
+        /// How many must be.
+        needed: u8,
+        /// Whether the old ones are dead.
+        done: bool,
+    }
+
+    /// How far unsealing has come.
+    Unsealing {
+        /// Whether the server is still sealed.
+        sealed: bool,
+        /// Shares given so far.
+        shares_given: u8,
+        /// Shares needed.
+        shares_needed: u8,
+    }
+}
+
+fn some<T, U: From<T>>(value: Option<T>) -> Option<U> {
+    value.map(Into::into)
+}
+
+pub(super) fn list<'a, T: 'a, U: From<&'a T>>(values: &'a [T]) -> Vec<U> {
+    values.iter().map(U::from).collect()
+}
+
+fn days(days: Option<u32>) -> Option<super::body::Days> {
+    days.and_then(Within::new)
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    let four = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    let sixteen = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
+    four().or_else(sixteen).map(|address| address.to_string())
+}
+
+impl From<&key::Key> for Key {
+    fn from(key: &key::Key) -> Self {
+        Self {
+            id: key.id.into(),
+            tenant: key.tenant.into(),
+            algorithm: key.algorithm.into(),
+            usage: key.usage.names().map(|name| Is(Use(name))).collect(),
+            exportable: key.exportable,
+            origin: key.origin.into(),
+            created: key.created.into(),
+            creator: key.creator.into(),
+            description: key.description.clone(),
+            tags: key.tags.iter().collect(),
+            primary: key.primary,
+            versions: list(&key.versions),
+            switches: Switches {
+                process_when_suspended: key.switches.process_when_suspended,
+                process_when_compromised: key.switches.process_when_compromised,
+            },
+            cryptoperiod: Cryptoperiod {
+                protect_days: days(key.cryptoperiod.protect_days),
+                process_days: days(key.cryptoperiod.process_days),
+            },
+            rotation: key
+                .rotation
+                .map(|rotation| Rotation { every_days: rotation.every_days, next: rotation.next.into() }),
+            destroy_at: some(key.destroy_at),
+            aliases: key.aliases.iter().cloned().map(Is).collect(),
+        }
+    }
+}
+
+impl From<&key::Version> for Version {
+    fn from(version: &key::Version) -> Self {
+        Self {
+            number: version.number,
+            state: version.state.into(),
+            created: version.created.into(),
+            activation: some(version.activation),
+            protect_end: some(version.protect_end),
+            process_end: some(version.process_end),
+            compromised: some(version.compromised),
+            destroyed: some(version.destroyed),
+            has_material: version.has_material,
+        }
+    }
+}
+
+impl From<&grant::Grant> for Grant {
+    fn from(grant: &grant::Grant) -> Self {
+        Self {
+            id: grant.id.into(),
+            key: grant.key.into(),
+            grantee: grant.grantee.into(),
+            grantor: grant.grantor.into(),
+            operations: grant
+                .operations
+                .iter()
+                .filter_map(|&code| some(Operation::from_code(code)))
+                .collect(),
+            context: grant.context.iter().collect(),
+            expires: some(grant.expires),
+            delegable: grant.delegable,
+            parent: some(grant.parent),
+            created: grant.created.into(),
+        }
+    }
+}
+
+impl From<&principal::Principal> for Identity {
+    fn from(principal: &principal::Principal) -> Self {
+        Self {
+            id: principal.id.into(),
+            tenant: principal.tenant.into(),
+            name: principal.name.clone().into(),
+            roles: principal.roles.iter().map(Is).collect(),
+            created: principal.created.into(),
+            revoked: some(principal.revoked),
+            certificates: principal.certificates.iter().copied().map(Is).collect(),
+        }
+    }
+}
+
+impl From<&principal::Caller> for WhoAmI {
+    fn from(caller: &principal::Caller) -> Self {
+        Self {
+            identity: caller.principal.into(),
+            tenant: caller.tenant.into(),
+            name: caller.name.clone().into(),
+            roles: caller.roles.iter().map(Is).collect(),
+            certificate: match caller.proof {
+                Proof::Certificate(fingerprint) => Some(fingerprint.into()),
+                Proof::Local => None,
+            },
+            address: caller.address.to_string(),
+        }
+    }
+}
+
+impl From<&principal::AccessKey> for AccessKey {
+    fn from(key: &principal::AccessKey) -> Self {
+        Self {
+            id: key.id.clone(),
+            identity: key.principal.into(),
+            created: key.created.into(),
+            disabled: some(key.disabled),
+        }
+    }
+}
+
+impl From<&policy::Policy> for PolicyInForce {
+    fn from(policy: &policy::Policy) -> Self {
+        Self {
+            name: policy.name.clone().into(),
+            text: policy.text.clone(),
+            activated: policy.activated.into(),
+        }
+    }
+}
+
+impl From<&ask::Difference> for Difference {
+    fn from(difference: &ask::Difference) -> Self {
+        Self {
+            identity: difference.principal.into(),
+            name: difference.name.clone().into(),
+            operation: difference.operation.into(),
+            key: some(difference.key),
+            gains: difference.gains,
+        }
+    }
+}
+
+impl From<&ask::Ability> for Ability {
+    fn from(ability: &ask::Ability) -> Self {
+        Self {
+            identity: ability.principal.into(),
+            name: ability.name.clone().into(),
+            operation: ability.operation.into(),
+            by: ability.by.clone(),
+        }
+    }
+}
+
+impl Entry {
+    /// Spells the entry at `index` of the log.
+    #[must_use]
+    pub fn new(index: u64, entry: &entry::Entry) -> Self {
+        let operation = entry.operation();
+        Self {
+            index,
+            time: entry.time.into(),
+            incarnation: entry.incarnation,
+            request_id: entry.request.into(),
+            tenant: entry.tenant.into(),
+            actor: some(entry.actor),
+            actor_name: some(entry.actor_name.clone()),
+            certificate: entry.certificate.map(|bytes| hex(&bytes)),
+            address: entry.address.as_deref().and_then(address),
+            operation: operation
+                .map_or_else(|| format!("operation-{}", entry.operation), |known| known.name().to_owned()),
+            key: some(entry.key),
+            version: entry.version,
+            result: entry.result.into(),
+            error: entry.error.clone(),
+            by: entry.by.clone(),
+            context: entry.context.map(|bytes| hex(&bytes)),
+            reason: entry.reason.clone(),
+            detail: entry.detail.clone(),
+        }
+    }
+}
+
+impl From<(u64, Vec<u8>)> for LoggedEntry {
+    fn from((index, bytes): (u64, Vec<u8>)) -> Self {
+        let entry = entry::Entry::from_bytes(&bytes).ok().map(|entry| Entry::new(index, &entry));
+        Self { index, bytes: bytes.into(), entry }
+    }
+}
+
+impl From<&tenant::Tenant> for Tenant {
+    fn from(tenant: &tenant::Tenant) -> Self {
+        Self {
+            id: tenant.id.into(),
+            name: tenant.name.clone().into(),
+            created: tenant.created.into(),
+            disabled: some(tenant.disabled),
+        }
+    }
+}
+
+impl From<&ask::Status> for Status {
+    fn from(status: &ask::Status) -> Self {
+        Self {
+            version: status.version.to_owned(),
+            sealed: status.sealed,
+            seal_kind: status.seal_kind.to_owned(),
+            shares_given: status.unseal_progress.map(|(given, _)| given),
+            shares_needed: status.unseal_progress.map(|(_, needed)| needed),
+            keys: status.keys,
+            log_size: status.log_size,
+            epoch: status.epoch,
+            clock_steady: status.clock_steady,
+            development: status.development,
+        }
+    }
+}

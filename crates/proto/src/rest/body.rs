@@ -1,0 +1,589 @@
+//! What requests say in their bodies. The same types are written by clients and read by the server, and
+//! their comments are the descriptions in OpenAPI.
+//!
+//! Every structure refuses members it does not know, members given twice, and arrays in its place.
+
+use keyhearth_core::Error;
+use keyhearth_core::id::{Alias, GrantId, KeyId, Name, PrincipalId};
+use keyhearth_core::key::{self, DESCRIPTION_BYTES_MAX};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::policy::POLICY_BYTES_MAX;
+use keyhearth_core::principal::Role;
+use keyhearth_core::request::{self as ask, ImportMechanism, KeyRef, Message, PLAINTEXT_BYTES_MAX};
+use keyhearth_core::state;
+use keyhearth_core::time::Time;
+use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
+use keyhearth_crypto::key::{HMAC_BYTES_MAX, IMPORT_BYTES_MAX};
+use keyhearth_crypto::{keywrap, kh1, passphrase, shamir};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::spelling::{AccessKeyId, Bytes, Is, Object, Pairs, SecretText, Text, Use, Within};
+
+/// The longest ciphertext: the longest plaintext and what KH1 adds.
+pub const CIPHERTEXT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + kh1::OVERHEAD_BYTES;
+/// The longest certificate or certificate request, as PEM.
+pub const PEM_BYTES_MAX: usize = 16 * 1024;
+/// The longest signature; the longest there is, ML-DSA-87, has 4,627 bytes.
+pub const SIGNATURE_BYTES_MAX: usize = 8 * 1024;
+/// The longest public key, encapsulation or wrapped key.
+pub const PUBLIC_BYTES_MAX: usize = 16 * 1024;
+/// The longest secret of an access key.
+pub const ACCESS_SECRET_BYTES_MAX: usize = 256;
+
+/// Number of a key version.
+pub type Number = Within<1, { u32::MAX }>;
+/// Days of a period.
+pub type Days = Within<1, 3650>;
+/// What is encrypted, signed or authenticated.
+pub type Plaintext = Bytes<PLAINTEXT_BYTES_MAX>;
+/// What was encrypted.
+pub type Ciphertext = Bytes<CIPHERTEXT_BYTES_MAX>;
+
+/// A structure that is the body of a request.
+pub trait Body: for<'de> Deserialize<'de> {
+    /// The names of its members.
+    const MEMBERS: &'static [&'static str];
+}
+
+macro_rules! bodies {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl Body for $name {
+            const MEMBERS: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+    )*};
+}
+
+bodies! {
+    /// Nothing: an empty body or an empty object.
+    #[derive(Copy, Default)]
+    Nothing {}
+
+    /// What a new key is to be.
+    NewKey {
+        /// Algorithm. Fixed for ever.
+        algorithm: Is<Algorithm>,
+        /// What it may be used for; what is usual for the algorithm if absent. Fixed for ever.
+        usage: Option<Vec<Is<Use>>>,
+        /// Whether its material may ever leave the server; not if absent. Fixed for ever.
+        exportable: Option<bool>,
+        /// Whether its material is to be imported instead of made; not if absent.
+        import: Option<bool>,
+        /// For people.
+        description: Option<Text<DESCRIPTION_BYTES_MAX>>,
+        /// For policies and people.
+        tags: Option<Pairs>,
+        /// An alias to make with it.
+        alias: Option<Is<Alias>>,
+        /// When it becomes active; at once if absent.
+        activation: Option<Is<Time>>,
+        /// For its versions.
+        cryptoperiod: Option<Object<Cryptoperiod>>,
+        /// Days between automatic rotations; none if absent.
+        rotate_days: Option<Days>,
+    }
+
+    /// How long versions protect and process, counted from their activation.
+    #[derive(Copy, Default)]
+    Cryptoperiod {
+        /// After so many days a version protects nothing more.
+        protect_days: Option<Days>,
+        /// After so many days a version is not used at all.
+        process_days: Option<Days>,
+    }
+
+    /// Exceptions to the table of states.
+    #[derive(Copy)]
+    Switches {
+        /// A suspended version still decrypts and verifies.
+        process_when_suspended: bool,
+        /// A compromised version still decrypts and verifies, to recover data.
+        process_when_compromised: bool,
+    }
+
+    /// Changes of a key; what is absent stays as it is.
+    #[derive(Default)]
+    KeyChange {
+        /// For people.
+        description: Option<Text<DESCRIPTION_BYTES_MAX>>,
+        /// All tags anew.
+        tags: Option<Pairs>,
+        /// Exceptions to the table of states.
+        switches: Option<Object<Switches>>,
+        /// For versions made from now on.
+        cryptoperiod: Option<Object<Cryptoperiod>>,
+        /// Days between automatic rotations; `null` ends them.
+        #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+        rotate_days: Option<Option<Days>>,
+    }
+
+    /// A version of the key; the primary one if absent.
+    #[derive(Copy, Default)]
+    OfVersion {
+        /// Number of the version.
+        version: Option<Number>,
+    }
+
+    /// When a key is to be destroyed.
+    #[derive(Copy, Default)]
+    Schedule {
+        /// Days from now; 30 if absent.
+        days: Option<Within<7, 30>>,
+    }
+
+    /// Which version to destroy at once.
+    Destruction {
+        /// Number of the version.
+        version: Number,
+        /// The key's id again, so that nobody does it by mistake.
+        confirm: Is<KeyId>,
+    }
+
+    /// How material will be imported.
+    ImportTerms {
+        /// How it will be wrapped.
+        mechanism: Is<ImportMechanism>,
+    }
+
+    /// Material to import.
+    Import {
+        /// The material, wrapped as the import parameters say.
+        wrapped: Bytes<PUBLIC_BYTES_MAX>,
+    }
+
+    /// How material is to be exported.
+    Export {
+        /// Number of the version; the primary one if absent.
+        version: Option<Number>,
+        /// How to wrap it.
+        mechanism: Is<ImportMechanism>,
+        /// The recipient's public key, as SubjectPublicKeyInfo in DER, or raw for HPKE.
+        recipient: Bytes<PUBLIC_BYTES_MAX>,
+    }
+
+    /// What to encrypt.
+    Encrypt {
+        /// How; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// Pairs that are bound to the ciphertext and must be given again to decrypt.
+        context: Option<Pairs>,
+        /// The plaintext.
+        plaintext: Plaintext,
+    }
+
+    /// What to decrypt.
+    Decrypt {
+        /// How it was encrypted; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// The version that encrypted it, for mechanisms that do not say it in the ciphertext.
+        version: Option<Number>,
+        /// The IV, for mechanisms that do not keep it in the ciphertext.
+        iv: Option<Bytes<16>>,
+        /// The pairs that were given to encrypt.
+        context: Option<Pairs>,
+        /// The ciphertext.
+        ciphertext: Ciphertext,
+    }
+
+    /// What to encrypt anew under the primary version.
+    Rewrap {
+        /// The key that encrypted it; the same key if absent.
+        source: Option<Is<KeyRef>>,
+        /// The pairs that were given to encrypt.
+        context: Option<Pairs>,
+        /// The ciphertext.
+        ciphertext: Ciphertext,
+    }
+
+    /// What the new data key is to be.
+    #[derive(Default)]
+    MakeDataKey {
+        /// Pairs that are bound to it and must be given again to decrypt it.
+        context: Option<Pairs>,
+        /// Its length; 32 if absent.
+        bytes: Option<Within<1, 1024>>,
+        /// Whether to give it in plaintext too; so if absent.
+        with_plaintext: Option<bool>,
+    }
+
+    /// What to sign: a message or its digest.
+    #[derive(Default)]
+    Sign {
+        /// How; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// The whole message.
+        message: Option<Plaintext>,
+        /// The digest, by the mechanism's hash, instead of the message.
+        digest: Option<Bytes<64>>,
+    }
+
+    /// What to verify: a message or its digest, and the signature.
+    Verify {
+        /// How it was signed; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// The version that signed; the primary one if absent.
+        version: Option<Number>,
+        /// The whole message.
+        message: Option<Plaintext>,
+        /// The digest, by the mechanism's hash, instead of the message.
+        digest: Option<Bytes<64>>,
+        /// The signature.
+        signature: Bytes<SIGNATURE_BYTES_MAX>,
+    }
+
+    /// What to authenticate.
+    ComputeMac {
+        /// How; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// The message.
+        message: Plaintext,
+    }
+
+    /// What to verify with a message authentication code.
+    VerifyMac {
+        /// How it was made; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// The version that made it; the primary one if absent.
+        version: Option<Number>,
+        /// The message.
+        message: Plaintext,
+        /// The message authentication code.
+        mac: Bytes<{ HMAC_BYTES_MAX }>,
+    }
+
+    /// Foreign key material to wrap.
+    Wrap {
+        /// How; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// The material.
+        material: Bytes<{ keywrap::KEY_BYTES_MAX }>,
+    }
+
+    /// Foreign key material to unwrap.
+    Unwrap {
+        /// How it was wrapped; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// The version that wrapped it; the primary one if absent.
+        version: Option<Number>,
+        /// The wrapped material.
+        wrapped: Bytes<{ IMPORT_BYTES_MAX }>,
+    }
+
+    /// The other party of a key agreement.
+    Agree {
+        /// Number of our version; the primary one if absent.
+        version: Option<Number>,
+        /// The other party's public key.
+        peer: Bytes<PUBLIC_BYTES_MAX>,
+    }
+
+    /// What to decapsulate.
+    Decapsulate {
+        /// The version it is for; the primary one if absent.
+        version: Option<Number>,
+        /// The encapsulated secret.
+        encapsulated: Bytes<PUBLIC_BYTES_MAX>,
+    }
+
+    /// How much randomness.
+    #[derive(Copy)]
+    MakeRandom {
+        /// Number of bytes.
+        bytes: Within<1, 1024>,
+    }
+
+    /// A grant to be made.
+    NewGrant {
+        /// Who receives.
+        grantee: Is<PrincipalId>,
+        /// What it may do with the key.
+        operations: Vec<Is<Operation>>,
+        /// Pairs that the context of its requests must contain.
+        context: Option<Pairs>,
+        /// When it ends.
+        expires: Option<Is<Time>>,
+        /// Whether the grantee may pass it on; not if absent.
+        delegable: Option<bool>,
+        /// The grant it is made from, if the caller itself holds the key by a grant.
+        parent: Option<Is<GrantId>>,
+    }
+
+    /// An identity to be made.
+    NewIdentity {
+        /// Its name, unique in the tenant, never used again.
+        name: Is<Name>,
+        /// What it may do by template.
+        roles: Vec<Is<Role>>,
+        /// A PKCS #10 certificate request as PEM.
+        request: Text<PEM_BYTES_MAX>,
+        /// Days the certificate is valid; the server's default if absent.
+        days: Option<Days>,
+    }
+
+    /// A new certificate for the caller.
+    Renewal {
+        /// A PKCS #10 certificate request as PEM.
+        request: Text<PEM_BYTES_MAX>,
+        /// Days the certificate is valid; the server's default if absent.
+        days: Option<Days>,
+    }
+
+    /// The roles of an identity.
+    Roles {
+        /// What it may do by template; all roles anew.
+        roles: Vec<Is<Role>>,
+    }
+
+    /// A certificate of an external CA.
+    Certificate {
+        /// The certificate as PEM.
+        certificate: Text<PEM_BYTES_MAX>,
+    }
+
+    /// An access key to be made, or brought along with both id and secret.
+    NewAccessKey {
+        /// Whose it is.
+        identity: Is<PrincipalId>,
+        /// The id to import; made by the server if absent.
+        id: Option<Is<AccessKeyId>>,
+        /// The secret to import; made by the server if absent.
+        secret: Option<SecretText<ACCESS_SECRET_BYTES_MAX>>,
+    }
+
+    /// A policy.
+    Policy {
+        /// Cedar policy text.
+        text: Text<POLICY_BYTES_MAX>,
+    }
+
+    /// A policy to compare with the present one.
+    #[derive(Default)]
+    PolicyDraft {
+        /// Cedar policy text; if absent, the difference that deleting it makes.
+        text: Option<Text<POLICY_BYTES_MAX>>,
+    }
+
+    /// A question to the policies.
+    Question {
+        /// Who would ask.
+        identity: Is<PrincipalId>,
+        /// What would be asked.
+        operation: Is<Operation>,
+        /// On which key; the tenant or the deployment if absent.
+        key: Option<Is<KeyRef>>,
+        /// With which context.
+        context: Option<Pairs>,
+    }
+
+    /// A tenant to be made.
+    NewTenant {
+        /// Its name, unique in the deployment, never used again.
+        name: Is<Name>,
+        /// The name of its first administrator.
+        admin: Is<Name>,
+        /// The administrator's PKCS #10 certificate request as PEM.
+        request: Text<PEM_BYTES_MAX>,
+    }
+
+    /// How many shares are made.
+    #[derive(Copy)]
+    Sharing {
+        /// How many are needed.
+        threshold: Within<1, 255>,
+        /// How many are made.
+        count: Within<1, 255>,
+    }
+}
+
+/// One step of replacing the shares or the passphrase.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rekey {
+    /// Begin: make new shares. The old ones stay good.
+    Shares(Object<Sharing>),
+    /// Begin: a new passphrase.
+    Passphrase(SecretText<{ passphrase::PASSPHRASE_BYTES_MAX }>),
+    /// Prove a new share or the new passphrase. When enough are proved the old ones die.
+    Prove(SecretText<{ passphrase::PASSPHRASE_BYTES_MAX }>),
+    /// Forget what was begun.
+    Cancel(Object<Nothing>),
+}
+
+impl Body for Rekey {
+    const MEMBERS: &'static [&'static str] = &["shares", "passphrase", "prove", "cancel"];
+}
+
+/// What opens the seal. The server takes it before anybody can prove who they are.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unseal {
+    /// One custodian's share.
+    Share(SecretText<{ shamir::TEXT_BYTES_MAX }>),
+    /// The passphrase.
+    Passphrase(SecretText<{ passphrase::PASSPHRASE_BYTES_MAX }>),
+}
+
+impl Body for Unseal {
+    const MEMBERS: &'static [&'static str] = &["share", "passphrase"];
+}
+
+/// Reads a member that is there, `null` included.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Days>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+fn days(days: Option<Days>) -> Option<u32> {
+    days.map(Within::number)
+}
+
+fn all<T: Copy>(values: &[Is<T>]) -> Vec<T> {
+    values.iter().map(|value| value.0).collect()
+}
+
+pub(super) fn message(message: Option<Plaintext>, digest: Option<Bytes<64>>) -> Result<Message, Error> {
+    match (message, digest) {
+        (Some(message), None) => Ok(Message::Whole(message.secret("message")?)),
+        (None, Some(digest)) => Ok(Message::Digest(digest.public("digest")?)),
+        (None, None) | (Some(_), Some(_)) => {
+            Err(Error::Invalid { field: "message", rule: "give either `message` or `digest`" })
+        }
+    }
+}
+
+impl From<Object<Cryptoperiod>> for key::Cryptoperiod {
+    fn from(Object(wire): Object<Cryptoperiod>) -> Self {
+        Self { protect_days: days(wire.protect_days), process_days: days(wire.process_days) }
+    }
+}
+
+impl From<Object<Switches>> for state::Switches {
+    fn from(Object(wire): Object<Switches>) -> Self {
+        Self {
+            process_when_suspended: wire.process_when_suspended,
+            process_when_compromised: wire.process_when_compromised,
+        }
+    }
+}
+
+fn tags(tags: Pairs) -> std::collections::BTreeMap<String, String> {
+    tags.into_inner().into_iter().collect()
+}
+
+impl NewKey {
+    pub(super) fn ask(self) -> Result<ask::NewKey, Error> {
+        Ok(ask::NewKey {
+            algorithm: self.algorithm.0,
+            usage: self.usage.unwrap_or_default().iter().map(|one| one.0.0.to_owned()).collect(),
+            exportable: self.exportable.unwrap_or(false),
+            import: self.import.unwrap_or(false),
+            description: self.description.unwrap_or_default().within("description")?,
+            tags: tags(self.tags.unwrap_or_default()),
+            alias: self.alias.map(|alias| alias.0),
+            activation: self.activation.map(|time| time.0),
+            cryptoperiod: self.cryptoperiod.unwrap_or_default().into(),
+            rotate_days: days(self.rotate_days),
+        })
+    }
+}
+
+impl KeyChange {
+    pub(super) fn ask(self) -> Result<ask::KeyChange, Error> {
+        Ok(ask::KeyChange {
+            description: self.description.map(|text| text.within("description")).transpose()?,
+            tags: self.tags.map(tags),
+            switches: self.switches.map(Into::into),
+            cryptoperiod: self.cryptoperiod.map(Into::into),
+            rotate_days: self.rotate_days.map(days),
+        })
+    }
+}
+
+impl NewGrant {
+    pub(super) fn ask(self, key: KeyRef) -> ask::NewGrant {
+        ask::NewGrant {
+            key,
+            grantee: self.grantee.0,
+            operations: all(&self.operations),
+            context: tags(self.context.unwrap_or_default()),
+            expires: self.expires.map(|time| time.0),
+            delegable: self.delegable.unwrap_or(false),
+            parent: self.parent.map(|id| id.0),
+        }
+    }
+}
+
+impl NewIdentity {
+    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
+        Ok(ask::Ask::IssueIdentity {
+            name: self.name.0,
+            roles: all(&self.roles),
+            request: self.request.within("request")?,
+            days: days(self.days),
+        })
+    }
+}
+
+impl Renewal {
+    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
+        Ok(ask::Ask::RenewIdentity { request: self.request.within("request")?, days: days(self.days) })
+    }
+}
+
+impl Roles {
+    pub(super) fn ask(&self, identity: PrincipalId) -> ask::Ask {
+        ask::Ask::SetRoles { identity, roles: all(&self.roles) }
+    }
+}
+
+impl NewAccessKey {
+    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
+        let import = match (self.id, self.secret) {
+            (None, None) => None,
+            (Some(id), Some(secret)) => Some((id.0.0, secret.secret("secret")?)),
+            (None, Some(_)) | (Some(_), None) => {
+                return Err(Error::Invalid { field: "secret", rule: "an import has both `id` and `secret`" });
+            }
+        };
+        Ok(ask::Ask::CreateAccessKey { identity: self.identity.0, import })
+    }
+}
+
+impl Question {
+    pub(super) fn ask(self) -> ask::Ask {
+        ask::Ask::TestPolicy {
+            identity: self.identity.0,
+            operation: self.operation.0,
+            key: self.key.map(|key| key.0),
+            context: self.context.unwrap_or_default().into_inner(),
+        }
+    }
+}
+
+impl NewTenant {
+    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
+        Ok(ask::Ask::CreateTenant {
+            name: self.name.0,
+            admin: self.admin.0,
+            request: self.request.within("request")?,
+        })
+    }
+}
+
+impl Rekey {
+    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
+        let count = |number: Within<1, 255>| u8::try_from(number.number()).expect("at most 255");
+        Ok(ask::Ask::Rekey(match self {
+            Self::Shares(Object(sharing)) => {
+                ask::Rekey::Shares { threshold: count(sharing.threshold), count: count(sharing.count) }
+            }
+            Self::Passphrase(text) => ask::Rekey::Passphrase(text.secret("passphrase")?),
+            Self::Prove(text) => ask::Rekey::Prove(text.secret("prove")?),
+            Self::Cancel(_) => ask::Rekey::Cancel,
+        }))
+    }
+}

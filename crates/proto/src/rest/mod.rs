@@ -1,0 +1,31 @@
+//! The REST wire: JSON over HTTP, from and to core requests.
+//!
+//! A server calls [`route()`], [`parse()`], [`print()`] and [`problem()`], in this order; a client writes what
+//! is in [`body`] and reads what is in [`answer`]. [`openapi()`] describes all of it from the same types.
+//! Not here: sockets, authentication, and the paths that need none (health, metrics, unseal).
+
+pub mod answer;
+pub mod body;
+mod headers;
+mod openapi;
+mod parse;
+mod print;
+mod problem;
+mod query;
+mod read;
+mod route;
+mod spelling;
+mod time;
+
+pub use headers::{Headers, IDEMPOTENCY_KEY, REASON, REQUEST_ID};
+pub use openapi::openapi;
+pub use parse::parse;
+pub use print::{Printed, entry_json, print};
+pub use problem::{Problem, not_found, problem, status};
+pub use query::{LOG_PATH_BYTES_MAX, PAGE_DEFAULT};
+pub use read::read;
+pub use route::{Params, Refused, method_name, route};
+pub use spelling::{AccessKeyId, Bytes, Cursor, Is, Object, Pairs, SecretText, Spelling, Text, Use, Within};
+
+/// The longest body of a request, in bytes: the largest plaintext in base64, and room for the rest.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
