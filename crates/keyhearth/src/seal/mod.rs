@@ -294,7 +294,8 @@ impl Unsealed {
         if self.is_rotating() {
             return Err(Error::Conflict("the last rotation of the root is not finished"));
         }
-        let term = self.root.term.checked_add(1).ok_or(Error::TooLarge { field: "term", limit: 0 })?;
+        let term =
+            self.root.term.checked_add(1).ok_or(Error::Internal("the terms of the root are used up"))?;
         let root = Root { term, key: SecretBytes::random(SECRET_BYTES)? };
         let mut body = self.next_body(record)?;
         body.term = term;

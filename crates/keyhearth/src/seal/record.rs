@@ -32,7 +32,7 @@ const DAMAGED: Error = Error::Damaged("seal record");
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct SealRecord {
     #[n(0)]
-    body: Body,
+    pub(super) body: Body,
     #[n(1)]
     mac: ByteArray<32>,
 }
