@@ -12,6 +12,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
+use super::error::Error;
 use crate::listen::{Limits, Listener, Peer, Shutdown, Tls, read_body};
 
 /// What the bare server's process reads from its standard input. All texts are PEM.
@@ -37,7 +38,7 @@ pub async fn serve(
     job: &Job,
     ready: impl FnOnce(std::net::SocketAddr),
     shutdown: Shutdown,
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     let tls = Tls::from_pem(job.chain.as_bytes(), job.key.as_bytes(), job.roots.as_bytes())?;
     let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), tls, Limits::default()).await?;
     ready(listener.address());

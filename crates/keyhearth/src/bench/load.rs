@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::error::Error;
 use super::histogram::Histogram;
 use crate::listen::tls;
 
@@ -91,11 +92,13 @@ pub fn request(method: &str, path: &str, body: &str) -> String {
 ///
 /// # Errors
 /// If a connection can not be opened. A request that fails is counted instead.
-pub fn run(job: &Job) -> anyhow::Result<Measurement> {
+pub fn run(job: &Job) -> Result<Measurement, Error> {
     let config = client_config(&job.target)?;
+    // A run lasts for seconds and sends fewer requests in each than this leaves room for.
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let threads = job.threads.clamp(1, job.connections.max(1));
     let shared = Arc::new(Shared {
-        sequence: AtomicU64::new(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())?),
+        sequence: AtomicU64::new(seconds * 1_000_000_000),
         opened: Barrier::new(threads),
         start: OnceLock::new(),
         warm_up: Duration::from_millis(job.warm_up_ms),
@@ -111,9 +114,9 @@ pub fn run(job: &Job) -> anyhow::Result<Measurement> {
             })
             .collect();
         for worker in workers {
-            total.merge(worker.join().map_err(|_| anyhow::anyhow!("a load thread panicked"))??);
+            total.merge(worker.join().map_err(|_| Error::Panicked)??);
         }
-        anyhow::Ok(())
+        Ok::<_, Error>(())
     })?;
     Ok(Measurement {
         ops_s: total.latency_ns.count() as f64 / shared.measure.as_secs_f64(),
@@ -154,7 +157,7 @@ fn worker(
     connections: usize,
     config: &Arc<ClientConfig>,
     shared: &Arc<Shared>,
-) -> anyhow::Result<Tally> {
+) -> Result<Tally, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut opened = Ok(Vec::with_capacity(connections));
@@ -172,7 +175,7 @@ fn worker(
         }
         let mut total = Tally::default();
         while let Some(tally) = loops.join_next().await {
-            total.merge(tally?);
+            total.merge(tally.map_err(|_| Error::Panicked)?);
         }
         Ok(total)
     })
@@ -220,7 +223,7 @@ async fn closed_loop(mut connection: Connection, mut request: Vec<u8>, shared: A
 ///
 /// # Errors
 /// If a text of `target` is not the PEM it should be.
-pub fn client_config(target: &Target) -> anyhow::Result<Arc<ClientConfig>> {
+pub fn client_config(target: &Target) -> Result<Arc<ClientConfig>, Error> {
     let mut roots = RootCertStore::empty();
     for root in tls::certificates(target.roots.as_bytes())? {
         roots.add(root)?;
@@ -263,7 +266,7 @@ impl Connection {
     ///
     /// # Errors
     /// If the server is not there, or either side refuses the other's certificate.
-    pub async fn open(target: &Target, config: Arc<ClientConfig>) -> anyhow::Result<Self> {
+    pub async fn open(target: &Target, config: Arc<ClientConfig>) -> Result<Self, Error> {
         let stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
         let name = ServerName::try_from(target.server_name.clone())?;

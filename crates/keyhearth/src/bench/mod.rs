@@ -8,6 +8,7 @@
 //! those as [`Workload`]s.
 
 pub mod bare;
+mod error;
 mod histogram;
 pub mod load;
 pub mod process;
@@ -17,6 +18,7 @@ use std::thread::available_parallelism;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
+pub use self::error::Error;
 use self::load::{Connection, Measurement, Target};
 use self::process::Process;
 use self::report::{Report, Row};
@@ -66,7 +68,7 @@ impl Default for Extent {
 ///
 /// # Errors
 /// If a process fails, or any request is not answered with a 2xx status.
-pub fn compare(target: &Target, workloads: &[Workload], extent: &Extent) -> anyhow::Result<Report> {
+pub fn compare(target: &Target, workloads: &[Workload], extent: &Extent) -> Result<Report, Error> {
     let mut report = Report::default();
     for workload in workloads {
         let request = load::request(&workload.method, &workload.path, &workload.body);
@@ -104,7 +106,7 @@ pub fn measure(
     request: &str,
     connections: usize,
     extent: &Extent,
-) -> anyhow::Result<Measurement> {
+) -> Result<Measurement, Error> {
     let job = load::Job {
         target: target.clone(),
         request: request.to_owned(),
@@ -114,10 +116,10 @@ pub fn measure(
         measure_ms: extent.measure_ms,
     };
     let measurement: Measurement = Process::start(&[process::LOAD], &job)?.result()?;
-    if let Some(error) = &measurement.first_error {
-        anyhow::bail!("{} requests failed, the first with {error}", measurement.errors);
+    match measurement.first_error {
+        Some(refusal) => Err(Error::Refused { connections: measurement.errors, refusal }),
+        None => Ok(measurement),
     }
-    Ok(measurement)
 }
 
 /// The middle one by speed; one run is too easily disturbed. `runs` is not empty.
@@ -127,14 +129,17 @@ fn median(mut runs: Vec<Measurement>) -> Measurement {
 }
 
 /// Sends `request` once, to learn how long its answer is.
-fn answer_bytes(target: &Target, request: &str) -> anyhow::Result<usize> {
+fn answer_bytes(target: &Target, request: &str) -> Result<usize, Error> {
     let once = request.replace(load::SEQUENCE, "0000000000000000");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut connection = Connection::open(target, load::client_config(target)?).await?;
         let answer = connection.exchange(once.as_bytes()).await?;
-        anyhow::ensure!((200..300).contains(&answer.status), answer.refusal());
-        Ok(answer.body.len())
+        if (200..300).contains(&answer.status) {
+            Ok(answer.body.len())
+        } else {
+            Err(Error::Refused { connections: 1, refusal: answer.refusal() })
+        }
     })
 }
 
@@ -142,7 +147,7 @@ fn answer_bytes(target: &Target, request: &str) -> anyhow::Result<usize> {
 ///
 /// # Errors
 /// If no certificate can be made.
-pub fn bare_pair(answer_bytes: usize) -> anyhow::Result<(bare::Job, Target)> {
+pub fn bare_pair(answer_bytes: usize) -> Result<(bare::Job, Target), Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;

@@ -8,10 +8,10 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::Context;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::error::Error;
 use super::{bare, load};
 use crate::listen::Stop;
 
@@ -34,15 +34,14 @@ impl Process {
     ///
     /// # Errors
     /// If it can not be started.
-    pub fn start(arguments: &[&str], job: &impl Serialize) -> anyhow::Result<Self> {
+    pub fn start(arguments: &[&str], job: &impl Serialize) -> Result<Self, Error> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("can not start {}", arguments.join(" ")))?;
-        let mut input = child.stdin.take().context("standard input is not a pipe")?;
-        let output = BufReader::new(child.stdout.take().context("standard output is not a pipe")?);
+            .spawn()?;
+        let mut input = child.stdin.take().expect("its standard input was asked to be a pipe");
+        let output = BufReader::new(child.stdout.take().expect("its standard output was asked to be a pipe"));
         let mut line = serde_json::to_vec(job)?;
         line.push(b'\n');
         input.write_all(&line)?;
@@ -53,25 +52,25 @@ impl Process {
     ///
     /// # Errors
     /// If it ends or says something else.
-    pub fn address(&mut self) -> anyhow::Result<SocketAddr> {
+    pub fn address(&mut self) -> Result<SocketAddr, Error> {
         let line = self.line()?;
-        let address =
-            line.strip_prefix(READY).with_context(|| format!("expected a ready line, not {line:?}"))?;
-        Ok(address.parse()?)
+        line.strip_prefix(READY).and_then(|address| address.parse().ok()).ok_or(Error::NotReady)
     }
 
     /// Waits for a result.
     ///
     /// # Errors
     /// If the process ends without one.
-    pub fn result<T: DeserializeOwned>(mut self) -> anyhow::Result<T> {
+    pub fn result<T: DeserializeOwned>(mut self) -> Result<T, Error> {
         Ok(serde_json::from_str(&self.line()?)?)
     }
 
-    fn line(&mut self) -> anyhow::Result<String> {
+    fn line(&mut self) -> Result<String, Error> {
         let mut line = String::new();
-        anyhow::ensure!(self.output.read_line(&mut line)? > 0, "a benchmark process ended early");
-        Ok(line.trim_end().to_owned())
+        match self.output.read_line(&mut line)? {
+            0 => Err(Error::Ended),
+            _ => Ok(line.trim_end().to_owned()),
+        }
     }
 }
 
@@ -99,7 +98,7 @@ pub fn stop_with_input(stop: Stop) {
 ///
 /// # Errors
 /// If the job is unreadable or a connection can not be opened.
-pub fn run_load() -> anyhow::Result<()> {
+pub fn run_load() -> Result<(), Error> {
     let measurement = load::run(&job::<load::Job>()?)?;
     println!("{}", serde_json::to_string(&measurement)?);
     Ok(())
@@ -109,7 +108,7 @@ pub fn run_load() -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If the job is unreadable or its certificates are unusable.
-pub fn run_bare() -> anyhow::Result<()> {
+pub fn run_bare() -> Result<(), Error> {
     let job = job::<bare::Job>()?;
     let (stop, shutdown) = Stop::new();
     stop_with_input(stop);
@@ -117,7 +116,7 @@ pub fn run_bare() -> anyhow::Result<()> {
     runtime.block_on(bare::serve(&job, announce, shutdown))
 }
 
-fn job<T: DeserializeOwned>() -> anyhow::Result<T> {
+fn job<T: DeserializeOwned>() -> Result<T, Error> {
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)

@@ -1,0 +1,53 @@
+//! Why a measurement could not be made. All of it is for the operator who started one.
+
+use std::io;
+
+use rustls::pki_types::{InvalidDnsNameError, pem};
+
+use crate::listen::{ListenError, TlsError};
+
+/// Why a measurement could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A process could not be started or talked to, or a connection broke.
+    #[error("the benchmark failed: {0}; run it again")]
+    Io(#[from] io::Error),
+    /// A benchmark process ended before it said what it was started for.
+    #[error("a benchmark process ended early; its own message is above")]
+    Ended,
+    /// A benchmark process said something other than what it was started for.
+    #[error("a benchmark process answered in another form than expected: {0}; is it the same version?")]
+    Form(#[from] serde_json::Error),
+    /// A server did not announce its address.
+    #[error("a server did not announce its address; is it the same version?")]
+    NotReady,
+    /// The server refuses what is measured.
+    #[error("{connections} connections were given up, the first after: {refusal}")]
+    Refused {
+        /// How many.
+        connections: u64,
+        /// What the server said, shortened.
+        refusal: String,
+    },
+    /// A load thread panicked; its message is on standard error.
+    #[error("a load thread panicked; please report its message")]
+    Panicked,
+    /// The bare server could not listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The bare server's certificates are unusable.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The client's certificates are unusable.
+    #[error("the target's certificates can not be used: {0}")]
+    Client(#[from] rustls::Error),
+    /// A text of the target is not PEM.
+    #[error("the target's certificates can not be read: {0}")]
+    Pem(#[from] pem::Error),
+    /// The target's name is not one.
+    #[error("the target's name is not a host name: {0}")]
+    Name(#[from] InvalidDnsNameError),
+    /// No certificate could be made.
+    #[error("can not make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+}
