@@ -358,6 +358,26 @@ fn debug_shows_no_secret() {
     assert!(!shown.contains(created.shares.0[0].as_str()) && !shown.contains("khshare1"));
 }
 
+/// A record in the middle of a rotation, with a passphrase and shares 2 of 3; docs/formats/seal.md names it.
+#[test]
+fn the_vector_of_format_1_opens() {
+    let bytes = include_bytes!("../../vectors/seal-1.cbor");
+    let wrapped = include_bytes!("../../vectors/seal-1-tenant-key.bin");
+    let shares = [
+        "khshare1-2txrpprm-q7l2sswj-ou5etfvb-nmbaco2i-5ap3x2xq-csskrtqj-esagjs6y-f7vuc4uy-6xei7jqg-r4xj4ikb-hmqf66y",
+        "khshare1-2txrpprm-q7l2sswj-ou5etfvb-nmbagcrj-ch4jm2i3-xx2r75b6-3mwk2dvw-wnzha7sw-jq7vk3br-i7kxikf4-rwqqhaa",
+    ];
+    let record = SealRecord::from_bytes(bytes).unwrap();
+    let unsealed = record.unseal_passphrase(TYPED).unwrap();
+    assert_same(&record.unseal_shares(&collect(&record, &shares)).unwrap(), &unsealed);
+    let packed = unsealed.secrets.pack(&unsealed.record_auth).unwrap();
+    let digest = keyhearth_crypto::digest::sha256(&[packed.expose()]);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, "16dd5109f375aedd1b88e21c149c4a0b8b9166fc3bc19b5fb2cfbeb7f94790c4");
+    assert_eq!((unsealed.deployment(), unsealed.term(), unsealed.is_rotating()), (DEPLOYMENT, 2, true));
+    assert!(unsealed.unwrap_tenant_key(TenantId([1; 16]), 1, wrapped).unwrap().ct_eq(&[5; 32]));
+}
+
 proptest! {
     #[test]
     fn whatever_is_read_as_a_record_is_refused_or_written_the_same(
