@@ -8,6 +8,7 @@ use keyhearth_core::id::{KeyId, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{Authorizer, POLICIES_MAX, Policy, Question, Verdict};
 use keyhearth_core::principal::{Proof, Roles};
+use keyhearth_core::time::Time;
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 
 use super::STATEMENTS_MAX;
@@ -37,7 +38,7 @@ pub struct Compiled {
 impl Compiled {
     /// Parses, validates and files `policies`, all those of `tenant`.
     ///
-    /// Takes some milliseconds for each hundred policies.
+    /// Takes about half a millisecond a statement, most of it validation.
     ///
     /// # Errors
     /// The first thing that is wrong, with its place.
@@ -86,7 +87,7 @@ impl Compiled {
         }
     }
 
-    fn evaluate_at(&self, question: &Question<'_>, now: keyhearth_core::time::Time) -> Verdict {
+    fn evaluate_at(&self, question: &Question<'_>, now: Time) -> Verdict {
         let Some((request, entities)) = question::translate(self.tenant, question, now) else {
             return Verdict::Forbid(Arc::from([]));
         };

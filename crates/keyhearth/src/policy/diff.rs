@@ -4,6 +4,7 @@
 //! particular address (`0.0.0.0`). What a policy allows only with certain pairs, from certain networks or
 //! at other times than now does not show, nor do grants in a difference.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use keyhearth_core::Error;
@@ -82,8 +83,7 @@ pub fn diff(
 
 /// The statements of `one` that `other` does not have.
 fn changes<'a>(one: &'a Compiled, other: &'a Compiled) -> impl Iterator<Item = &'a Statement> {
-    let known: std::collections::HashSet<&str> =
-        other.statements.iter().map(|statement| statement.text.as_str()).collect();
+    let known: HashSet<&str> = other.statements.iter().map(|statement| statement.text.as_str()).collect();
     one.statements.iter().filter(move |statement| !known.contains(statement.text.as_str()))
 }
 

@@ -1,7 +1,7 @@
 //! A question in Cedar's terms.
 
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
-use keyhearth_core::id::TenantId;
+use keyhearth_core::id::{PrincipalId, TenantId};
 use keyhearth_core::key::{Key, Origin};
 use keyhearth_core::operation::Scope;
 use keyhearth_core::policy::Question;
@@ -47,7 +47,7 @@ fn principal(question: &Question<'_>) -> Option<Entity> {
     Entity::new_with_tags(principal_uid(caller.principal), [name], roles, []).ok()
 }
 
-fn principal_uid(id: keyhearth_core::id::PrincipalId) -> EntityUid {
+fn principal_uid(id: PrincipalId) -> EntityUid {
     uid(&VOCABULARY.principal, &id.to_string())
 }
 

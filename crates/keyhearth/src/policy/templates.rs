@@ -1,7 +1,7 @@
 //! What each role may do, and what no policy of a tenant can change.
 //!
-//! These are ordinary Cedar policies over the same schema as a tenant's own; `keyhearth policy list`
-//! shows their names in decisions as `role:NAME` and `guard:NAME`.
+//! These are ordinary Cedar policies over the same schema as a tenant's own. The names that decisions
+//! give, `role:NAME` and `guard:NAME`, hold a colon and so are never those of a tenant's policy.
 
 /// What the roles allow: name and text. `role:any` is for every identity of the tenant.
 pub const ROLES: &[(&str, &str)] = &[

@@ -1,10 +1,20 @@
+use cedar_policy::{Entities, Request};
+
 use super::*;
+use crate::policy::question::translate;
+use crate::policy::schema::{VOCABULARY, requestable};
 
 const ALLOWED_BY_P0: fn() -> Verdict = || Verdict::Allow(by(&["p0"]));
 
 fn decrypt(policies: &Compiled, key: &Key, context: &[(String, String)], now: Now) -> Verdict {
     let caller = alice([]);
-    policies.authorize(&Question { caller: &caller, operation: Operation::Decrypt, key: Some(key), context, now })
+    policies.authorize(&Question {
+        caller: &caller,
+        operation: Operation::Decrypt,
+        key: Some(key),
+        context,
+        now,
+    })
 }
 
 #[test]
@@ -126,4 +136,20 @@ fn statements_about_others_do_not_apply() {
     ]);
     let verdict = ask(&policies, &alice([]), Operation::Sign, Some(&key(&[])));
     assert_eq!(verdict, Verdict::Allow(by(&["p3"])));
+}
+
+#[test]
+fn every_question_fits_the_schema() {
+    let schema = Some(VOCABULARY.validator.schema());
+    let (caller, key, context) =
+        (alice([Role::KeyUser, Role::Developer]), key(&[("a", "b")]), pairs(&[("c", "d")]));
+    for operation in requestable() {
+        let question = Question { caller: &caller, operation, key: Some(&key), context: &context, now: NOW };
+        let (request, entities) = translate(TENANT, &question, NOON).unwrap();
+        Entities::from_entities(entities.iter().cloned(), schema).unwrap();
+        let uid = |uid: Option<&cedar_policy::EntityUid>| uid.unwrap().clone();
+        let [principal, action, resource] =
+            [request.principal(), request.action(), request.resource()].map(uid);
+        Request::new(principal, action, resource, request.context().unwrap().clone(), schema).unwrap();
+    }
 }

@@ -14,6 +14,7 @@ use keyhearth_crypto::algorithm::Algorithm;
 use super::*;
 
 mod conditions;
+mod document;
 mod remembered;
 mod reports;
 mod roles;

@@ -38,10 +38,13 @@ struct Asked {
 fn some_question() -> impl Strategy<Value = Asked> {
     let operations: Vec<Operation> =
         schema::requestable().filter(|o| o.info().scope == keyhearth_core::operation::Scope::Key).collect();
-    let roles = prop::sample::select(vec![None, Some(Role::KeyUser), Some(Role::KeyAdmin), Some(Role::Auditor)]);
+    let roles =
+        prop::sample::select(vec![None, Some(Role::KeyUser), Some(Role::KeyAdmin), Some(Role::Auditor)]);
     let address = prop::sample::select(vec!["127.0.0.1", "10.0.0.1"]);
-    let proof =
-        prop::sample::select(vec![Proof::Local, Proof::Certificate(keyhearth_core::principal::Fingerprint([1; 32]))]);
+    let proof = prop::sample::select(vec![
+        Proof::Local,
+        Proof::Certificate(keyhearth_core::principal::Fingerprint([1; 32])),
+    ]);
     let ms = (0_u64..3).prop_map(|ms| Time::from_unix_ms(NOON.unix_ms() - 1 + ms));
     let now = (ms.clone(), ms).prop_map(|(a, b)| Now { earliest: a.min(b), latest: a.max(b) });
     (
@@ -97,14 +100,19 @@ fn only_what_policies_read_tells_questions_apart() {
         names.iter().filter(|(read, _)| *read).map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
     };
     let all = "now ip proof context";
-    for (index, expected) in
-        ["tags", "tags", "context", "ip", "proof", "now", all, all, "context tags", ""].into_iter().enumerate()
+    for (index, expected) in ["tags", "tags", "context", "ip", "proof", "now", all, all, "context tags", ""]
+        .into_iter()
+        .enumerate()
     {
         assert_eq!(reads(READERS[index]), expected, "{}", READERS[index]);
     }
-    let strings = r#"permit (principal, action, resource) when { {"Var": "context", ".": {left: 1}}.Var == "now" };"#;
+    let strings =
+        r#"permit (principal, action, resource) when { {"Var": "context", ".": {left: 1}}.Var == "now" };"#;
     assert_eq!(reads(strings), "", "words in strings read nothing");
-    assert_eq!(reads(r#"permit (principal, action, resource) when { context["now"] > datetime("2026-01-01") };"#), "now");
+    assert_eq!(
+        reads(r#"permit (principal, action, resource) when { context["now"] > datetime("2026-01-01") };"#),
+        "now"
+    );
 }
 
 #[test]
@@ -113,8 +121,13 @@ fn memory_is_bounded() {
     let (key, caller) = (key(&[]), alice([]));
     for n in 0..3_000 {
         let context = pairs(&[("a", &format!("{n}{}", "x".repeat(4_000)))]);
-        let question =
-            Question { caller: &caller, operation: Operation::Decrypt, key: Some(&key), context: &context, now: NOW };
+        let question = Question {
+            caller: &caller,
+            operation: Operation::Decrypt,
+            key: Some(&key),
+            context: &context,
+            now: NOW,
+        };
         assert_eq!(policies.authorize(&question), Verdict::Silent);
     }
     assert!(policies.remembered_bytes() <= 4 * 1024 * 1024);

@@ -16,7 +16,8 @@ fn a_difference_names_who_gains_and_who_loses() {
     )]);
     let mut gone = principal(PrincipalId([9; 16]), []);
     gone.revoked = Some(NOON);
-    let principals = [principal(ALICE, []), principal(BOB, [Role::KeyUser]), principal(PrincipalId([8; 16]), []), gone];
+    let principals =
+        [principal(ALICE, []), principal(BOB, [Role::KeyUser]), principal(PrincipalId([8; 16]), []), gone];
     let keys = [key(&[]), Key { id: KeyId([8; 16]), ..key(&[("old", "")]) }];
     let differences = diff(&old, &new, &principals, &keys, NOW).unwrap();
     let short: Vec<_> = differences
@@ -39,7 +40,8 @@ fn a_difference_names_who_gains_and_who_loses() {
 
 #[test]
 fn a_difference_is_bounded() {
-    let (old, new) = (compile(&[]), compile(&[r#"forbid (principal, action == Keyhearth::Action::"sign", resource);"#]));
+    let (old, new) =
+        (compile(&[]), compile(&[r#"forbid (principal, action == Keyhearth::Action::"sign", resource);"#]));
     let principals = vec![principal(ALICE, []); 501];
     let keys = vec![key(&[]); 400];
     let limit = keyhearth_core::Error::TooLarge { field: "questions", limit: DIFF_QUESTIONS_MAX };

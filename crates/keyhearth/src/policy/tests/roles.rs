@@ -10,7 +10,8 @@ const EVERYONE: &str = "random renew-identity who-am-i";
 const READ_KEYS: &str = "describe-key list-aliases list-grants list-keys public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
     import-key import-parameters resume-key rotate-key schedule-destroy set-alias suspend-key update-key";
-const USE: &str = "agree data-key decapsulate decrypt encapsulate encrypt mac rewrap sign unwrap verify verify-mac wrap";
+const USE: &str =
+    "agree data-key decapsulate decrypt encapsulate encrypt mac rewrap sign unwrap verify verify-mac wrap";
 const DELEGATE: &str = "create-grant revoke-grant";
 const READ_GOVERN: &str = "diff-policy list-access-keys list-identities list-policies test-policy";
 const CHANGE_GOVERN: &str = "bind-certificate create-access-key delete-policy disable-access-key issue-identity \

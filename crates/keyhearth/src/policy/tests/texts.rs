@@ -46,8 +46,11 @@ fn names_and_aliases_are_not_ids() {
         r#"Keyhearth::Tenant::"acme""#,
         r#"Keyhearth::Key::"01900000-0000-7000-8000-00000000000A""#,
     ] {
-        let text = format!("permit (principal, action, resource)\nunless {{ principal == {entity} }};");
-        assert_eq!(fault(&text), (2, 23, Fault::NotAnId(entity.to_owned())));
+        let what = Fault::NotAnId(entity.to_owned());
+        let condition = format!("permit (principal, action, resource)\nunless {{ principal == {entity} }};");
+        assert_eq!(fault(&condition), (2, 23, what.clone()));
+        let scope = format!("permit (principal, action, resource == {entity});");
+        assert_eq!(fault(&scope), (1, 40, what));
     }
 }
 
@@ -74,12 +77,15 @@ fn depth_is_bounded_before_parsing() {
     assert_eq!(fault(&when(&brackets(NESTING_MAX))).2, Fault::TooDeep);
     assert_eq!(fault(&when(&"if true then true else ".repeat(NESTING_MAX + 1))).2, Fault::TooDeep);
     for operator in ["true && ", "true || ", "context.", "1 + ", "!"] {
-        assert_eq!(fault(&when(&operator.repeat(OPERATORS_MAX + 1))).2, Fault::TooManyOperators, "{operator}");
+        assert_eq!(
+            fault(&when(&operator.repeat(OPERATORS_MAX + 1))).2,
+            Fault::TooManyOperators,
+            "{operator}"
+        );
     }
     // As deep and as wide as it goes, on the stack of a test's thread, and evaluated there too.
     let widest = vec!["principal.name == \"alice\""; OPERATORS_MAX / 2].join(" && ");
-    let deepest = when(&format!("{} && {}", brackets(NESTING_MAX - 2), widest.trim_end_matches("alice")));
-    let policies = compile(&[&deepest]);
+    let policies = compile(&[&when(&format!("{} && {widest}", brackets(NESTING_MAX - 2)))]);
     let verdict = ask(&policies, &alice([]), Operation::Sign, Some(&key(&[])));
     assert_eq!(verdict, Verdict::Allow(by(&["p0"])));
     // Brackets and operators in strings and comments do not count.
@@ -88,7 +94,8 @@ fn depth_is_bounded_before_parsing() {
 
 #[test]
 fn statements_of_one_policy_are_numbered_in_order() {
-    let permit = |operation| format!(r#"permit (principal, action == Keyhearth::Action::"{operation}", resource);"#);
+    let permit =
+        |operation| format!(r#"permit (principal, action == Keyhearth::Action::"{operation}", resource);"#);
     let text: Vec<String> =
         schema::requestable().take(12).map(|operation| permit(operation.name())).collect();
     let policies = compile(&[&text.join("\n")]);
@@ -116,8 +123,54 @@ proptest! {
 }
 
 const WORDS: &[&str] = &[
-    "permit", "forbid", "(", ")", "{", "}", "[", "]", ";", ",", ".", "principal", "action", "resource", "context",
-    "when", "unless", "if", "then", "else", "in", "is", "has", "like", "==", "!=", "<", "&&", "||", "!", "-", "+",
-    "*", "true", "1", "9223372036854775808", "\"", "\"a\"", "\\", "//", "@id", "?principal", "::", "Keyhearth::Key",
-    "hasTag(\"x\")", "getTag(\"x\")", "ip(\"1\")", "datetime(\"1\")", "\n", "ö",
+    "permit",
+    "forbid",
+    "(",
+    ")",
+    "{",
+    "}",
+    "[",
+    "]",
+    ";",
+    ",",
+    ".",
+    "principal",
+    "action",
+    "resource",
+    "context",
+    "when",
+    "unless",
+    "if",
+    "then",
+    "else",
+    "in",
+    "is",
+    "has",
+    "like",
+    "==",
+    "!=",
+    "<",
+    "&&",
+    "||",
+    "!",
+    "-",
+    "+",
+    "*",
+    "true",
+    "1",
+    "9223372036854775808",
+    "\"",
+    "\"a\"",
+    "\\",
+    "//",
+    "@id",
+    "?principal",
+    "::",
+    "Keyhearth::Key",
+    "hasTag(\"x\")",
+    "getTag(\"x\")",
+    "ip(\"1\")",
+    "datetime(\"1\")",
+    "\n",
+    "ö",
 ];
