@@ -8,6 +8,8 @@ use std::io::Result;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use keyhearth::identity::{Ca, Subject, generate_key_and_csr};
+use keyhearth::policy::{GUARDS, ROLES};
 use keyhearth::seal::{Passphrase, Quorum, SealChoice, create};
 use keyhearth_core::entry::{self, Entry};
 use keyhearth_core::grant::Grant;
@@ -41,6 +43,8 @@ fn main() -> Result<()> {
     log()?;
     records()?;
     seal_records()?;
+    certificates()?;
+    policies()?;
     requests()
 }
 
@@ -223,6 +227,36 @@ fn seal_records() -> Result<()> {
         write("seal_record", name, created.record.to_bytes())?;
     }
     Ok(())
+}
+
+fn certificates() -> Result<()> {
+    let key = key::generate(Algorithm::EcP256).expect("randomness");
+    let ca = Ca::create(&key, DeploymentId([1; 16]), NOW).expect("a sound key");
+    let (_, request) = generate_key_and_csr("seed").expect("randomness");
+    let name = "seed".parse().expect("a name");
+    let subject = Subject { tenant: TENANT, principal: PRINCIPAL, name: &name };
+    let issued = ca.sign_client(&request, subject, 1, NOW).expect("our own request");
+    write("certificates", "ca", ca.certificate())?;
+    write("certificates", "client", issued.pem)?;
+    write("certificates", "request", request)
+}
+
+/// The shipped policies, and one that uses what those do not.
+fn policies() -> Result<()> {
+    for (name, text) in ROLES.iter().chain(GUARDS) {
+        write("policy", &name.replace(':', "-"), text)?;
+    }
+    let own = format!(
+        r#"@id("own")
+forbid (
+  principal == Keyhearth::Principal::"{PRINCIPAL}",
+  action in [Keyhearth::Action::"encrypt", Keyhearth::Action::"create-key"],
+  resource
+) when {{
+  context.now > datetime("2026-01-01") && !context.ip.isInRange(ip("10.0.0.0/8")) || 1 + 2 * 3 < 7
+}} unless {{ if context.ip.isLoopback() then true else ["a", "b"].contains("a") }};"#
+    );
+    write("policy", "own", own)
 }
 
 /// One request for every operation, with a body that suits some.

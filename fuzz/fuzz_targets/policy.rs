@@ -2,9 +2,11 @@
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use keyhearth::policy::Compiled;
 use keyhearth_core::id::{PrincipalId, TenantId};
+use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{Authorizer, Policy, Question, Verdict};
 use keyhearth_core::principal::{Caller, Proof, Roles};
@@ -12,6 +14,11 @@ use keyhearth_core::time::{Now, Time};
 use libfuzzer_sys::fuzz_target;
 
 const TENANT: TenantId = TenantId([2; 16]);
+
+/// A key of that tenant, as the seeds of `records` have it.
+static KEY: LazyLock<Key> = LazyLock::new(|| {
+    minicbor::decode(&include_bytes!("../seeds/records/key")[1..]).expect("written by scripts/fuzz --seeds")
+});
 
 fuzz_target!(|text: &str| {
     let name = "fuzz".parse().expect("a name");
@@ -26,9 +33,11 @@ fuzz_target!(|text: &str| {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
     let context = [("dept".to_owned(), "hr".to_owned())];
-    for operation in [Operation::CreateKey, Operation::ListKeys, Operation::PutPolicy] {
+    let of_tenant = [Operation::CreateKey, Operation::PutPolicy].map(|operation| (operation, None));
+    let of_key = [Operation::Encrypt, Operation::DestroyKey].map(|operation| (operation, Some(&*KEY)));
+    for (operation, key) in of_tenant.into_iter().chain(of_key) {
         let now = Now::exactly(Time::from_unix_ms(0));
-        let question = Question { caller: &caller, operation, key: None, context: &context, now };
+        let question = Question { caller: &caller, operation, key, context: &context, now };
         let verdict = compiled.authorize(&question);
         let elsewhere = Caller { tenant: TenantId([4; 16]), ..caller.clone() };
         let foreign = compiled.authorize(&Question { caller: &elsewhere, ..question });
