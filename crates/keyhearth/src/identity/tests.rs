@@ -8,9 +8,10 @@ use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateSigningRequestDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::GeneralName;
 
 use super::*;
@@ -251,13 +252,24 @@ proptest! {
         prop_assert!(Ca::open(&SecretBytes::copy_from(&bytes).unwrap(), DEPLOYMENT, &text).is_err());
     }
 
+    // The signature does not cover the tags around it. A request altered there may pass: for the same key.
     #[test]
-    fn an_altered_request_is_refused_without_a_panic(at in any::<prop::sample::Index>(), flip in 1u8..) {
+    fn an_altered_request_is_refused_or_for_the_same_key(at in any::<prop::sample::Index>(), flip in 1u8..) {
         let (ca, csr) = (ca(), csr());
-        let mut der = rustls::pki_types::CertificateSigningRequestDer::from_pem_slice(csr.as_bytes()).unwrap().to_vec();
+        let genuine = CertificateSigningRequestDer::from_pem_slice(csr.as_bytes()).unwrap();
+        let (_, request) = X509CertificationRequest::from_der(&genuine).unwrap();
+        let mut der = genuine.to_vec();
         let at = at.index(der.len());
         der[at] ^= flip;
-        prop_assert!(sign(&ca, &pem_of("CERTIFICATE REQUEST", &der), 1, NOW).is_err(), "byte {at}");
+        if let Ok(issued) = sign(&ca, &pem_of("CERTIFICATE REQUEST", &der), 1, NOW) {
+            let info = request.certification_request_info.raw;
+            let start = genuine.windows(info.len()).position(|part| part == info).unwrap();
+            prop_assert!(!(start..start + info.len()).contains(&at), "byte {at} is signed");
+            let certificate = certificate_der(&issued.pem).unwrap();
+            let key = request.certification_request_info.subject_pki.raw;
+            let certificate = parse(&certificate).unwrap();
+            prop_assert_eq!(certificate.public_key().raw, key);
+        }
     }
 
     #[test]
