@@ -107,13 +107,10 @@ impl Model {
     }
 
     pub fn root(&self) -> Hash {
-        self.entries.iter().fold(Tree::empty(), appended).root()
+        let mut tree = Tree::empty();
+        self.entries.iter().for_each(|entry| tree.append(leaf_hash(entry), &mut |_, _| {}));
+        tree.root()
     }
-}
-
-fn appended(mut tree: Tree, entry: &Vec<u8>) -> Tree {
-    tree.append(leaf_hash(entry), &mut |_, _| {});
-    tree
 }
 
 /// A stand-in for the engine's seal that depends on everything it is given.

@@ -125,11 +125,12 @@ impl SqliteStore {
         if rusqlite::version_number() < SQLITE_VERSION_MIN {
             return Err(OpenError::OldSqlite(rusqlite::version()));
         }
-        prepare_directory(directory)?;
-        let lock = DirLock::acquire(directory)?;
         let io = |error| OpenError::Io { path: directory.to_owned(), error };
+        create_directory(directory).map_err(io)?;
         // Absolute, so that SQLite never takes it for a URI.
         let directory = directory.canonicalize().map_err(io)?;
+        refuse_unsafe(&directory)?;
+        let lock = DirLock::acquire(&directory)?;
         let path = directory.join(FILE_NAME);
         create_file(&directory, &path).map_err(io)?;
 
@@ -157,10 +158,21 @@ impl SqliteStore {
     }
 }
 
-/// Makes the directory if it is missing, and refuses one that is not safe.
-fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
+/// Makes the directory, for its owner alone, if it is missing; its parent must exist.
+fn create_directory(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.and_then(|()| sync(&directory.join(".."))),
+    }
+}
+
+/// Flushes the names in a directory.
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn refuse_unsafe(directory: &Path) -> Result<(), OpenError> {
     let io = |error| OpenError::Io { path: directory.to_owned(), error };
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
     if directory.metadata().map_err(io)?.permissions().mode() & 0o002 != 0 {
         return Err(OpenError::Exposed(directory.to_owned()));
     }
@@ -174,11 +186,9 @@ fn prepare_directory(directory: &Path) -> Result<(), OpenError> {
 /// same permissions.
 fn create_file(directory: &Path, path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        created => created?.sync_all()?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        created => created?.sync_all().and_then(|()| sync(directory)),
     }
-    // Both names must last: the file's and, if it is new, the directory's.
-    directory.ancestors().take(2).try_for_each(|directory| File::open(directory)?.sync_all())
 }
 
 /// A connection that trusts nothing in the file but its rows.
@@ -259,4 +269,133 @@ fn load_edge(connection: &Connection) -> Result<Edge, Failure> {
         }
     }
     Ok(Edge { tree, head })
+}
+
+#[cfg(test)]
+mod tests {
+    use keyhearth_core::id::TenantId;
+    use keyhearth_core::row::{Row, RowKey, Table};
+    use keyhearth_core::store::{Commit, Expect, Store, Write};
+
+    use super::super::writer::CHANGE_EPOCHS_KEPT;
+    use super::*;
+    use crate::store::conformance::{seal, signed_checkpoint};
+
+    fn commit(id: u64) -> [Commit; 1] {
+        let key = RowKey::new(Table::Key, TenantId([1; 16]), &id.to_be_bytes());
+        let row = Row { revision: 1, body: vec![1], mac: [1; 32] };
+        [Commit { writes: vec![Write { key, expect: Expect::Absent, row: Some(row) }], entry: vec![1] }]
+    }
+
+    /// A store with three commits and a checkpoint, closed, after `sql` was done to its file.
+    fn reopened(sql: &str) -> (tempfile::TempDir, Result<SqliteStore, OpenError>) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(directory.path()).unwrap();
+        for id in 0..3 {
+            store.commit(&commit(id), &mut seal).unwrap();
+        }
+        let (size, note) = signed_checkpoint(&store);
+        store.put_checkpoint(size, &note).unwrap();
+        drop(store);
+        Connection::open(directory.path().join(FILE_NAME)).unwrap().execute_batch(sql).unwrap();
+        let store = SqliteStore::open(directory.path());
+        (directory, store)
+    }
+
+    fn refusal(sql: &str) -> String {
+        reopened(sql).1.err().unwrap().to_string()
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (sql, text) in [
+            (
+                "DELETE FROM bundle WHERE first = 2",
+                "the store is damaged: the log is shorter than when rows last changed",
+            ),
+            (
+                "DELETE FROM bundle WHERE first = 2; UPDATE head SET sealed_log_size = 2",
+                "the store is damaged: the log is shorter than its newest checkpoint",
+            ),
+            ("DELETE FROM bundle WHERE first = 1", "the store is damaged: entries are missing in the log"),
+            (
+                "DELETE FROM bundle WHERE first = 0",
+                "the store is damaged: the newest entries of the log are missing",
+            ),
+            (
+                "UPDATE bundle SET entries = x'000102' WHERE first = 1",
+                "the store is damaged: the log does not have the root of its newest checkpoint",
+            ),
+            (
+                "UPDATE bundle SET entries = x'0002' WHERE first = 1",
+                "the store is damaged: a bundle ends inside an entry",
+            ),
+            (
+                "UPDATE bundle SET count = 9 WHERE first = 2",
+                "the store is damaged: a bundle has too few or too many entries",
+            ),
+            (
+                "UPDATE checkpoint SET note = 'x'",
+                "the store is damaged: the newest checkpoint cannot be read",
+            ),
+            (
+                "UPDATE head SET epoch = 2",
+                "the store is damaged: the newest change is not of the present epoch",
+            ),
+            (
+                "UPDATE head SET digest_seal = x'00'",
+                "the store is damaged: a stored value has the wrong type or length",
+            ),
+            ("CREATE TABLE more (x)", "the store is damaged: its tables are not those of its version"),
+            ("CREATE VIEW more AS SELECT 1", "the store is damaged: its tables are not those of its version"),
+            (
+                "PRAGMA user_version = 2",
+                "the database has form 2, this version knows up to 1; run the newer version again",
+            ),
+        ] {
+            assert_eq!(refusal(sql), text, "{sql}");
+        }
+        assert!(refusal("PRAGMA application_id = 7").contains("is not a Keyhearth database"));
+        assert!(reopened("").1.is_ok());
+    }
+
+    #[test]
+    fn changes_that_are_no_longer_kept_are_not_made_up() {
+        let last = 66 * 1024 - 1;
+        let (_directory, store) = reopened(&format!(
+            "INSERT INTO change SELECT {last}, rows FROM change WHERE epoch = 3; UPDATE head SET epoch = {last}",
+        ));
+        let store = store.unwrap();
+        assert_eq!(store.changes(0, 3).unwrap().unwrap().len(), 3);
+        store.commit(&commit(3), &mut seal).unwrap();
+        assert!(last + 1 - CHANGE_EPOCHS_KEPT >= 3);
+        assert_eq!(store.changes(0, 3), Ok(None));
+        assert_eq!(store.changes(last - 1, 3).unwrap().unwrap().len(), 2);
+        assert_eq!(store.changes(last + 1, 3), Ok(Some(vec![])));
+    }
+
+    #[test]
+    fn one_process_has_the_directory_and_only_its_owner_the_files() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("data");
+        let store = SqliteStore::open(&directory).unwrap();
+        store.commit(&commit(1), &mut seal).unwrap();
+        assert!(matches!(SqliteStore::open(&directory), Err(OpenError::Locked(lock::Error::Held { .. }))));
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&directory), 0o700);
+        for name in ["keyhearth.db", "keyhearth.db-wal", "keyhearth.db-shm"] {
+            assert_eq!(mode(&directory.join(name)), 0o600, "{name}");
+        }
+        drop(store);
+        let everybody = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(&directory, everybody).unwrap();
+        assert!(matches!(SqliteStore::open(&directory), Err(OpenError::Exposed(_))));
+    }
+
+    #[test]
+    fn what_is_not_a_database_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE_NAME), [7; 5000]).unwrap();
+        assert!(matches!(SqliteStore::open(directory.path()), Err(OpenError::Store(StoreError::Damaged(_)))));
+    }
 }
