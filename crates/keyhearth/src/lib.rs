@@ -7,3 +7,6 @@ pub mod listen;
 pub mod policy;
 pub mod seal;
 pub mod store;
+pub mod config;
+pub mod server;
+pub mod telemetry;

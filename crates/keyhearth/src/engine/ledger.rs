@@ -7,12 +7,12 @@
 //! The thread also keeps the sum of all rows ([`StateDigest`]) and which rows there are
 //! ([`Presence`]), both changed only after the transaction is durable.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use keyhearth_core::Error;
-use keyhearth_core::row::{Presence, RowAuth, StateDigest};
+use keyhearth_core::row::{Presence, RowAuth, RowKey, StateDigest};
 use keyhearth_core::store::{Commit, Outcome, Store, StoreError};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::oneshot;
@@ -36,12 +36,21 @@ pub struct Book {
     digest: Mutex<StateDigest>,
     /// Counts commits that changed rows.
     pub epoch: AtomicU64,
+    /// Told which rows a commit changed, before anybody can read them again.
+    changed: OnceLock<Box<dyn Fn(&RowKey) + Send + Sync>>,
 }
 
 impl Book {
     /// A book of the rows that were found at start.
     pub fn new(auth: RowAuth, presence: Presence, digest: StateDigest, epoch: u64) -> Self {
-        Self { presence: RwLock::new(presence), auth, digest: Mutex::new(digest), epoch: AtomicU64::new(epoch) }
+        let (presence, digest, epoch) = (RwLock::new(presence), Mutex::new(digest), AtomicU64::new(epoch));
+        Self { presence, auth, digest, epoch, changed: OnceLock::new() }
+    }
+
+    /// From now on `changed` is called with each changed row, on the committing thread, while the rows are
+    /// still held: whoever has cached a row forgets it before it can be read, and cached, again.
+    pub fn on_change(&self, changed: impl Fn(&RowKey) + Send + Sync + 'static) {
+        let _ = self.changed.set(Box::new(changed));
     }
 }
 
@@ -111,7 +120,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Conflict`] if a row was not as expected, [`Error::Unavailable`] if too many wait or the disk
-    /// is full. Then nothing was written. If this future is dropped, the commit may still happen.
+    /// is full. Then nothing was written. If this future is dropped, the commit may still happen, and what is
+    /// cached follows it all the same.
     pub async fn commit(&self, commit: Commit) -> Result<u64, Error> {
         let (done, outcome) = oneshot::channel();
         {
@@ -215,6 +225,9 @@ fn commit_rows(shared: &Shared, book: &Book, commits: &[Commit]) -> Result<Vec<O
                 match &write.row {
                     Some(row) => presence.set(&write.key, &row.mac),
                     None => presence.unset(&write.key),
+                }
+                if let Some(changed) = book.changed.get() {
+                    changed(&write.key);
                 }
             }
         }

@@ -42,7 +42,6 @@ use keyhearth_core::id::{KeyId, RequestId, TenantId};
 use keyhearth_core::operation::{Operation, Scope};
 use keyhearth_core::principal::{Caller, Proof};
 use keyhearth_core::request::{Ask, REASON_BYTES_MAX, Request, Response};
-use keyhearth_core::row::RowKey;
 use keyhearth_core::state::Class;
 use keyhearth_core::store::{Commit, Store, Write};
 use keyhearth_core::tenant::Tenant;
@@ -181,27 +180,26 @@ impl Engine {
         entry.version = version.or(permit.version());
         entry.by = basis(permit.basis());
         entry.detail = detail;
-        let changed: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
+        let changes_rows = !writes.is_empty();
         // Commit point. Before it nothing is visible to anybody; after it the change and its entry are durable.
         match self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await {
             Ok(_) => {}
-            Err(Error::Conflict(_)) => {
-                open.forget(&changed);
-                return None;
-            }
+            Err(Error::Conflict(_)) => return None,
             Err(error) => return Some(Err(error)),
         }
-        open.forget(&changed);
-        if operation.class() != Class::Metadata && changed.is_empty() && open.epoch() != loaded.epoch {
+        if operation.class() != Class::Metadata && !changes_rows && open.epoch() != loaded.epoch {
             if let Err(error) = self.still_allowed(open, caller, request, &permit).await {
                 return Some(Err(error));
             }
         }
         if operation.info().scope == Scope::Platform {
-            match self.after_commit(open, &request.ask).await {
-                Ok(None) => {}
-                Ok(Some(instead)) => return Some(Ok(instead)),
-                Err(error) => return Some(Err(error)),
+            // In a task of its own: it goes on if the client goes away.
+            let (engine, open, request) = (Arc::clone(self), Arc::clone(open), Arc::clone(request));
+            match tokio::spawn(async move { engine.after_commit(&open, &request.ask).await }).await {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(instead))) => return Some(Ok(instead)),
+                Ok(Err(error)) => return Some(Err(error)),
+                Err(_) => return Some(Err(Error::Internal("a worker failed"))),
             }
         } else if self.open.load().is_none() {
             return Some(Err(Error::Sealed));

@@ -1,8 +1,8 @@
 //! What the server knows while it is unsealed: caches over verified rows. Dropped whole by `seal`.
 //!
-//! A cache entry is put in only while the rows are held still ([`Records::view`]) and taken out after
-//! the commit that changes its row, before that request is answered. So after a revoke has returned,
-//! nobody finds the old entry any more.
+//! A cache entry is put in only while the rows are held still ([`Records::view`]), and taken out by the
+//! committing thread before it lets go of the rows that a commit changed ([`Open::forget`]). So after a
+//! revoke has returned, nobody finds the old entry any more, whatever became of the request that revoked.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
@@ -234,10 +234,9 @@ impl Open {
         Ok(compiled)
     }
 
-    /// Forgets everything that these writes changed.
-    pub fn forget(&self, writes: &[RowKey]) {
-        for row in writes {
-            match row.table {
+    /// Forgets what is cached of a row that changed.
+    pub fn forget(&self, row: &RowKey) {
+        match row.table {
                 Table::Key | Table::Material | Table::Grant => {
                     if let Some(id) = row.id.get(..16).and_then(|id| id.try_into().ok()) {
                         self.keys.remove(&(row.tenant, KeyId(id)));
@@ -272,7 +271,6 @@ impl Open {
                 | Table::AccessKeyOwner => {}
             }
         }
-    }
 
     /// Forgets every key that was read too long ago, so that its material is wiped.
     pub fn forget_old(&self, boot_ms: u64) {

@@ -352,7 +352,7 @@ impl Engine {
                 swept += writes.len() as u64;
                 if !writes.is_empty() {
                     let detail = format!("{tenant}: {} rows rewrapped", writes.len());
-                    match self.commit_own(open, Operation::RotateTenantKey, writes, detail).await {
+                    match self.commit_own(Operation::RotateTenantKey, writes, detail).await {
                         // Somebody changed one of the rows meanwhile: read this page again.
                         Err(Error::Conflict(_)) => continue,
                         result => result?,
@@ -373,7 +373,7 @@ impl Engine {
         })
         .await?;
         if !old_keys.is_empty() {
-            self.commit_own(open, Operation::RotateTenantKey, old_keys, format!("{tenant}: older keys deleted")).await?;
+            self.commit_own(Operation::RotateTenantKey, old_keys, format!("{tenant}: older keys deleted")).await?;
         }
         Ok(swept)
     }
@@ -385,7 +385,7 @@ impl Engine {
             let (record, unsealed) = open.unsealed.load().rotate(&self.seal_record()?)?;
             let write = self.write_seal(open, &record)?;
             open.unsealed.store(Arc::new(unsealed));
-            self.commit_own(open, Operation::RotateRoot, vec![write], format!("term {}", record.term())).await?;
+            self.commit_own(Operation::RotateRoot, vec![write], format!("term {}", record.term())).await?;
         }
         let of = Arc::clone(open);
         let keys = blocking(move || tenant_keys(&of)).await?;
@@ -394,7 +394,7 @@ impl Engine {
             let rewrapped = open.unsealed.load().rewrap_tenant_key(*tenant, *version, &stored.value.0)?;
             if let Some(wrapped) = rewrapped {
                 let write = open.records.replace(stored, &WrappedTenantKey(wrapped));
-                self.commit_own(open, Operation::RotateRoot, vec![write], format!("{tenant} version {version}")).await?;
+                self.commit_own(Operation::RotateRoot, vec![write], format!("{tenant} version {version}")).await?;
                 swept += 1;
             }
         }
@@ -404,23 +404,14 @@ impl Engine {
         let (record, unsealed) = open.unsealed.load().finish_rotation(&self.seal_record()?, keys)?;
         let write = self.write_seal(open, &record)?;
         open.unsealed.store(Arc::new(unsealed));
-        self.commit_own(open, Operation::RotateRoot, vec![write], "the previous root is gone".to_owned()).await?;
+        self.commit_own(Operation::RotateRoot, vec![write], "the previous root is gone".to_owned()).await?;
         Ok(swept)
     }
 
     /// Commits a step of the server's own.
-    pub(super) async fn commit_own(
-        &self,
-        open: &Open,
-        operation: Operation,
-        writes: Vec<Write>,
-        detail: String,
-    ) -> Result<(), Error> {
+    pub(super) async fn commit_own(&self, operation: Operation, writes: Vec<Write>, detail: String) -> Result<(), Error> {
         let entry = Entry { by: vec!["server".to_owned()], detail: Some(detail), ..self.own_entry(operation) };
-        let changed: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
-        let result = self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await;
-        open.forget(&changed);
-        result.map(|_| ())
+        self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await.map(|_| ())
     }
 }
 

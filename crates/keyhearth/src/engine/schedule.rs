@@ -12,7 +12,7 @@ use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Proof, Roles};
 use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Request};
-use keyhearth_core::row::{RowKey, Table};
+use keyhearth_core::row::Table;
 use keyhearth_core::state::{State, Transition};
 use keyhearth_core::store::{Commit, Write};
 
@@ -87,9 +87,7 @@ impl Engine {
         let (engine, of) = (Arc::clone(self), Arc::clone(open));
         let done = blocking(move || engine.what_is_due(&of, tenant, id)).await?;
         let Some((writes, entry, key)) = done else { return Ok(()) };
-        let changed: Vec<RowKey> = writes.iter().map(|write| write.key.clone()).collect();
         self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await?;
-        open.forget(&changed);
         if let Some(next) = key.next_date() {
             open.dates.lock().insert((next, tenant, id));
         }
@@ -162,7 +160,7 @@ impl Engine {
                     rows.iter().filter(|row| now.reached(row.value.expires)).map(Records::delete).collect();
                 if !over.is_empty() {
                     let detail = format!("{} remembered results cleared", over.len());
-                    self.commit_own(open, Operation::DateReached, over, detail).await?;
+                    self.commit_own(Operation::DateReached, over, detail).await?;
                 }
                 match super::keys::next_cursor(&rows, PAGE_MAX) {
                     Some(next) => after = next,

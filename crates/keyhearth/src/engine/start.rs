@@ -188,6 +188,12 @@ impl Engine {
             return Err(Error::Damaged("seal record: an older one was put back"));
         }
         self.check_anchor(&open)?;
+        let caches = Arc::downgrade(&open);
+        book.on_change(move |row| {
+            if let Some(open) = caches.upgrade() {
+                open.forget(row);
+            }
+        });
         self.ledger.open(book);
         self.open.store(Some(Arc::clone(&open)));
         self.after_opening(&open, damaged);
@@ -246,6 +252,54 @@ impl Engine {
             super::blocking(move || collect_dates(&of, id)).await?;
         }
         Ok(())
+    }
+
+    /// Makes a certificate for the server itself: private key and certificate, PEM.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`]; else as [`Ca::issue_server`].
+    pub fn issue_server_certificate(&self, names: &[&str], days: u32) -> Result<(zeroize::Zeroizing<String>, String), Error> {
+        let open = self.open.load_full().ok_or(Error::Sealed)?;
+        let (key, issued) = open.ca.issue_server(names, days, self.now().latest)?;
+        Ok((key, issued.pem))
+    }
+
+    /// What verifies the log's checkpoints, as text.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`].
+    pub fn log_key(&self) -> Result<String, Error> {
+        let open = self.open.load_full().ok_or(Error::Sealed)?;
+        Ok(self.verifier_key(&open)?.to_string())
+    }
+
+    /// Logs that the server started.
+    pub async fn log_start(&self) {
+        self.log_own(Operation::Start).await;
+    }
+
+    /// Logs that the server stopped.
+    pub async fn log_stop(&self) {
+        self.log_own(Operation::Stop).await;
+    }
+
+    async fn log_own(&self, operation: Operation) {
+        let entry = Entry { detail: Some(env!("CARGO_PKG_VERSION").to_owned()), ..self.own_entry(operation) };
+        if let Err(error) = self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await {
+            tracing::error!(%error, operation = operation.name(), "could not be logged");
+        }
+    }
+
+    /// Numbers for the metrics: name, meaning, value.
+    pub fn gauges(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let open = self.open.load();
+        vec![
+            ("sealed", "1 while the server is sealed.", u64::from(open.is_none())),
+            ("log_entries", "Entries in the audit log.", self.ledger.log_size()),
+            ("keys", "Keys there were when the server was unsealed.", self.keys.load(Ordering::Relaxed)),
+            ("epoch", "Commits that changed rows.", open.as_ref().map_or(0, |open| open.epoch())),
+            ("clock_steady", "1 while the wall clock behaves.", u64::from(self.clock.steady())),
+        ]
     }
 
     /// Logs something that a person must look at.

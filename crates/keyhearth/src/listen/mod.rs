@@ -15,6 +15,7 @@
 
 mod http;
 mod limits;
+pub mod rest;
 pub mod tls;
 
 use std::io;

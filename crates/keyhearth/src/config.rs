@@ -1,0 +1,358 @@
+//! The configuration: one TOML file, read once. Every key has a default but `data`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::engine::{PRINCIPAL_PER_S, Settings, TENANT_PER_S};
+use crate::listen::Limits;
+
+/// The longest configuration file, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+/// The configuration of a server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The data directory, made by `keyhearth init`.
+    pub data: PathBuf,
+    /// Where callers connect, with TLS.
+    #[serde(default = "listen")]
+    pub listen: SocketAddr,
+    /// Where health and metrics are served, without TLS, on a loopback address.
+    #[serde(default = "health")]
+    pub health: SocketAddr,
+    /// The server's certificate chain (PEM). `tls/server.crt` in the data directory unless named.
+    pub certificate: Option<PathBuf>,
+    /// The server's private key (PEM). `tls/server.key` in the data directory unless named.
+    pub key: Option<PathBuf>,
+    /// Roots of an external CA (PEM) whose client certificates are let in beside the built-in CA's.
+    pub external_ca: Option<PathBuf>,
+    /// Where the newest checkpoint of the log is kept. On another disk than `data` it shows when an old
+    /// copy of `data` was put back. `anchor` in the data directory unless named.
+    pub anchor: Option<PathBuf>,
+    /// The log's name in its checkpoints. It must stay the same for the life of a deployment.
+    #[serde(default = "origin")]
+    pub origin: String,
+    /// Limits.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Connections at once.
+    pub connections: u32,
+    /// Connections at once from one address.
+    pub connections_per_address: u32,
+    /// Requests per second of one principal.
+    pub principal_per_second: u32,
+    /// Requests per second of one tenant.
+    pub tenant_per_second: u32,
+    /// Seconds until an idle connection is closed.
+    pub idle_seconds: u64,
+    /// Seconds that requests have to finish when the server stops.
+    pub drain_seconds: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            connections: limits.connections_max,
+            connections_per_address: limits.address_connections_max,
+            principal_per_second: PRINCIPAL_PER_S,
+            tenant_per_second: TENANT_PER_S,
+            idle_seconds: limits.idle.as_secs(),
+            drain_seconds: limits.drain.as_secs(),
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info` or `debug`.
+    pub level: LogLevel,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What a person must look at.
+    Error,
+    /// And what is unusual.
+    Warn,
+    /// And what is good to know.
+    #[default]
+    Info,
+    /// And what helps to find faults.
+    Debug,
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+        }
+    }
+}
+
+fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8440))
+}
+
+fn health() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8441))
+}
+
+fn origin() -> String {
+    "keyhearth.local/log".to_owned()
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is too long to be a configuration.
+    #[error("{} is longer than {CONFIG_BYTES_MAX} bytes; is it a configuration?", .0.display())]
+    TooLong(PathBuf),
+    /// The text is not a configuration. The parser says where and what.
+    #[error("{}: {error}; `keyhearth config reference` shows every key", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        error: Box<toml::de::Error>,
+    },
+    /// A value breaks a rule.
+    #[error("{key}: {rule}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The rule.
+        rule: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |error| ConfigError::Read { path: path.to_owned(), error };
+        if std::fs::metadata(path).map_err(read)?.len() > CONFIG_BYTES_MAX {
+            return Err(ConfigError::TooLong(path.to_owned()));
+        }
+        let text = std::fs::read_to_string(path).map_err(read)?;
+        Self::parse(&text).map_err(|error| match error {
+            ConfigError::Text { error, .. } => ConfigError::Text { path: path.to_owned(), error },
+            other => other,
+        })
+    }
+
+    /// Reads and checks the text of a configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError::Text`], [`ConfigError::Value`].
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text)
+            .map_err(|error| ConfigError::Text { path: PathBuf::from("configuration"), error: Box::new(error) })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The defaults for a data directory.
+    #[must_use]
+    pub fn default_for(data: &Path) -> Self {
+        Self {
+            data: data.to_owned(),
+            listen: listen(),
+            health: health(),
+            certificate: None,
+            key: None,
+            external_ca: None,
+            anchor: None,
+            origin: origin(),
+            limits: LimitsConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |key, rule| Err(ConfigError::Value { key, rule });
+        if !self.health.ip().to_canonical().is_loopback() {
+            return refuse("health", "must be a loopback address: it is served without TLS");
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            return refuse("certificate", "and `key` are named together or not at all");
+        }
+        if self.origin.parse::<keyhearth_core::log::KeyName>().is_err() {
+            return refuse("origin", "must be a name without spaces and `+`, such as `kms.example.com/log`");
+        }
+        let LimitsConfig { connections, connections_per_address, principal_per_second, tenant_per_second, .. } = self.limits;
+        if [connections, connections_per_address, principal_per_second, tenant_per_second].contains(&0) {
+            return refuse("limits", "must be at least 1");
+        }
+        Ok(())
+    }
+
+    /// The server's certificate chain.
+    #[must_use]
+    pub fn certificate_path(&self) -> PathBuf {
+        self.certificate.clone().unwrap_or_else(|| self.data.join("tls/server.crt"))
+    }
+
+    /// The server's private key.
+    #[must_use]
+    pub fn key_path(&self) -> PathBuf {
+        self.key.clone().unwrap_or_else(|| self.data.join("tls/server.key"))
+    }
+
+    /// The engine's settings.
+    #[must_use]
+    pub fn settings(&self, development: bool) -> Settings {
+        Settings {
+            principal_per_s: self.limits.principal_per_second,
+            tenant_per_s: self.limits.tenant_per_second,
+            anchor: self.anchor.clone().unwrap_or_else(|| self.data.join("anchor")),
+            origin: self.origin.clone(),
+            development,
+        }
+    }
+
+    /// The listeners' limits.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections_max: self.limits.connections,
+            address_connections_max: self.limits.connections_per_address,
+            idle: Duration::from_secs(self.limits.idle_seconds),
+            drain: Duration::from_secs(self.limits.drain_seconds),
+            ..Limits::default()
+        }
+    }
+
+    /// Every key with its meaning and default, as a commented file.
+    #[must_use]
+    pub fn reference() -> String {
+        let limits = LimitsConfig::default();
+        format!(
+            r#"# Keyhearth's configuration. Only `data` must be set; the others show their defaults.
+
+# The data directory, made by `keyhearth init`.
+data = "/var/lib/keyhearth"
+
+# Where callers connect, with TLS.
+listen = "{listen}"
+
+# Where health and metrics are served, without TLS, on a loopback address.
+health = "{health}"
+
+# The server's certificate chain and private key (PEM). SIGHUP reads them again.
+# certificate = "/var/lib/keyhearth/tls/server.crt"
+# key = "/var/lib/keyhearth/tls/server.key"
+
+# Roots of an external CA whose client certificates are let in beside the built-in CA's.
+# Which identity such a certificate stands for is said by `keyhearth identity bind`.
+# external_ca = "/etc/keyhearth/clients-ca.crt"
+
+# Where the newest checkpoint of the log is kept. On another disk than `data` it shows
+# when an old copy of `data` was put back.
+# anchor = "/var/lib/keyhearth/anchor"
+
+# The log's name in its checkpoints. It must stay the same for the life of a deployment.
+origin = "{origin}"
+
+[limits]
+# Connections at once, in all and from one address.
+connections = {connections}
+connections_per_address = {per_address}
+# Requests per second of one principal and of one tenant; a second's worth may come at once.
+principal_per_second = {principal}
+tenant_per_second = {tenant}
+# Seconds until an idle connection is closed, and for requests to finish when the server stops.
+idle_seconds = {idle}
+drain_seconds = {drain}
+
+[log]
+# `text` or `json`, on standard error; `error`, `warn`, `info` or `debug`.
+format = "text"
+level = "info"
+"#,
+            listen = listen(),
+            health = health(),
+            origin = origin(),
+            connections = limits.connections,
+            per_address = limits.connections_per_address,
+            principal = limits.principal_per_second,
+            tenant = limits.tenant_per_second,
+            idle = limits.idle_seconds,
+            drain = limits.drain_seconds,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_is_a_configuration_of_defaults() {
+        let reference = Config::parse(&Config::reference()).unwrap();
+        let defaults = Config::default_for(Path::new("/var/lib/keyhearth"));
+        assert_eq!(format!("{reference:?}"), format!("{defaults:?}"));
+        let uncommented = Config::reference().replace("\n# certificate", "\ncertificate").replace("\n# key", "\nkey");
+        let uncommented = uncommented.replace("\n# external_ca", "\nexternal_ca").replace("\n# anchor", "\nanchor");
+        assert!(Config::parse(&uncommented).unwrap().anchor.is_some());
+    }
+
+    #[test]
+    fn what_is_unknown_or_dangerous_is_refused_with_its_key() {
+        for (text, key) in [
+            ("data = \"/d\"\nlisen = \"1.2.3.4:5\"", "lisen"),
+            ("listen = \"127.0.0.1:1\"", "data"),
+            ("data = \"/d\"\nhealth = \"0.0.0.0:1\"", "health"),
+            ("data = \"/d\"\ncertificate = \"/c\"", "certificate"),
+            ("data = \"/d\"\norigin = \"a b\"", "origin"),
+            ("data = \"/d\"\n[limits]\nconnections = 0", "limits"),
+            ("data = \"/d\"\n[limits]\nconnection = 1", "connection"),
+        ] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

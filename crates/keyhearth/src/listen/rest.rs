@@ -1,0 +1,202 @@
+//! The REST front: one request from its bytes to the engine and back. It adds no authority of its own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use keyhearth_core::Error;
+use keyhearth_core::id::RequestId;
+use keyhearth_core::request::{Idempotency, Request as Asked, Response as Answer};
+use keyhearth_crypto::digest::sha256;
+use keyhearth_proto::rest;
+
+use super::{BodyError, Peer, read_body};
+use crate::engine::{Authenticated, Engine, UnsealWith};
+use crate::telemetry::Metrics;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static(rest::REQUEST_ID);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What the REST listener answers from.
+pub struct Rest {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    openapi: Bytes,
+}
+
+/// An answer before it has a request id.
+struct Reply {
+    status: u16,
+    content_type: HeaderValue,
+    body: Vec<u8>,
+    allow: Option<&'static str>,
+    retry_after_s: Option<u32>,
+}
+
+impl Reply {
+    fn json(body: Vec<u8>) -> Self {
+        Self { status: 200, content_type: JSON, body, allow: None, retry_after_s: None }
+    }
+
+    fn problem(error: &Error, id: RequestId) -> Self {
+        let (status, body) = rest::problem(error, id);
+        let retry_after_s = match error {
+            Error::TooMany { retry_after_ms } | Error::Unavailable { retry_after_ms } => {
+                Some(retry_after_ms.div_ceil(1_000))
+            }
+            Error::Sealed => Some(10),
+            _ => None,
+        };
+        Self { status, retry_after_s, ..Self::json(body) }
+    }
+
+    fn into_response(self, id: RequestId) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, self.content_type);
+        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl Rest {
+    /// A front for `engine`.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let openapi = Bytes::from(rest::openapi(env!("CARGO_PKG_VERSION")).to_string());
+        Arc::new(Self { engine, metrics, openapi })
+    }
+
+    /// Answers one request.
+    pub async fn answer(self: Arc<Self>, peer: Arc<Peer<Authenticated>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let id = self.engine.request_id();
+        if request.method() == Method::GET && request.uri().path() == "/v1/openapi.json" {
+            let mut response = Response::new(Full::new(self.openapi.clone()));
+            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            return response;
+        }
+        let reply = match request.uri().path() {
+            "/healthz" | "/readyz" if request.method() == Method::GET => health(&self.engine, request.uri().path()),
+            "/v1/unseal" if request.method() == Method::POST => self.unseal(&peer, request, id).await,
+            _ => self.operation(&peer, request, id).await,
+        };
+        reply.into_response(id)
+    }
+
+    /// An operation of the table.
+    async fn operation(&self, peer: &Peer<Authenticated>, request: Request<Incoming>, id: RequestId) -> Reply {
+        let (parts, body) = request.into_parts();
+        let (operation, params) = match rest::route(parts.method.as_str(), parts.uri.path()) {
+            Ok(found) => found,
+            Err(refused) => {
+                let (status, body) = rest::not_found(refused, id);
+                let allow = match refused {
+                    rest::Refused::MethodNotAllowed(allow) => Some(allow),
+                    rest::Refused::NotFound => None,
+                };
+                return Reply { status, allow, ..Reply::json(body) };
+            }
+        };
+        let began = std::time::Instant::now();
+        let result = async {
+            // Who asks comes first: a stranger learns nothing about what is wrong with the request.
+            let caller = self.caller(peer).await?;
+            let body = read_body(peer, body, rest::BODY_BYTES_MAX).await.map_err(body_error)?;
+            let headers = rest::Headers::new(bytes_of(&parts.headers, rest::IDEMPOTENCY_KEY), bytes_of(&parts.headers, rest::REASON))?;
+            let ask = rest::parse(operation, &params, parts.uri.query(), &body)?;
+            let idempotency = headers.idempotency_key.map(|key| {
+                let digest = sha256(&[parts.uri.path().as_bytes(), &[0], &body]);
+                Idempotency { key, digest }
+            });
+            let asked = Asked { id, ask, reason: headers.reason, idempotency };
+            self.engine.execute(&caller.caller, Arc::new(asked)).await
+        };
+        let result = result.await;
+        self.metrics.record(operation, result.as_ref().err(), began.elapsed());
+        match result {
+            Ok(answer) => {
+                let printed = rest::print(answer);
+                Reply { content_type: HeaderValue::from_static(printed.content_type), ..Reply::json(printed.body) }
+            }
+            Err(error) => Reply::problem(&error, id),
+        }
+    }
+
+    /// The connection's caller: found out once, and again whenever anything changed.
+    async fn caller(&self, peer: &Peer<Authenticated>) -> Result<Arc<Authenticated>, Error> {
+        if let Some(known) = peer.caller.load_full() {
+            if self.engine.still_holds(&known) {
+                return Ok(known);
+            }
+        }
+        let certificate = peer.certificate.as_deref();
+        let found = Arc::new(self.engine.authenticate(certificate, peer.remote.ip()).await?);
+        peer.caller.store(Some(Arc::clone(&found)));
+        Ok(found)
+    }
+
+    /// Unsealing: before anybody can prove who they are, so a certificate of the CA is asked for, nothing more.
+    async fn unseal(&self, peer: &Peer<Authenticated>, request: Request<Incoming>, id: RequestId) -> Reply {
+        let result = async {
+            if peer.certificate.is_none() {
+                return Err(Error::Unauthenticated);
+            }
+            let body = read_body(peer, request.into_body(), rest::BODY_BYTES_MAX).await.map_err(body_error)?;
+            let with: rest::body::Unseal = rest::read(&body)?;
+            let with = match &with {
+                rest::body::Unseal::Share(share) => UnsealWith::Share(share.expose()),
+                rest::body::Unseal::Passphrase(passphrase) => UnsealWith::Passphrase(passphrase.expose().as_bytes()),
+            };
+            self.engine.unseal(with, peer.remote.ip()).await
+        };
+        match result.await {
+            Ok(status) => Reply::json(rest::print(Answer::Status(Box::new(status))).body),
+            Err(error) => Reply::problem(&error, id),
+        }
+    }
+}
+
+/// `/healthz`: the process answers. `/readyz`: it is unsealed and takes requests.
+fn health(engine: &Engine, path: &str) -> Reply {
+    let ready = path == "/healthz" || !engine.is_sealed();
+    let body = if ready { r#"{"ok":true}"# } else { r#"{"ok":false,"sealed":true}"# };
+    Reply { status: if ready { 200 } else { 503 }, ..Reply::json(body.as_bytes().to_vec()) }
+}
+
+/// Answers the loopback listener for health and metrics.
+pub async fn answer_health(engine: Arc<Engine>, metrics: Arc<Metrics>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let id = engine.request_id();
+    let reply = match (request.method(), request.uri().path()) {
+        (&Method::GET, path @ ("/healthz" | "/readyz")) => health(&engine, path),
+        (&Method::GET, "/metrics") => {
+            let content_type = HeaderValue::from_static("text/plain; version=0.0.4");
+            Reply { content_type, ..Reply::json(metrics.print(&engine).into_bytes()) }
+        }
+        _ => Reply::problem(&Error::NotFound("path"), id),
+    };
+    reply.into_response(id)
+}
+
+fn bytes_of<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    headers.get(name).map(HeaderValue::as_bytes)
+}
+
+fn body_error(error: BodyError) -> Error {
+    match error {
+        BodyError::TooLarge { limit } => Error::TooLarge { field: "body", limit },
+        BodyError::Timeout => Error::Invalid { field: "body", rule: "did not arrive in time" },
+        BodyError::Closed => Error::Invalid { field: "body", rule: "did not arrive whole" },
+    }
+}

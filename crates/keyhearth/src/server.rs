@@ -1,0 +1,407 @@
+//! A whole server: store, engine, listeners, signals. And its beginning, `init`, and the development server.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keyhearth_core::Error;
+use keyhearth_core::id::{Name, PrincipalId};
+use keyhearth_core::principal::{Caller, Proof};
+use keyhearth_core::request::{Ask, Request, Response};
+use keyhearth_core::store::Store;
+use keyhearth_crypto::passphrase::Params;
+use keyhearth_crypto::random;
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::config::{Config, ConfigError};
+use crate::engine::{Engine, StartError, UnsealWith, initialise};
+use crate::identity::{self, SERVER_DAYS_MAX};
+use crate::listen::rest::{Rest, answer_health};
+use crate::listen::{ListenError, Listener, Stop, Tls, TlsError};
+use crate::seal::{Passphrase, Quorum, SealChoice};
+use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::telemetry::Metrics;
+
+/// Why a server could not begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The deployment.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The engine.
+    #[error("{error}; {}", error.next_step())]
+    Engine {
+        /// Why.
+        #[from]
+        error: Error,
+    },
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The server's certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A file.
+    #[error("cannot use {}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// There is no deployment in the data directory.
+    #[error("{} holds no deployment; make one with `keyhearth init`", .0.display())]
+    NotInitialised(PathBuf),
+}
+
+/// How a deployment is made.
+pub struct InitOptions {
+    /// Its data directory: empty, or not there.
+    pub data: PathBuf,
+    /// Name of the first platform operator.
+    pub operator: Name,
+    /// Seal with a passphrase…
+    pub passphrase: Option<Zeroizing<Vec<u8>>>,
+    /// …or with shares (needed, made), or with both.
+    pub quorum: Option<(u8, u8)>,
+    /// DNS names and addresses that callers will use; `localhost` and the loopback addresses unless named.
+    pub names: Vec<String>,
+    /// The log's name.
+    pub origin: String,
+    /// A development server.
+    pub development: bool,
+}
+
+/// A deployment that was made.
+pub struct Initialised {
+    /// The seal's shares. They exist nowhere else.
+    pub shares: Vec<Zeroizing<String>>,
+    /// The CA's certificate.
+    pub ca: PathBuf,
+    /// The operator's certificate.
+    pub operator_certificate: PathBuf,
+    /// The operator's private key.
+    pub operator_key: PathBuf,
+    /// What verifies the log's checkpoints.
+    pub log_key: PathBuf,
+}
+
+/// Makes a deployment. The files of the operator lie in `operator/` of the data directory: move them away.
+///
+/// # Errors
+/// [`ServerError`].
+pub async fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
+    let (made, engine) = init_open(options).await?;
+    engine.seal();
+    Ok(made)
+}
+
+async fn init_open(options: &InitOptions) -> Result<(Initialised, Arc<Engine>), ServerError> {
+    let data = &options.data;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data)?);
+    let config = Config { origin: options.origin.clone(), ..Config::default_for(data) };
+    let (operator_key_pem, request) = identity::generate_key_and_csr(options.operator.as_str())?;
+    let choice = SealChoice {
+        passphrase: options.passphrase.as_ref().map(|text| Passphrase { text, params: Params::MIN }),
+        quorum: options.quorum.map(|(threshold, count)| Quorum { threshold, count }),
+    };
+    let settings = config.settings(options.development);
+    let initial = initialise(store, settings, &choice, &options.operator, &request).await?;
+    let local = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let names = if options.names.is_empty() { &local[..] } else { &options.names };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (server_key, server_certificate) = initial.engine.issue_server_certificate(&names, SERVER_DAYS_MAX)?;
+    let made = Initialised {
+        shares: initial.shares.0,
+        ca: data.join("ca.crt"),
+        operator_certificate: data.join("operator/operator.crt"),
+        operator_key: data.join("operator/operator.key"),
+        log_key: data.join("log.vkey"),
+    };
+    for directory in [data.join("tls"), data.join("operator")] {
+        let error = |error| ServerError::File { path: directory.clone(), error };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(error)?;
+    }
+    write_file(&made.ca, initial.ca.as_bytes(), 0o644)?;
+    write_file(&data.join("tls/server.crt"), server_certificate.as_bytes(), 0o644)?;
+    write_file(&data.join("tls/server.key"), server_key.as_bytes(), 0o600)?;
+    write_file(&made.operator_certificate, initial.certificate.as_bytes(), 0o644)?;
+    write_file(&made.operator_key, operator_key_pem.as_bytes(), 0o600)?;
+    write_file(&made.log_key, format!("{}\n", initial.engine.log_key()?).as_bytes(), 0o644)?;
+    Ok((made, initial.engine))
+}
+
+/// Writes a file with these permissions, in place of one that may be there, durably.
+fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServerError> {
+    let write = || -> std::io::Result<()> {
+        let temporary = path.with_extension("new");
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|error| ServerError::File { path: path.to_owned(), error })
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, ServerError> {
+    std::fs::read(path).map_err(|error| ServerError::File { path: path.to_owned(), error })
+}
+
+/// A server that takes requests.
+pub struct Ready {
+    /// Where callers connect.
+    pub url: String,
+    /// Where health and metrics are.
+    pub health_url: String,
+    /// It must be unsealed first.
+    pub sealed: bool,
+}
+
+/// Runs a server until SIGTERM or SIGINT, then finishes what is under way. SIGHUP reads the certificates again.
+///
+/// # Errors
+/// [`ServerError`] if it cannot begin.
+pub async fn serve(
+    config: Config,
+    passphrase: Option<Zeroizing<Vec<u8>>>,
+    ready: impl FnOnce(&Ready),
+) -> Result<(), ServerError> {
+    if !config.data.join("ca.crt").exists() {
+        return Err(ServerError::NotInitialised(config.data));
+    }
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data)?);
+    let engine = Engine::new(store, config.settings(false))?;
+    if let Some(passphrase) = passphrase {
+        engine.unseal(UnsealWith::Passphrase(&passphrase), IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
+    }
+    let running = Running::begin(&config, engine).await?;
+    ready(&running.ready);
+    running.until_stopped().await
+}
+
+/// A server with its listeners bound.
+pub struct Running {
+    config: Config,
+    engine: Arc<Engine>,
+    rest: Arc<Listener>,
+    health: Arc<Listener>,
+    /// Where it listens.
+    pub ready: Ready,
+}
+
+impl Running {
+    /// Binds the listeners.
+    ///
+    /// # Errors
+    /// [`ServerError`] if an address or the certificate cannot be used.
+    pub async fn begin(config: &Config, engine: Arc<Engine>) -> Result<Self, ServerError> {
+        let _ = keyhearth_sys::process::open_files_limit_raise();
+        let rest = Listener::bind(config.listen, tls(config)?, config.limits()).await?;
+        let health = Listener::bind_loopback(config.health, config.limits()).await?;
+        let ready = Ready {
+            url: format!("https://{}", named(rest.address())),
+            health_url: format!("http://{}", health.address()),
+            sealed: engine.is_sealed(),
+        };
+        Ok(Self { config: config.clone(), engine, rest, health, ready })
+    }
+
+    /// Serves until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// [`ServerError::File`] if signals cannot be had.
+    pub async fn until_stopped(self) -> Result<(), ServerError> {
+        let failed = |error| ServerError::File { path: PathBuf::from("signals"), error };
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        let (listener, config) = (Arc::clone(&self.rest), self.config.clone());
+        self.until(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    _ = hangup.recv() => match tls(&config) {
+                        Ok(tls) => {
+                            listener.reload(tls);
+                            tracing::info!("certificates read again");
+                        }
+                        Err(error) => tracing::error!(%error, "certificates kept as they were"),
+                    },
+                }
+            }
+        })
+        .await;
+        Ok(())
+    }
+
+    /// Serves until `stop`, then finishes what is under way and seals.
+    pub async fn until(self, stop: impl Future<Output = ()>) {
+        let Self { engine, rest, health, .. } = self;
+        let metrics = Arc::new(Metrics::default());
+        let front = Rest::new(Arc::clone(&engine), Arc::clone(&metrics));
+        let (stopping, shutdown) = Stop::new();
+        let rest_task = tokio::spawn(rest.serve(
+            move |peer, request| Arc::clone(&front).answer(peer, request),
+            shutdown.clone(),
+        ));
+        let health_engine = Arc::clone(&engine);
+        let health_task = tokio::spawn(health.serve(
+            move |_: Arc<crate::listen::Peer<()>>, request| {
+                answer_health(Arc::clone(&health_engine), Arc::clone(&metrics), request)
+            },
+            shutdown,
+        ));
+        let scheduled = Arc::clone(&engine);
+        let schedule = tokio::spawn(async move { scheduled.run_schedule().await });
+        engine.log_start().await;
+        stop.await;
+        stopping.request();
+        let _ = rest_task.await;
+        let _ = health_task.await;
+        schedule.abort();
+        engine.log_stop().await;
+        engine.seal();
+    }
+}
+
+/// The address as a client on this machine names it: the certificate knows `localhost`.
+fn named(address: SocketAddr) -> String {
+    if address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
+}
+
+fn tls(config: &Config) -> Result<Tls, ServerError> {
+    let mut roots = read_file(&config.data.join("ca.crt"))?;
+    if let Some(external) = &config.external_ca {
+        roots.push(b'\n');
+        roots.extend(read_file(external)?);
+    }
+    let key = Zeroizing::new(read_file(&config.key_path())?);
+    Ok(Tls::from_pem(&read_file(&config.certificate_path())?, &key, &roots)?)
+}
+
+/// A development server that takes requests.
+pub struct DevReady {
+    /// Where callers connect.
+    pub url: String,
+    /// What clients read, in shell syntax.
+    pub env_file: PathBuf,
+}
+
+/// Runs a development server in `data`: made at the first start, unsealed by a passphrase that lies beside
+/// it, one tenant `dev` with one identity that may do everything in it. On an existing directory it goes
+/// on: same keys, same identities and, when they are free, same ports.
+///
+/// # Errors
+/// [`ServerError`].
+pub async fn serve_dev(data: &Path, ready: impl FnOnce(&DevReady)) -> Result<(), ServerError> {
+    let running = begin_dev(data).await?;
+    let dev = DevReady { url: running.ready.url.clone(), env_file: data.join("dev.env") };
+    ready(&dev);
+    running.until_stopped().await
+}
+
+/// Begins a development server, see [`serve_dev`].
+///
+/// # Errors
+/// [`ServerError`].
+pub async fn begin_dev(data: &Path) -> Result<Running, ServerError> {
+    let passphrase_path = data.join("dev.passphrase");
+    let mut config = Config { origin: "keyhearth.dev/log".to_owned(), ..Config::default_for(data) };
+    config.limits.principal_per_second = 1_000_000;
+    config.limits.tenant_per_second = 1_000_000;
+    let engine = if data.join("ca.crt").exists() {
+        let passphrase = Zeroizing::new(read_file(&passphrase_path)?);
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data)?);
+        let engine = Engine::new(store, config.settings(true))?;
+        engine.unseal(UnsealWith::Passphrase(&passphrase), IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
+        engine
+    } else {
+        make_dev(data, &config).await?
+    };
+    let ports = std::fs::read_to_string(data.join("dev.ports")).ok();
+    let known: Vec<u16> = ports.iter().flat_map(|text| text.split_whitespace()).filter_map(|port| port.parse().ok()).collect();
+    let address = |at: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, known.get(at).copied().unwrap_or(0)));
+    (config.listen, config.health) = (address(0), address(1));
+    let running = match Running::begin(&config, Arc::clone(&engine)).await {
+        Err(ServerError::Listen(_)) => {
+            let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            (config.listen, config.health) = (free, free);
+            Running::begin(&config, engine).await?
+        }
+        begun => begun?,
+    };
+    let ports = format!("{} {}\n", running.rest.address().port(), running.health.address().port());
+    write_file(&data.join("dev.ports"), ports.as_bytes(), 0o600)?;
+    write_file(&data.join("dev.env"), dev_env(data, &running.ready)?.as_bytes(), 0o600)?;
+    Ok(running)
+}
+
+async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    random::fill("development passphrase", secret.as_mut()).map_err(Error::from)?;
+    let passphrase: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let options = InitOptions {
+        data: data.to_owned(),
+        operator: "operator".parse()?,
+        passphrase: Some(Zeroizing::new(passphrase.clone().into_bytes())),
+        quorum: None,
+        names: Vec::new(),
+        origin: config.origin.clone(),
+        development: true,
+    };
+    let (_, engine) = init_open(&options).await?;
+    let (key, request) = identity::generate_key_and_csr("dev")?;
+    let ask = Ask::CreateTenant { name: "dev".parse()?, admin: "dev".parse()?, request };
+    let asked = Request { id: engine.request_id(), ask, reason: None, idempotency: None };
+    let caller = first_operator(&engine, &data.join("operator/operator.crt")).await?;
+    match engine.execute(&caller, Arc::new(asked)).await? {
+        Response::Tenant { certificate, .. } => {
+            write_file(&data.join("dev.crt"), certificate.as_bytes(), 0o600)?;
+            write_file(&data.join("dev.key"), key.as_bytes(), 0o600)?;
+        }
+        _ => return Err(Error::Internal("a tenant was asked for").into()),
+    }
+    // Last: with this file the directory is complete.
+    write_file(&data.join("dev.passphrase"), passphrase.as_bytes(), 0o600)?;
+    Ok(engine)
+}
+
+async fn first_operator(engine: &Engine, certificate: &Path) -> Result<Arc<Caller>, ServerError> {
+    let pem = String::from_utf8(read_file(certificate)?).map_err(|_| Error::Damaged("operator certificate"))?;
+    let der = identity::certificate_der(&pem)?;
+    let found = engine.authenticate(Some(&der), IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
+    debug_assert!(matches!(found.caller.proof, Proof::Certificate(_)) && found.caller.principal != PrincipalId([0; 16]));
+    Ok(found.caller)
+}
+
+/// What clients read, in shell syntax.
+fn dev_env(data: &Path, ready: &Ready) -> Result<String, ServerError> {
+    let data = std::path::absolute(data).map_err(|error| ServerError::File { path: data.to_owned(), error })?;
+    let quoted = |name: &str| shell_quote(&data.join(name).display().to_string());
+    Ok(format!(
+        "# A development server: not for production.\n\
+         export KEYHEARTH_URL={}\n\
+         export KEYHEARTH_CA_FILE={}\n\
+         export KEYHEARTH_CERT_FILE={}\n\
+         export KEYHEARTH_KEY_FILE={}\n",
+        shell_quote(&ready.url),
+        quoted("ca.crt"),
+        quoted("dev.crt"),
+        quoted("dev.key"),
+    ))
+}
+
+fn shell_quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
