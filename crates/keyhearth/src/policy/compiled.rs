@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use keyhearth_core::id::{KeyId, PrincipalId, TenantId};
+use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{Authorizer, POLICIES_MAX, Policy, Question, Verdict};
 use keyhearth_core::principal::{Proof, Roles};
 use keyhearth_core::time::Time;
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 
-use super::STATEMENTS_MAX;
 use super::error::PolicyError;
 use super::question;
 use super::slices::{Slices, TEMPLATES, Tally};
 use super::statement::{self, Statement, Subject};
+use super::{STATEMENTS_MAX, TEXT_BYTES_MAX};
 
 /// The most memory that one tenant's remembered answers take, in bytes, about.
 const REMEMBERED_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -31,8 +31,15 @@ const REMEMBERED_BYTES: usize = 256;
 pub struct Compiled {
     tenant: TenantId,
     own: Slices,
-    pub(super) statements: Vec<Statement>,
+    parsed: BTreeMap<Name, Parsed>,
     remembered: Cache<Remembered, Verdict, Bytes>,
+}
+
+/// One policy: its text and what it says.
+#[derive(Clone)]
+struct Parsed {
+    text: String,
+    statements: Arc<[Statement]>,
 }
 
 impl Compiled {
@@ -43,23 +50,53 @@ impl Compiled {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn new(tenant: TenantId, policies: &[Policy]) -> Result<Self, PolicyError> {
+        Self::taking_over(&BTreeMap::new(), tenant, policies)
+    }
+
+    /// The same tenant with other policies. Parses only those that `self` does not have.
+    ///
+    /// # Errors
+    /// As [`Compiled::new`].
+    pub fn with(&self, policies: &[Policy]) -> Result<Self, PolicyError> {
+        Self::taking_over(&self.parsed, self.tenant, policies)
+    }
+
+    fn taking_over(
+        known: &BTreeMap<Name, Parsed>,
+        tenant: TenantId,
+        policies: &[Policy],
+    ) -> Result<Self, PolicyError> {
         if policies.len() > POLICIES_MAX {
             return Err(PolicyError::TooManyPolicies);
         }
-        let mut statements = Vec::new();
-        for policy in policies {
-            statements.extend(statement::parse(&policy.name, &policy.text)?);
-            if statements.len() > STATEMENTS_MAX {
+        if policies.iter().map(|policy| policy.text.len()).sum::<usize>() > TEXT_BYTES_MAX {
+            return Err(PolicyError::TooMuchText);
+        }
+        let mut parsed = BTreeMap::new();
+        let mut statements = 0;
+        for Policy { name, text, .. } in policies {
+            let policy = match known.get(name).filter(|policy| policy.text == *text) {
+                Some(policy) => policy.clone(),
+                None => Parsed { text: text.clone(), statements: statement::parse(name, text)?.into() },
+            };
+            statements += policy.statements.len();
+            if statements > STATEMENTS_MAX {
                 return Err(PolicyError::TooManyStatements);
             }
+            parsed.insert(name.clone(), policy);
         }
         let items = usize::try_from(REMEMBERED_BYTES_MAX).expect("4 MiB fit") / REMEMBERED_BYTES;
         Ok(Self {
             tenant,
-            own: Slices::new(&statements),
-            statements,
+            own: Slices::new(parsed.values().flat_map(|policy| &*policy.statements)),
+            parsed,
             remembered: Cache::with_weighter(items, REMEMBERED_BYTES_MAX, Bytes),
         })
+    }
+
+    /// Everything the tenant's policies say.
+    pub(super) fn statements(&self) -> impl Iterator<Item = &Statement> {
+        self.parsed.values().flat_map(|policy| &*policy.statements)
     }
 
     /// The tenant whose policies these are.

@@ -83,8 +83,8 @@ pub fn diff(
 
 /// The statements of `one` that `other` does not have.
 fn changes<'a>(one: &'a Compiled, other: &'a Compiled) -> impl Iterator<Item = &'a Statement> {
-    let known: HashSet<&str> = other.statements.iter().map(|statement| statement.text.as_str()).collect();
-    one.statements.iter().filter(move |statement| !known.contains(statement.text.as_str()))
+    let known: HashSet<&str> = other.statements().map(|statement| statement.text.as_str()).collect();
+    one.statements().filter(move |statement| !known.contains(statement.text.as_str()))
 }
 
 /// Every question that can be asked in `tenant` about itself and `keys`.

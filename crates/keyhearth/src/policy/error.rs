@@ -6,7 +6,7 @@ use keyhearth_core::Error;
 use keyhearth_core::id::Name;
 use keyhearth_core::policy::{POLICIES_MAX, POLICY_BYTES_MAX};
 
-use super::{NESTING_MAX, OPERATORS_MAX, STATEMENTS_MAX};
+use super::{NESTING_MAX, OPERATORS_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX};
 
 /// Why policies were refused. Its text is for whoever wrote the policy: where it is, what is wrong, what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum PolicyError {
     TooManyPolicies,
     /// More than [`STATEMENTS_MAX`] statements over all policies.
     TooManyStatements,
+    /// More than [`TEXT_BYTES_MAX`] of text over all policies.
+    TooMuchText,
     /// A policy is longer than [`POLICY_BYTES_MAX`].
     TooLong(Name),
     /// A policy's text is not acceptable.
@@ -45,7 +47,7 @@ pub enum Fault {
     NotAnId(String),
     /// Brackets and `if` are nested deeper than [`NESTING_MAX`].
     TooDeep,
-    /// A statement has more than [`OPERATORS_MAX`] operators.
+    /// A statement has more than [`OPERATORS_MAX`] operators and brackets.
     TooManyOperators,
 }
 
@@ -70,7 +72,7 @@ impl fmt::Display for Fault {
             Self::TooManyOperators => {
                 write!(
                     f,
-                    "more than {OPERATORS_MAX} operators in one statement. Write several statements, or a set"
+                    "more than {OPERATORS_MAX} operators and brackets in one statement. Write several statements, or a set"
                 )
             }
         }
@@ -87,6 +89,12 @@ impl fmt::Display for PolicyError {
                 write!(
                     f,
                     "a tenant's policies have at most {STATEMENTS_MAX} statements. Name roles or tags instead of keys"
+                )
+            }
+            Self::TooMuchText => {
+                write!(
+                    f,
+                    "a tenant's policies have at most {TEXT_BYTES_MAX} bytes. Name roles or tags instead of keys"
                 )
             }
             Self::TooLong(policy) => {
@@ -106,6 +114,7 @@ impl From<&PolicyError> for Error {
         match error {
             PolicyError::TooManyPolicies => Self::TooLarge { field: "policies", limit: POLICIES_MAX },
             PolicyError::TooManyStatements => Self::TooLarge { field: "policies", limit: STATEMENTS_MAX },
+            PolicyError::TooMuchText => Self::TooLarge { field: "policies", limit: TEXT_BYTES_MAX },
             PolicyError::TooLong(_) => Self::TooLarge { field: "text", limit: POLICY_BYTES_MAX },
             PolicyError::Text { fault, .. } => Self::Invalid {
                 field: "text",
@@ -116,7 +125,7 @@ impl From<&PolicyError> for Error {
                     Fault::Slot => "must not hold slots",
                     Fault::NotAnId(_) => "must name principals, keys and tenants by their ids",
                     Fault::TooDeep => "may be nested 32 deep",
-                    Fault::TooManyOperators => "may have 500 operators in a statement",
+                    Fault::TooManyOperators => "may have 500 operators and brackets in a statement",
                 },
             },
         }

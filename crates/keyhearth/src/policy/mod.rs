@@ -27,10 +27,14 @@ pub use templates::{GUARDS, ROLES};
 /// The most Cedar statements of a tenant, over all its policies.
 pub const STATEMENTS_MAX: usize = 4_000;
 
+/// The most policy text of a tenant, in bytes. Bounds the time to validate it: a few seconds for text as
+/// people write it, about half a minute for text that is made to be slow.
+pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
+
 /// The deepest nesting of brackets and `if` in a statement.
 pub const NESTING_MAX: usize = 32;
 
-/// The most operators (`&&`, `||`, `.`, `+`, `-`, `*`) in one statement: each may deepen the expression by one.
+/// The most operators and brackets in one statement: each may deepen the expression by one.
 pub const OPERATORS_MAX: usize = 500;
 
 #[cfg(test)]

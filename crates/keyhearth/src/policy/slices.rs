@@ -32,7 +32,7 @@ pub(super) struct Tally {
 }
 
 impl Slices {
-    pub(super) fn new(statements: &[Statement]) -> Self {
+    pub(super) fn new<'a>(statements: impl IntoIterator<Item = &'a Statement>) -> Self {
         let mut sets: HashMap<Subject, Vec<(Operations, PolicySet)>> = HashMap::new();
         let mut reads = vec![Reads::default(); Operation::ALL.len()];
         for statement in statements {

@@ -253,8 +253,9 @@ fn first_line(diagnostic: &dyn Diagnostic) -> String {
 
 /// Refuses text whose syntax tree could be deep: Cedar's parser and validator recurse over it.
 ///
-/// Brackets nest, each `if` may nest in the one before, and each operator may put one more level on
-/// top; everything else is flat. Counts bytes outside of strings and comments, and errs to the safe side.
+/// Brackets nest, each `if` may nest in the one before, and each operator or bracket may put one more
+/// level on top (`a && b`, `a.b`, `a["b"]`, `when {a} when {b}`); everything else is flat. Counts bytes
+/// outside of strings and comments, and errs to the safe side.
 fn check_shape(text: &str) -> Result<(), (usize, Fault)> {
     let (mut nesting, mut operators) = (0_usize, 0_usize);
     let mut bytes = text.bytes().enumerate().peekable();
@@ -265,7 +266,7 @@ fn check_shape(text: &str) -> Result<(), (usize, Fault)> {
             b'"' => skip_string(&mut bytes),
             b'/' if next == b'/' => while bytes.next_if(|&(_, byte)| byte != b'\n').is_some() {},
             b';' => (nesting, operators) = (0, 0),
-            b'(' | b'[' | b'{' => nesting += 1,
+            b'(' | b'[' | b'{' => (nesting, operators) = (nesting + 1, operators + 1),
             b')' | b']' | b'}' => nesting = nesting.saturating_sub(1),
             b'i' if next == b'f' && !is_word(previous) => nesting += 1,
             b'&' | b'|' if next == byte => operators += 1,

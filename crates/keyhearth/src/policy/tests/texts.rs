@@ -4,10 +4,9 @@ use proptest::prelude::*;
 use super::*;
 
 fn fault(text: &str) -> (usize, usize, Fault) {
-    match refused(text) {
-        PolicyError::Text { line, column, fault, .. } => (line, column, fault),
-        other => panic!("{other}"),
-    }
+    let error = refused(text);
+    let PolicyError::Text { line, column, fault, .. } = error else { panic!("{error}") };
+    (line, column, fault)
 }
 
 #[test]
@@ -64,10 +63,28 @@ fn limits_are_named() {
     let four = policies(&[many.as_str(); 4]);
     assert_eq!(Compiled::new(TENANT, &four).err(), Some(PolicyError::TooManyStatements));
 
+    let padded = format!("{one}//{}", "x".repeat(POLICY_BYTES_MAX - one.len() - 2));
+    let seventeen = policies(&[padded.as_str(); TEXT_BYTES_MAX / POLICY_BYTES_MAX + 1]);
+    assert_eq!(Compiled::new(TENANT, &seventeen).err(), Some(PolicyError::TooMuchText));
+
     let too_many = policies(&vec![""; POLICIES_MAX + 1]);
     assert_eq!(Compiled::new(TENANT, &too_many).err(), Some(PolicyError::TooManyPolicies));
     let error = keyhearth_core::Error::from(&PolicyError::TooManyPolicies);
     assert_eq!(error, keyhearth_core::Error::TooLarge { field: "policies", limit: POLICIES_MAX });
+}
+
+#[test]
+fn unchanged_policies_are_taken_over_and_changed_ones_are_not() {
+    let [sign, encrypt] = ["sign", "encrypt"].map(|operation| {
+        format!(r#"permit (principal, action == Keyhearth::Action::"{operation}", resource);"#)
+    });
+    let before = compile(&[&sign, &sign]);
+    let after = before.with(&policies(&[&sign, &encrypt])).unwrap();
+    let verdict = |policies: &Compiled, operation| ask(policies, &alice([]), operation, Some(&key(&[])));
+    assert_eq!(verdict(&before, Operation::Sign), Verdict::Allow(by(&["p0", "p1"])));
+    assert_eq!(verdict(&after, Operation::Sign), Verdict::Allow(by(&["p0"])));
+    assert_eq!(verdict(&after, Operation::Encrypt), Verdict::Allow(by(&["p1"])));
+    assert!(after.with(&policies(&[&sign, "no"])).is_err());
 }
 
 #[test]
@@ -76,15 +93,15 @@ fn depth_is_bounded_before_parsing() {
     let brackets = |n: usize| format!("{}true{}", "(".repeat(n), ")".repeat(n));
     assert_eq!(fault(&when(&brackets(NESTING_MAX))).2, Fault::TooDeep);
     assert_eq!(fault(&when(&"if true then true else ".repeat(NESTING_MAX + 1))).2, Fault::TooDeep);
-    for operator in ["true && ", "true || ", "context.", "1 + ", "!"] {
-        assert_eq!(
-            fault(&when(&operator.repeat(OPERATORS_MAX + 1))).2,
-            Fault::TooManyOperators,
-            "{operator}"
-        );
+    for (before, chain, operators, after) in CHAINS {
+        let chained =
+            |n: usize| format!("permit (principal, action, resource) {before}{}{after};", chain.repeat(n));
+        assert_eq!(fault(&chained(OPERATORS_MAX / operators + 1)).2, Fault::TooManyOperators, "{chain}");
+        // Below the limit, whatever Cedar makes of it fits the stack of a test's thread.
+        let _ = Compiled::new(TENANT, &policies(&[&chained(OPERATORS_MAX / operators - 10)]));
     }
     // As deep and as wide as it goes, on the stack of a test's thread, and evaluated there too.
-    let widest = vec!["principal.name == \"alice\""; OPERATORS_MAX / 2].join(" && ");
+    let widest = vec!["principal.name == \"alice\""; OPERATORS_MAX / 2 - 20].join(" && ");
     let policies = compile(&[&when(&format!("{} && {widest}", brackets(NESTING_MAX - 2)))]);
     let verdict = ask(&policies, &alice([]), Operation::Sign, Some(&key(&[])));
     assert_eq!(verdict, Verdict::Allow(by(&["p0"])));
@@ -105,6 +122,23 @@ fn statements_of_one_policy_are_numbered_in_order() {
         assert_eq!(verdict, Verdict::Allow(by(&[&name])), "{}", operation.name());
     }
 }
+
+/// What puts a level on the syntax tree each time it is repeated: what is before it, itself, its operators
+/// and brackets, what is after it.
+const CHAINS: &[(&str, &str, usize, &str)] = &[
+    ("when { ", "true && ", 1, "true }"),
+    ("when { ", "true || ", 1, "true }"),
+    ("when { 1 == ", "1 + ", 1, "1 }"),
+    ("when { 1 == ", "1 * ", 1, "1 }"),
+    ("when { context", ".context", 1, " }"),
+    ("when { context has context", ".context", 1, " }"),
+    ("when { context", "[\"context\"]", 1, " }"),
+    ("when { ip", "(\"1\")", 1, " }"),
+    ("when { ", "!", 1, "true }"),
+    ("when { ", "-", 1, "1 == 1 }"),
+    ("", "when { true }", 1, ""),
+    ("unless { false ", "|| resource.hasTag(\"a\")", 3, "}"),
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
