@@ -355,7 +355,7 @@ answers! {
     }
 
     /// A new access key. Its secret is never shown again.
-    NewAccessKey {
+    IssuedAccessKey {
         /// Its public id.
         id: String,
         /// Its secret.
@@ -539,7 +539,7 @@ answers! {
     }
 
     /// A new tenant, its first administrator, and the administrator's certificate.
-    NewTenant {
+    IssuedTenant {
         /// The tenant.
         tenant: Tenant,
         /// The administrator.
@@ -587,7 +587,7 @@ answers! {
     }
 
     /// How far replacing the shares or the passphrase has come.
-    Rekey {
+    Rekeying {
         /// The new shares, one for each custodian; only in the answer that makes them.
         shares: Option<Vec<Secret>>,
         /// How many are proved.
@@ -672,6 +672,12 @@ impl From<&key::Version> for Version {
             destroyed: some(version.destroyed),
             has_material: version.has_material,
         }
+    }
+}
+
+impl From<&(Alias, KeyId)> for AliasOf {
+    fn from((alias, key): &(Alias, KeyId)) -> Self {
+        Self { alias: alias.clone().into(), key: (*key).into() }
     }
 }
 

@@ -3,14 +3,12 @@
 //!
 //! Every structure refuses members it does not know, members given twice, and arrays in its place.
 
-use keyhearth_core::Error;
 use keyhearth_core::id::{Alias, GrantId, KeyId, Name, PrincipalId};
-use keyhearth_core::key::{self, DESCRIPTION_BYTES_MAX};
+use keyhearth_core::key::DESCRIPTION_BYTES_MAX;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::POLICY_BYTES_MAX;
 use keyhearth_core::principal::Role;
-use keyhearth_core::request::{self as ask, ImportMechanism, KeyRef, Message, PLAINTEXT_BYTES_MAX};
-use keyhearth_core::state;
+use keyhearth_core::request::{ImportMechanism, KeyRef, PLAINTEXT_BYTES_MAX};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::key::{HMAC_BYTES_MAX, IMPORT_BYTES_MAX};
@@ -435,155 +433,4 @@ impl Body for Unseal {
 /// Reads a member that is there, `null` included.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Days>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
-}
-
-fn days(days: Option<Days>) -> Option<u32> {
-    days.map(Within::number)
-}
-
-fn all<T: Copy>(values: &[Is<T>]) -> Vec<T> {
-    values.iter().map(|value| value.0).collect()
-}
-
-pub(super) fn message(message: Option<Plaintext>, digest: Option<Bytes<64>>) -> Result<Message, Error> {
-    match (message, digest) {
-        (Some(message), None) => Ok(Message::Whole(message.secret("message")?)),
-        (None, Some(digest)) => Ok(Message::Digest(digest.public("digest")?)),
-        (None, None) | (Some(_), Some(_)) => {
-            Err(Error::Invalid { field: "message", rule: "give either `message` or `digest`" })
-        }
-    }
-}
-
-impl From<Object<Cryptoperiod>> for key::Cryptoperiod {
-    fn from(Object(wire): Object<Cryptoperiod>) -> Self {
-        Self { protect_days: days(wire.protect_days), process_days: days(wire.process_days) }
-    }
-}
-
-impl From<Object<Switches>> for state::Switches {
-    fn from(Object(wire): Object<Switches>) -> Self {
-        Self {
-            process_when_suspended: wire.process_when_suspended,
-            process_when_compromised: wire.process_when_compromised,
-        }
-    }
-}
-
-fn tags(tags: Pairs) -> std::collections::BTreeMap<String, String> {
-    tags.into_inner().into_iter().collect()
-}
-
-impl NewKey {
-    pub(super) fn ask(self) -> Result<ask::NewKey, Error> {
-        Ok(ask::NewKey {
-            algorithm: self.algorithm.0,
-            usage: self.usage.unwrap_or_default().iter().map(|one| one.0.0.to_owned()).collect(),
-            exportable: self.exportable.unwrap_or(false),
-            import: self.import.unwrap_or(false),
-            description: self.description.unwrap_or_default().within("description")?,
-            tags: tags(self.tags.unwrap_or_default()),
-            alias: self.alias.map(|alias| alias.0),
-            activation: self.activation.map(|time| time.0),
-            cryptoperiod: self.cryptoperiod.unwrap_or_default().into(),
-            rotate_days: days(self.rotate_days),
-        })
-    }
-}
-
-impl KeyChange {
-    pub(super) fn ask(self) -> Result<ask::KeyChange, Error> {
-        Ok(ask::KeyChange {
-            description: self.description.map(|text| text.within("description")).transpose()?,
-            tags: self.tags.map(tags),
-            switches: self.switches.map(Into::into),
-            cryptoperiod: self.cryptoperiod.map(Into::into),
-            rotate_days: self.rotate_days.map(days),
-        })
-    }
-}
-
-impl NewGrant {
-    pub(super) fn ask(self, key: KeyRef) -> ask::NewGrant {
-        ask::NewGrant {
-            key,
-            grantee: self.grantee.0,
-            operations: all(&self.operations),
-            context: tags(self.context.unwrap_or_default()),
-            expires: self.expires.map(|time| time.0),
-            delegable: self.delegable.unwrap_or(false),
-            parent: self.parent.map(|id| id.0),
-        }
-    }
-}
-
-impl NewIdentity {
-    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
-        Ok(ask::Ask::IssueIdentity {
-            name: self.name.0,
-            roles: all(&self.roles),
-            request: self.request.within("request")?,
-            days: days(self.days),
-        })
-    }
-}
-
-impl Renewal {
-    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
-        Ok(ask::Ask::RenewIdentity { request: self.request.within("request")?, days: days(self.days) })
-    }
-}
-
-impl Roles {
-    pub(super) fn ask(&self, identity: PrincipalId) -> ask::Ask {
-        ask::Ask::SetRoles { identity, roles: all(&self.roles) }
-    }
-}
-
-impl NewAccessKey {
-    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
-        let import = match (self.id, self.secret) {
-            (None, None) => None,
-            (Some(id), Some(secret)) => Some((id.0.0, secret.secret("secret")?)),
-            (None, Some(_)) | (Some(_), None) => {
-                return Err(Error::Invalid { field: "secret", rule: "an import has both `id` and `secret`" });
-            }
-        };
-        Ok(ask::Ask::CreateAccessKey { identity: self.identity.0, import })
-    }
-}
-
-impl Question {
-    pub(super) fn ask(self) -> ask::Ask {
-        ask::Ask::TestPolicy {
-            identity: self.identity.0,
-            operation: self.operation.0,
-            key: self.key.map(|key| key.0),
-            context: self.context.unwrap_or_default().into_inner(),
-        }
-    }
-}
-
-impl NewTenant {
-    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
-        Ok(ask::Ask::CreateTenant {
-            name: self.name.0,
-            admin: self.admin.0,
-            request: self.request.within("request")?,
-        })
-    }
-}
-
-impl Rekey {
-    pub(super) fn ask(self) -> Result<ask::Ask, Error> {
-        let count = |number: Within<1, 255>| u8::try_from(number.number()).expect("at most 255");
-        Ok(ask::Ask::Rekey(match self {
-            Self::Shares(Object(sharing)) => {
-                ask::Rekey::Shares { threshold: count(sharing.threshold), count: count(sharing.count) }
-            }
-            Self::Passphrase(text) => ask::Rekey::Passphrase(text.secret("passphrase")?),
-            Self::Prove(text) => ask::Rekey::Prove(text.secret("prove")?),
-            Self::Cancel(_) => ask::Rekey::Cancel,
-        }))
-    }
 }

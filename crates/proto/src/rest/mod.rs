@@ -5,6 +5,7 @@
 //! Not here: sockets, authentication, and the paths that need none (health, metrics, unseal).
 
 pub mod answer;
+mod ask;
 pub mod body;
 mod headers;
 mod openapi;
@@ -16,6 +17,9 @@ mod read;
 mod route;
 mod spelling;
 mod time;
+
+#[cfg(test)]
+mod tests;
 
 pub use headers::{Headers, IDEMPOTENCY_KEY, REASON, REQUEST_ID};
 pub use openapi::openapi;

@@ -32,26 +32,22 @@ pub(super) fn json(bytes: usize, value: &impl Serialize) -> Vec<u8> {
     body
 }
 
+/// Writes what a use of a key gave: the key, its version, and bytes.
+macro_rules! of_key {
+    ($name:ident { $key:ident, $version:ident, $($bytes:ident),* }) => {
+        json($($bytes.len() + 4 +)* 0, &$name { key: Is($key), $version, $($bytes: $bytes.into()),* })
+    };
+}
+
 /// Prints a response; every one has status 200.
 #[must_use]
 pub fn print(response: Response) -> Printed {
-    match response {
-        Response::LogFile(body) => Printed { content_type: FILE, body },
-        other => Printed { content_type: JSON, body: print_json(other) },
-    }
-}
-
-/// Prints what uses of keys give, and hands on the rest.
-fn print_json(response: Response) -> Vec<u8> {
     use Response as R;
-    match response {
-        R::Encrypted { key, version, iv, ciphertext } => {
-            let bytes = iv.len() + ciphertext.len() + 4;
-            json(bytes, &Encrypted { key: Is(key), version, iv: iv.into(), ciphertext: ciphertext.into() })
-        }
-        R::Decrypted { key, version, plaintext } => {
-            json(plaintext.len(), &Decrypted { key: Is(key), version, plaintext: plaintext.into() })
-        }
+    let body = match response {
+        R::LogFile(body) => return Printed { content_type: FILE, body },
+        R::Done => json(0, &Done {}),
+        R::Encrypted { key, version, iv, ciphertext } => of_key!(Encrypted { key, version, iv, ciphertext }),
+        R::Decrypted { key, version, plaintext } => of_key!(Decrypted { key, version, plaintext }),
         R::DataKey { key, version, plaintext, ciphertext } => {
             let bytes = plaintext.as_ref().map_or(0, |bytes| bytes.len()) + ciphertext.len() + 4;
             let plaintext = plaintext.map(Into::into);
@@ -65,51 +61,20 @@ fn print_json(response: Response) -> Vec<u8> {
         R::Mac { key, version, mechanism, mac } => {
             json(mac.len(), &Mac { key: Is(key), version, mechanism: Is(mechanism), mac: mac.into() })
         }
-        R::Wrapped { key, version, wrapped } => {
-            json(wrapped.len(), &Wrapped { key: Is(key), version, wrapped: wrapped.into() })
-        }
-        R::Unwrapped { key, version, material } => {
-            json(material.len(), &Unwrapped { key: Is(key), version, material: material.into() })
-        }
-        R::Shared { key, version, secret } => {
-            json(secret.len(), &Shared { key: Is(key), version, secret: secret.into() })
-        }
+        R::Wrapped { key, version, wrapped } => of_key!(Wrapped { key, version, wrapped }),
+        R::Unwrapped { key, version, material } => of_key!(Unwrapped { key, version, material }),
+        R::Shared { key, version, secret } => of_key!(Shared { key, version, secret }),
         R::Encapsulated { key, version, secret, encapsulated } => {
-            let bytes = secret.len() + encapsulated.len() + 4;
-            let (secret, encapsulated) = (secret.into(), encapsulated.into());
-            json(bytes, &Encapsulated { key: Is(key), version, secret, encapsulated })
+            of_key!(Encapsulated { key, version, secret, encapsulated })
         }
         R::Random(bytes) => json(bytes.len(), &Random { bytes: bytes.into() }),
-        R::AccessKey { id, secret, identity } => {
-            json(id.len() + secret.len(), &NewAccessKey { id, secret: secret.into(), identity: Is(identity) })
-        }
-        R::RekeyShares(shares) => {
-            let bytes = shares.iter().map(|share| share.len() + 4).sum();
-            let shares = Some(shares.into_iter().map(Into::into).collect());
-            json(bytes, &Rekey { shares, proved: 0, needed: 0, done: false })
-        }
-        other => print_records(other),
-    }
-}
-
-fn next(cursor: Option<Vec<u8>>) -> Option<Is<Cursor>> {
-    cursor.map(|cursor| Is(Cursor(cursor)))
-}
-
-/// Prints what is known about keys, identities, policies, the log and the server.
-fn print_records(response: Response) -> Vec<u8> {
-    use Response as R;
-    match response {
         R::Key(key) => json(1024, &Key::from(&*key)),
-        R::Keys { keys, next: after } => json(1024, &Keys { keys: list(&keys), next: next(after) }),
-        R::Aliases { aliases, next: after } => {
-            let of = |(alias, key)| AliasOf { alias: Is(alias), key: Is(key) };
-            json(1024, &Aliases { aliases: aliases.into_iter().map(of).collect(), next: next(after) })
+        R::Keys { keys, next } => json(1024, &Keys { keys: list(&keys), next: cursor(next) }),
+        R::Aliases { aliases, next } => json(1024, &Aliases { aliases: list(&aliases), next: cursor(next) }),
+        R::ImportParameters { public, mechanism, expires } => {
+            let (mechanism, expires) = (Is(mechanism), Is(expires));
+            json(public.len(), &ImportParameters { public: public.into(), mechanism, expires })
         }
-        R::ImportParameters { public, mechanism, expires } => json(
-            public.len(),
-            &ImportParameters { public: public.into(), mechanism: Is(mechanism), expires: Is(expires) },
-        ),
         R::Exported { version, wrapped } => {
             json(wrapped.len(), &Exported { version, wrapped: wrapped.into() })
         }
@@ -123,12 +88,16 @@ fn print_records(response: Response) -> Vec<u8> {
             json(4096, &IssuedIdentity { identity: Identity::from(&*principal), certificate, ca })
         }
         R::Principal(principal) => json(1024, &Identity::from(&*principal)),
-        R::Identities { principals, next: after } => {
-            json(1024, &Identities { identities: list(&principals), next: next(after) })
+        R::Identities { principals, next } => {
+            json(1024, &Identities { identities: list(&principals), next: cursor(next) })
         }
         R::WhoAmI(caller) => json(1024, &WhoAmI::from(&*caller)),
-        R::AccessKeys { keys, next: after } => {
-            json(1024, &AccessKeys { access_keys: list(&keys), next: next(after) })
+        R::AccessKey { id, secret, identity } => json(
+            id.len() + secret.len(),
+            &IssuedAccessKey { id, secret: secret.into(), identity: Is(identity) },
+        ),
+        R::AccessKeys { keys, next } => {
+            json(1024, &AccessKeys { access_keys: list(&keys), next: cursor(next) })
         }
         R::Policies(policies) => json(1024, &Policies { policies: list(&policies) }),
         R::PolicyDiff(differences) => json(1024, &PolicyDiff { differences: list(&differences) }),
@@ -145,14 +114,25 @@ fn print_records(response: Response) -> Vec<u8> {
         }
         R::Tenant { tenant, admin, certificate, ca } => {
             let (tenant, admin) = (Tenant::from(&*tenant), Identity::from(&*admin));
-            json(4096, &NewTenant { tenant, admin, certificate, ca })
+            json(4096, &IssuedTenant { tenant, admin, certificate, ca })
         }
         R::Tenants(tenants) => json(1024, &Tenants { tenants: list(&tenants) }),
         R::Rewrapped { rows } => json(0, &Rewrapped { rows }),
         R::Status(status) => json(1024, &Status::from(&*status)),
-        R::RekeyProgress { proved, needed, done } => json(0, &Rekey { shares: None, proved, needed, done }),
-        _ => json(0, &Done {}),
-    }
+        R::RekeyShares(shares) => {
+            let bytes = shares.iter().map(|share| share.len() + 4).sum();
+            let shares = shares.into_iter().map(Into::into).collect();
+            json(bytes, &Rekeying { shares: Some(shares), proved: 0, needed: 0, done: false })
+        }
+        R::RekeyProgress { proved, needed, done } => {
+            json(0, &Rekeying { shares: None, proved, needed, done })
+        }
+    };
+    Printed { content_type: JSON, body }
+}
+
+fn cursor(next: Option<Vec<u8>>) -> Option<Is<Cursor>> {
+    next.map(|cursor| Is(Cursor(cursor)))
 }
 
 /// An entry of the log as one line of JSON.

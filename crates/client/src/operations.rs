@@ -1,0 +1,247 @@
+//! One method per operation.
+
+use std::fmt::{Display, Write};
+
+use keyhearth_core::id::{GrantId, Name, PrincipalId, TenantId};
+use keyhearth_core::operation::Operation;
+use keyhearth_proto::rest::{Cursor, Is, answer, body};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use crate::{Client, Error};
+
+/// Which page of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The `next` of the page before; the first page if absent.
+    pub after: Option<Is<Cursor>>,
+    /// At most so many items, 1 to 1000; the server's default if absent.
+    pub limit: Option<u32>,
+}
+
+/// Appends `text`, percent-encoded so that it is one segment or one value.
+///
+/// Source: RFC 3986 §2.1, §2.3.
+fn encode(uri: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            uri.push(char::from(byte));
+        } else {
+            write!(uri, "%{byte:02X}").expect("a string takes any text");
+        }
+    }
+}
+
+/// The operation's path with `params` in their order, and the query of those of `query` that are there.
+fn uri(operation: Operation, params: &[&dyn Display], query: &[(&str, Option<String>)]) -> String {
+    let mut params = params.iter();
+    let mut uri = String::new();
+    for segment in operation.info().path.split('/').skip(1) {
+        uri.push('/');
+        match params.as_slice().first().filter(|_| segment.starts_with('{')) {
+            Some(param) => {
+                encode(&mut uri, &param.to_string());
+                params.next();
+            }
+            None => uri.push_str(segment),
+        }
+    }
+    let given = query.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    for (at, (name, value)) in given.enumerate() {
+        uri.push(if at == 0 { '?' } else { '&' });
+        uri.push_str(name);
+        uri.push('=');
+        encode(&mut uri, value);
+    }
+    uri
+}
+
+/// A number for a query.
+fn number(value: Option<impl Display>) -> Option<String> {
+    value.map(|value| value.to_string())
+}
+
+impl Client {
+    async fn exchange<B: Serialize, A: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        uri: String,
+        body: Option<&B>,
+    ) -> Result<A, Error> {
+        let answer = self.call(operation, uri, body).await?;
+        serde_json::from_slice(&answer).map_err(|_| Error::Answer)
+    }
+
+    async fn page<A: DeserializeOwned>(&self, operation: Operation, page: &Page) -> Result<A, Error> {
+        let after = page.after.as_ref().map(ToString::to_string);
+        let uri = uri(operation, &[], &[("after", after), ("limit", number(page.limit))]);
+        self.exchange(operation, uri, None::<&()>).await
+    }
+}
+
+macro_rules! operations {
+    ($($method:ident $operation:ident ($($param:ident: $type:ty),*) $([$body:ident])? -> $answer:ident;)*) => {
+        impl Client {$(
+            #[doc = concat!("Requests [`Operation::", stringify!($operation), "`].")]
+            ///
+            /// # Errors
+            /// [`Error`].
+            pub async fn $method(
+                &self,
+                $($param: $type,)*
+                $(body: &body::$body,)?
+            ) -> Result<answer::$answer, Error> {
+                let uri = uri(Operation::$operation, &[$(&$param),*], &[]);
+                self.exchange(Operation::$operation, uri, operations!(@ $($body body)?)).await
+            }
+        )*}
+    };
+    (@ $type:ident $body:ident) => { Some($body) };
+    (@) => { None::<&()> };
+}
+
+macro_rules! pages {
+    ($($method:ident $operation:ident -> $answer:ident;)*) => {
+        impl Client {$(
+            #[doc = concat!("Requests [`Operation::", stringify!($operation), "`].")]
+            ///
+            /// # Errors
+            /// [`Error`].
+            pub async fn $method(&self, page: &Page) -> Result<answer::$answer, Error> {
+                self.page(Operation::$operation, page).await
+            }
+        )*}
+    };
+}
+
+operations! {
+    create_key CreateKey () [NewKey] -> Key;
+    describe_key DescribeKey (key: &str) -> Key;
+    update_key UpdateKey (key: &str) [KeyChange] -> Key;
+    rotate_key RotateKey (key: &str) -> Key;
+    activate_key ActivateKey (key: &str) [OfVersion] -> Key;
+    suspend_key SuspendKey (key: &str) [OfVersion] -> Key;
+    resume_key ResumeKey (key: &str) [OfVersion] -> Key;
+    deactivate_key DeactivateKey (key: &str) [OfVersion] -> Key;
+    compromise_key CompromiseKey (key: &str) [OfVersion] -> Key;
+    schedule_destroy ScheduleDestroy (key: &str) [Schedule] -> Key;
+    cancel_destroy CancelDestroy (key: &str) -> Key;
+    destroy_key DestroyKey (key: &str) [Destruction] -> Key;
+    import_parameters ImportParameters (key: &str) [ImportTerms] -> ImportParameters;
+    import_key ImportKey (key: &str) [Import] -> Key;
+    export_key ExportKey (key: &str) [Export] -> Exported;
+    set_alias SetAlias (key: &str, alias: &str) -> Key;
+    delete_alias DeleteAlias (key: &str, alias: &str) -> Key;
+
+    encrypt Encrypt (key: &str) [Encrypt] -> Encrypted;
+    decrypt Decrypt (key: &str) [Decrypt] -> Decrypted;
+    rewrap Rewrap (key: &str) [Rewrap] -> Encrypted;
+    data_key DataKey (key: &str) [MakeDataKey] -> DataKey;
+    sign Sign (key: &str) [Sign] -> Signature;
+    verify Verify (key: &str) [Verify] -> Verified;
+    mac Mac (key: &str) [ComputeMac] -> Mac;
+    verify_mac VerifyMac (key: &str) [VerifyMac] -> Verified;
+    wrap Wrap (key: &str) [Wrap] -> Wrapped;
+    unwrap_key Unwrap (key: &str) [Unwrap] -> Unwrapped;
+    agree Agree (key: &str) [Agree] -> Shared;
+    encapsulate Encapsulate (key: &str) -> Encapsulated;
+    decapsulate Decapsulate (key: &str) [Decapsulate] -> Shared;
+    random Random () [MakeRandom] -> Random;
+
+    create_grant CreateGrant (key: &str) [NewGrant] -> Grant;
+    list_grants ListGrants (key: &str) -> Grants;
+    revoke_grant RevokeGrant (key: &str, grant: GrantId) -> Done;
+
+    issue_identity IssueIdentity () [NewIdentity] -> IssuedIdentity;
+    renew_identity RenewIdentity () [Renewal] -> IssuedIdentity;
+    revoke_identity RevokeIdentity (identity: PrincipalId) -> Identity;
+    set_roles SetRoles (identity: PrincipalId) [Roles] -> Identity;
+    bind_certificate BindCertificate (identity: PrincipalId) [Certificate] -> Identity;
+    who_am_i WhoAmI () -> WhoAmI;
+    create_access_key CreateAccessKey () [NewAccessKey] -> IssuedAccessKey;
+    disable_access_key DisableAccessKey (id: &str) -> Done;
+    put_policy PutPolicy (policy: &Name) [Policy] -> Done;
+    list_policies ListPolicies () -> Policies;
+    delete_policy DeletePolicy (policy: &Name) -> Done;
+    diff_policy DiffPolicy (policy: &Name) [PolicyDraft] -> PolicyDiff;
+    test_policy TestPolicy () [Question] -> PolicyTest;
+    who_can WhoCan (key: &str) -> WhoCan;
+
+    checkpoint Checkpoint () -> Checkpoint;
+
+    create_tenant CreateTenant () [NewTenant] -> IssuedTenant;
+    list_tenants ListTenants () -> Tenants;
+    disable_tenant DisableTenant (tenant: TenantId) -> Done;
+    enable_tenant EnableTenant (tenant: TenantId) -> Done;
+    rotate_tenant_key RotateTenantKey (tenant: TenantId) -> Rewrapped;
+    rotate_root RotateRoot () -> Rewrapped;
+    rekey Rekey () [Rekey] -> Rekeying;
+    seal Seal () -> Done;
+    unseal Unseal () [Unseal] -> Unsealing;
+    status Status () -> Status;
+}
+
+pages! {
+    list_keys ListKeys -> Keys;
+    list_aliases ListAliases -> Aliases;
+    list_identities ListIdentities -> Identities;
+    list_access_keys ListAccessKeys -> AccessKeys;
+}
+
+impl Client {
+    /// Requests [`Operation::PublicKey`] of this version, or of the primary one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn public_key(&self, key: &str, version: Option<u32>) -> Result<answer::PublicKey, Error> {
+        let uri = uri(Operation::PublicKey, &[&key], &[("version", number(version))]);
+        self.exchange(Operation::PublicKey, uri, None::<&()>).await
+    }
+
+    /// Requests [`Operation::ListEntries`] from index `from` on, at most `limit` (1 to 1000) of them.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn list_entries(&self, from: u64, limit: Option<u32>) -> Result<answer::Entries, Error> {
+        let query = [("from", Some(from.to_string())), ("limit", number(limit))];
+        self.exchange(Operation::ListEntries, uri(Operation::ListEntries, &[], &query), None::<&()>).await
+    }
+
+    /// Requests [`Operation::ProveEntry`] in the tree of `size` entries, or of the newest checkpoint.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn prove_entry(&self, index: u64, size: Option<u64>) -> Result<answer::InclusionProof, Error> {
+        let uri = uri(Operation::ProveEntry, &[&index], &[("size", number(size))]);
+        self.exchange(Operation::ProveEntry, uri, None::<&()>).await
+    }
+
+    /// Requests [`Operation::ExportLog`]: the bytes of one file, by its path in C2SP tlog-tiles.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn export_log(&self, path: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let uri = uri(Operation::ExportLog, &[], &[("path", Some(path.to_owned()))]);
+        self.call(Operation::ExportLog, uri, None::<&()>).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_filled_in_and_read_back() {
+        assert_eq!(uri(Operation::SetAlias, &[&"a/b", &"c d?"], &[]), "/v1/keys/a%2Fb/aliases/c%20d%3F");
+        assert_eq!(
+            uri(Operation::Status, &[], &[("a", None), ("b", Some("&=".into()))]),
+            "/v1/status?b=%26%3D"
+        );
+        let path = uri(Operation::Encrypt, &[&"team/db:1"], &[]);
+        let (operation, params) = keyhearth_proto::rest::route("POST", &path).unwrap();
+        assert_eq!(operation, Operation::Encrypt);
+        let key: keyhearth_core::request::KeyRef = params.read("key").unwrap();
+        assert_eq!(key, "team/db:1".parse().unwrap());
+    }
+}

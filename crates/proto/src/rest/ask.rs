@@ -1,0 +1,337 @@
+//! From bodies to what is asked.
+
+use std::collections::BTreeMap;
+
+use keyhearth_core::Error;
+use keyhearth_core::id::{Name, PrincipalId};
+use keyhearth_core::key;
+use keyhearth_core::request::{self as ask, Ask, KeyRef, Message};
+use keyhearth_core::state;
+use keyhearth_crypto::algorithm::Mechanism;
+
+use super::body::*;
+use super::spelling::{Bytes, Is, Object, Pairs, Within};
+
+/// How long a data key is unless the caller says otherwise.
+const DATA_KEY_BYTES_DEFAULT: u32 = 32;
+/// Days until a scheduled destruction unless the caller says otherwise.
+const DESTROY_DAYS_DEFAULT: u32 = 30;
+
+fn how(mechanism: Option<Is<Mechanism>>) -> Option<Mechanism> {
+    mechanism.map(|mechanism| mechanism.0)
+}
+
+fn number(version: Option<Number>) -> Option<u32> {
+    version.map(Within::number)
+}
+
+fn pairs(context: Option<Pairs>) -> Vec<(String, String)> {
+    context.unwrap_or_default().into_inner()
+}
+
+fn days(days: Option<Days>) -> Option<u32> {
+    days.map(Within::number)
+}
+
+fn all<T: Copy>(values: &[Is<T>]) -> Vec<T> {
+    values.iter().map(|value| value.0).collect()
+}
+
+fn message(message: Option<Plaintext>, digest: Option<Bytes<64>>) -> Result<Message, Error> {
+    match (message, digest) {
+        (Some(message), None) => Ok(Message::Whole(message.secret("message")?)),
+        (None, Some(digest)) => Ok(Message::Digest(digest.public("digest")?)),
+        (None, None) | (Some(_), Some(_)) => {
+            Err(Error::Invalid { field: "message", rule: "give either `message` or `digest`" })
+        }
+    }
+}
+
+impl From<Object<Cryptoperiod>> for key::Cryptoperiod {
+    fn from(Object(wire): Object<Cryptoperiod>) -> Self {
+        Self { protect_days: days(wire.protect_days), process_days: days(wire.process_days) }
+    }
+}
+
+impl From<Object<Switches>> for state::Switches {
+    fn from(Object(wire): Object<Switches>) -> Self {
+        Self {
+            process_when_suspended: wire.process_when_suspended,
+            process_when_compromised: wire.process_when_compromised,
+        }
+    }
+}
+
+fn tags(tags: Pairs) -> BTreeMap<String, String> {
+    tags.into_inner().into_iter().collect()
+}
+
+impl NewKey {
+    pub(super) fn ask(self) -> Result<ask::NewKey, Error> {
+        Ok(ask::NewKey {
+            algorithm: self.algorithm.0,
+            usage: self.usage.unwrap_or_default().iter().map(|one| one.0.0.to_owned()).collect(),
+            exportable: self.exportable.unwrap_or(false),
+            import: self.import.unwrap_or(false),
+            description: self.description.unwrap_or_default().within("description")?,
+            tags: tags(self.tags.unwrap_or_default()),
+            alias: self.alias.map(|alias| alias.0),
+            activation: self.activation.map(|time| time.0),
+            cryptoperiod: self.cryptoperiod.unwrap_or_default().into(),
+            rotate_days: days(self.rotate_days),
+        })
+    }
+}
+
+impl KeyChange {
+    pub(super) fn ask(self) -> Result<ask::KeyChange, Error> {
+        Ok(ask::KeyChange {
+            description: self.description.map(|text| text.within("description")).transpose()?,
+            tags: self.tags.map(tags),
+            switches: self.switches.map(Into::into),
+            cryptoperiod: self.cryptoperiod.map(Into::into),
+            rotate_days: self.rotate_days.map(days),
+        })
+    }
+}
+
+impl OfVersion {
+    pub(super) fn number(self) -> Option<u32> {
+        number(self.version)
+    }
+}
+
+impl Schedule {
+    pub(super) fn ask(self, key: KeyRef) -> Ask {
+        Ask::ScheduleDestroy { key, days: self.days.map_or(DESTROY_DAYS_DEFAULT, Within::number) }
+    }
+}
+
+impl Destruction {
+    pub(super) fn ask(self, key: KeyRef) -> Ask {
+        Ask::DestroyKey { key, version: self.version.number(), confirm: self.confirm.0 }
+    }
+}
+
+impl Import {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        Ok(Ask::ImportKey { key, wrapped: self.wrapped.public("wrapped")? })
+    }
+}
+
+impl Export {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        let recipient = self.recipient.public("recipient")?;
+        Ok(Ask::ExportKey { key, version: number(self.version), mechanism: self.mechanism.0, recipient })
+    }
+}
+
+impl Encrypt {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        let plaintext = self.plaintext.secret("plaintext")?;
+        Ok(Ask::Encrypt { key, mechanism: how(self.mechanism), context: pairs(self.context), plaintext })
+    }
+}
+
+impl Decrypt {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        Ok(Ask::Decrypt {
+            key,
+            mechanism: how(self.mechanism),
+            version: number(self.version),
+            iv: self.iv.unwrap_or_default().public("iv")?,
+            context: pairs(self.context),
+            ciphertext: self.ciphertext.public("ciphertext")?,
+        })
+    }
+}
+
+impl Rewrap {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        let ciphertext = self.ciphertext.public("ciphertext")?;
+        Ok(Ask::Rewrap {
+            key,
+            source: self.source.map(|key| key.0),
+            context: pairs(self.context),
+            ciphertext,
+        })
+    }
+}
+
+impl MakeDataKey {
+    pub(super) fn ask(self, key: KeyRef) -> Ask {
+        Ask::DataKey {
+            key,
+            context: pairs(self.context),
+            bytes: self.bytes.map_or(DATA_KEY_BYTES_DEFAULT, Within::number) as usize,
+            with_plaintext: self.with_plaintext.unwrap_or(true),
+        }
+    }
+}
+
+impl Sign {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        let message = message(self.message, self.digest)?;
+        Ok(Ask::Sign { key, mechanism: how(self.mechanism), message })
+    }
+}
+
+impl Verify {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        Ok(Ask::Verify {
+            key,
+            mechanism: how(self.mechanism),
+            version: number(self.version),
+            message: message(self.message, self.digest)?,
+            signature: self.signature.public("signature")?,
+        })
+    }
+}
+
+impl ComputeMac {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        Ok(Ask::Mac { key, mechanism: how(self.mechanism), message: self.message.secret("message")? })
+    }
+}
+
+impl VerifyMac {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        Ok(Ask::VerifyMac {
+            key,
+            mechanism: how(self.mechanism),
+            version: number(self.version),
+            message: self.message.secret("message")?,
+            mac: self.mac.public("mac")?,
+        })
+    }
+}
+
+impl Wrap {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        Ok(Ask::Wrap { key, mechanism: how(self.mechanism), material: self.material.secret("material")? })
+    }
+}
+
+impl Unwrap {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        let wrapped = self.wrapped.public("wrapped")?;
+        Ok(Ask::Unwrap { key, mechanism: how(self.mechanism), version: number(self.version), wrapped })
+    }
+}
+
+impl Agree {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        Ok(Ask::Agree { key, version: number(self.version), peer: self.peer.public("peer")? })
+    }
+}
+
+impl Decapsulate {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        let encapsulated = self.encapsulated.public("encapsulated")?;
+        Ok(Ask::Decapsulate { key, version: number(self.version), encapsulated })
+    }
+}
+
+impl NewGrant {
+    pub(super) fn ask(self, key: KeyRef) -> ask::NewGrant {
+        ask::NewGrant {
+            key,
+            grantee: self.grantee.0,
+            operations: all(&self.operations),
+            context: tags(self.context.unwrap_or_default()),
+            expires: self.expires.map(|time| time.0),
+            delegable: self.delegable.unwrap_or(false),
+            parent: self.parent.map(|id| id.0),
+        }
+    }
+}
+
+impl NewIdentity {
+    pub(super) fn ask(self) -> Result<Ask, Error> {
+        Ok(Ask::IssueIdentity {
+            name: self.name.0,
+            roles: all(&self.roles),
+            request: self.request.within("request")?,
+            days: days(self.days),
+        })
+    }
+}
+
+impl Renewal {
+    pub(super) fn ask(self) -> Result<Ask, Error> {
+        Ok(Ask::RenewIdentity { request: self.request.within("request")?, days: days(self.days) })
+    }
+}
+
+impl Roles {
+    pub(super) fn ask(&self, identity: PrincipalId) -> Ask {
+        Ask::SetRoles { identity, roles: all(&self.roles) }
+    }
+}
+
+impl NewAccessKey {
+    pub(super) fn ask(self) -> Result<Ask, Error> {
+        let import = match (self.id, self.secret) {
+            (None, None) => None,
+            (Some(id), Some(secret)) => Some((id.0.0, secret.secret("secret")?)),
+            (None, Some(_)) | (Some(_), None) => {
+                return Err(Error::Invalid { field: "secret", rule: "an import has both `id` and `secret`" });
+            }
+        };
+        Ok(Ask::CreateAccessKey { identity: self.identity.0, import })
+    }
+}
+
+impl Question {
+    pub(super) fn ask(self) -> Ask {
+        Ask::TestPolicy {
+            identity: self.identity.0,
+            operation: self.operation.0,
+            key: self.key.map(|key| key.0),
+            context: pairs(self.context),
+        }
+    }
+}
+
+impl NewTenant {
+    pub(super) fn ask(self) -> Result<Ask, Error> {
+        Ok(Ask::CreateTenant {
+            name: self.name.0,
+            admin: self.admin.0,
+            request: self.request.within("request")?,
+        })
+    }
+}
+
+impl Rekey {
+    pub(super) fn ask(self) -> Result<Ask, Error> {
+        let count = |number: Within<1, 255>| u8::try_from(number.number()).expect("at most 255");
+        Ok(Ask::Rekey(match self {
+            Self::Shares(Object(sharing)) => {
+                ask::Rekey::Shares { threshold: count(sharing.threshold), count: count(sharing.count) }
+            }
+            Self::Passphrase(text) => ask::Rekey::Passphrase(text.secret("passphrase")?),
+            Self::Prove(text) => ask::Rekey::Prove(text.secret("prove")?),
+            Self::Cancel(_) => ask::Rekey::Cancel,
+        }))
+    }
+}
+
+impl Certificate {
+    pub(super) fn ask(self, identity: PrincipalId) -> Result<Ask, Error> {
+        Ok(Ask::BindCertificate { identity, certificate: self.certificate.within("certificate")? })
+    }
+}
+
+impl Policy {
+    pub(super) fn ask(self, name: Name) -> Result<Ask, Error> {
+        Ok(Ask::PutPolicy { name, text: self.text.within("text")? })
+    }
+}
+
+impl PolicyDraft {
+    pub(super) fn ask(self, name: Name) -> Result<Ask, Error> {
+        let text = self.text.map(|text| text.within("text")).transpose()?;
+        Ok(Ask::DiffPolicy { name, text })
+    }
+}
