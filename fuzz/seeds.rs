@@ -8,6 +8,7 @@ use std::io::Result;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use keyhearth::config::Config;
 use keyhearth::identity::{Ca, Subject, generate_key_and_csr};
 use keyhearth::policy::{GUARDS, ROLES};
 use keyhearth::seal::{Passphrase, Quorum, SealChoice, create};
@@ -45,6 +46,7 @@ fn main() -> Result<()> {
     seal_records()?;
     certificates()?;
     policies()?;
+    write("config", "reference", Config::reference())?;
     requests()
 }
 
