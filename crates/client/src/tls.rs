@@ -30,7 +30,7 @@ pub(crate) fn config(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has suites of TLS 1.3")
         .with_root_certificates(roots);
-    let config = match identity {
+    let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
             let unusable = |_| ConfigurationError::Identity;
@@ -41,5 +41,6 @@ pub(crate) fn config(
                 .map_err(|_| ConfigurationError::Identity)?
         }
     };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -394,6 +394,12 @@ impl<const MAX: usize> Text<MAX> {
     }
 }
 
+impl<const MAX: usize> From<String> for Text<MAX> {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl<const MAX: usize> Serialize for Text<MAX> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
