@@ -11,7 +11,7 @@ pub const FILE_NAME: &str = "keyhearth.lock";
 /// An exclusive lock on a directory, held until dropped or until the process ends, however it ends.
 #[derive(Debug)]
 pub struct DirLock {
-    _file: File,
+    file: File,
 }
 
 /// Why a directory could not be locked.
@@ -46,7 +46,16 @@ impl DirLock {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for DirLock {
+    /// Unlocks by name: closing alone would leave the lock to a child that another thread is just starting,
+    /// which has a copy of the descriptor until it executes its program.
+    fn drop(&mut self) {
+        // Closing follows, and unlocks too if this cannot.
+        let _ = self.file.unlock();
     }
 }
 
