@@ -1,6 +1,7 @@
 //! Writes the inputs that fuzzing starts from into `seeds/`, for formats that nobody writes by hand.
 //!
-//! The private keys among them are made here and used nowhere else. Run it after a format has changed: `scripts/fuzz --seeds`.
+//! Run it after a format has changed: `scripts/fuzz --seeds`. The private keys among them are made here and used
+//! nowhere else.
 
 use std::collections::BTreeMap;
 use std::fs;

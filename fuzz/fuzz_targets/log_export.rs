@@ -45,7 +45,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
     Log { root: tree.root(), files, verifier: VerifierKey::log(origin, key.public()) }
 });
 
-/// Bytes: which file, where in it (two bytes), how many bytes to take out there, and what to put in their place.
+// Bytes: which file, where in it (two bytes), how many bytes to take out there, and what to put in their place.
 fuzz_target!(|data: &[u8]| {
     let [file, high, low, cut, put @ ..] = data else { return };
     let (altered, bytes) =
