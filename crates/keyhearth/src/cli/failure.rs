@@ -1,0 +1,106 @@
+//! Why a command ended without success: what happened, what to do next, and the request to ask about.
+
+use std::fmt::{self, Display, Formatter};
+use std::io;
+
+use keyhearth::config::ConfigError;
+use keyhearth::server::ServerError;
+use keyhearth_client::{ConfigurationError, Error as ClientError};
+use keyhearth_core::Error;
+use serde_json::{Value, json};
+
+/// A refusal or a failure, in words for whoever typed the command.
+#[derive(Debug)]
+pub struct Failure {
+    what: String,
+    next: String,
+    /// The server's problem, where the server refused.
+    problem: Option<Value>,
+}
+
+impl Failure {
+    /// States what happened and what to do next.
+    pub fn new(what: impl Display, next: impl Display) -> Self {
+        Self { what: what.to_string(), next: next.to_string(), problem: None }
+    }
+
+    /// A failure to read or write `path`.
+    pub fn at(path: impl Display, error: &io::Error) -> Self {
+        let next = match error.kind() {
+            io::ErrorKind::NotFound => "check the path",
+            io::ErrorKind::AlreadyExists => {
+                "nothing is ever overwritten; name another file, or move this one"
+            }
+            io::ErrorKind::PermissionDenied => "check who owns it, and who you are",
+            _ => "correct that and try again",
+        };
+        Self::new(format_args!("{path}: {error}"), next)
+    }
+
+    /// Prints it on standard error; as the server's problem, if `json`.
+    pub fn print(&self, json: bool) {
+        if json {
+            let ours = || json!({ "code": "local", "message": self.what, "next_step": self.next });
+            eprintln!("{}", self.problem.clone().unwrap_or_else(ours));
+            return;
+        }
+        eprintln!("keyhearth: {}\n  next: {}", self.what, self.next);
+        if let Some(id) = self.problem.as_ref().and_then(|problem| problem["request_id"].as_str()) {
+            eprintln!("  request: {id}");
+        }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(error, "correct that and try again")
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::new(error, error.next_step())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let next = match &error {
+            ClientError::Refused { problem, .. } => {
+                let (what, next) = (problem.message.clone(), problem.next_step.clone());
+                return Self { what, next, problem: serde_json::to_value(problem).ok() };
+            }
+            ClientError::Configuration(_) => "correct the flag or the variable",
+            ClientError::Unreachable(_) => "check that the server runs, its URL, its CA and your certificate",
+            ClientError::Broken(_) | ClientError::Timeout => {
+                "look whether it was carried out (`keyhearth audit list`), then try again"
+            }
+            ClientError::Answer => "use the client and the server of one version",
+        };
+        Self::new(error, next)
+    }
+}
+
+impl From<ConfigurationError> for Failure {
+    fn from(error: ConfigurationError) -> Self {
+        ClientError::from(error).into()
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        Self::new(error, "correct that and start again")
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(error, "correct it; `keyhearth config reference` shows every key")
+    }
+}

@@ -1,0 +1,254 @@
+//! `identity …`, `whoami` and `access-key …`: who may call.
+//!
+//! Private keys are made here and stay here: the server sees certificate requests only.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use keyhearth::identity::{CERTIFICATE_BYTES_MAX, generate_key_and_csr};
+use keyhearth_core::id::{Name, PrincipalId};
+use keyhearth_core::principal::Role;
+use keyhearth_proto::rest::body::{
+    ACCESS_SECRET_BYTES_MAX, Certificate, Days, NewAccessKey, NewIdentity, Renewal, Roles,
+};
+use keyhearth_proto::rest::{AccessKeyId, Is, Text, answer};
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use super::key::PageFlags;
+use super::session::Session;
+use super::spelled::{spelled, text_of, within};
+use super::{file, input};
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Who may call.
+    #[command(subcommand)]
+    Identity(IdentityVerb),
+    Whoami,
+    /// Access keys, for programs that sign their requests.
+    #[command(subcommand)]
+    AccessKey(AccessKeyVerb),
+}
+
+#[derive(Subcommand)]
+pub enum IdentityVerb {
+    /// Makes NAME.key, NAME.crt and ca.crt in a folder.
+    Issue {
+        /// Its name, never used again.
+        #[arg(value_parser = spelled::<Name>())]
+        name: Is<Name>,
+        /// What it may do by template; can be given again.
+        #[arg(long = "role", value_delimiter = ',', value_parser = spelled::<Role>())]
+        roles: Vec<Is<Role>>,
+        #[command(flatten)]
+        days: ValidDays,
+        #[command(flatten)]
+        out: OutFolder,
+    },
+    List(PageFlags),
+    /// Makes a new NAME.key and NAME.crt, and ca.crt, in a folder.
+    Renew {
+        #[command(flatten)]
+        days: ValidDays,
+        #[command(flatten)]
+        out: OutFolder,
+    },
+    Revoke(IdentityArgument),
+    Roles {
+        #[command(flatten)]
+        identity: IdentityArgument,
+        /// What it may do by template; can be given again. None at all if absent.
+        #[arg(long = "role", value_delimiter = ',', value_parser = spelled::<Role>())]
+        roles: Vec<Is<Role>>,
+    },
+    Bind {
+        #[command(flatten)]
+        identity: IdentityArgument,
+        /// The certificate, PEM.
+        certificate: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum AccessKeyVerb {
+    Create {
+        #[command(flatten)]
+        identity: IdentityArgument,
+        /// An id to import; its secret is asked for.
+        #[arg(long, value_parser = spelled::<AccessKeyId>())]
+        import: Option<Is<AccessKeyId>>,
+        /// File with the secret to import.
+        #[arg(long, value_name = "FILE", requires = "import")]
+        secret_file: Option<PathBuf>,
+    },
+    List(PageFlags),
+    Disable {
+        /// The access key's id.
+        #[arg(value_parser = text_of::<AccessKeyId>)]
+        id: String,
+    },
+}
+
+/// An identity.
+#[derive(Args)]
+pub struct IdentityArgument {
+    /// The identity's id.
+    #[arg(value_parser = spelled::<PrincipalId>())]
+    pub identity: Is<PrincipalId>,
+}
+
+/// How long a certificate is valid.
+#[derive(Args)]
+pub struct ValidDays {
+    /// Days the certificate is valid; the server's default if absent.
+    #[arg(long, value_parser = within::<1, 3650>)]
+    days: Option<Days>,
+}
+
+/// Where an identity's files go.
+#[derive(Args)]
+pub struct OutFolder {
+    /// Folder for the files; made if it is not there.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub out: PathBuf,
+}
+
+impl Verb {
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Identity(verb) => verb.run(session),
+            Self::AccessKey(verb) => verb.run(session),
+            Self::Whoami => {
+                let server = session.server()?;
+                session.show(&server.wait(server.who_am_i())?)
+            }
+        }
+    }
+}
+
+impl IdentityVerb {
+    fn run(self, session: &Session) -> Result<(), Failure> {
+        let server = &session.server()?;
+        match self {
+            Self::Issue { name, roles, days, out } => {
+                let files = Files::new(&out, &name)?;
+                let body = |request| NewIdentity { name: name.clone(), roles, request, days: days.days };
+                let answer = server.wait(server.issue_identity(&body(files.request())))?;
+                files.finish(&answer.certificate, &answer.ca)?;
+                session.show(&answer.identity)?;
+                session.hint(&files.usage());
+                Ok(())
+            }
+            Self::Renew { days, out } => {
+                let caller = server.wait(server.who_am_i())?;
+                let files = Files::new(&out, &caller.name)?;
+                let body = Renewal { request: files.request(), days: days.days };
+                let answer = server.wait(server.renew_identity(&body))?;
+                files.finish(&answer.certificate, &answer.ca)?;
+                session.show(&answer.identity)?;
+                session.hint(&files.usage());
+                Ok(())
+            }
+            Self::List(page) => {
+                let answer = server.wait(server.list_identities(&page.into()))?;
+                let row = |one: &answer::Identity| {
+                    let roles: Vec<_> = one.roles.iter().map(ToString::to_string).collect();
+                    let life = if one.revoked.is_some() { "revoked" } else { "" };
+                    vec![one.id.to_string(), one.name.to_string(), roles.join(" "), life.to_owned()]
+                };
+                session.list(&answer, &["id", "name", "roles", "life"], answer.identities.iter().map(row))
+            }
+            Self::Revoke(one) => session.show(&server.wait(server.revoke_identity(*one.identity))?),
+            Self::Roles { identity, roles } => {
+                session.show(&server.wait(server.set_roles(*identity.identity, &Roles { roles }))?)
+            }
+            Self::Bind { identity, certificate } => {
+                let certificate = Text(input::text(&certificate, CERTIFICATE_BYTES_MAX)?);
+                let body = Certificate { certificate };
+                session.show(&server.wait(server.bind_certificate(*identity.identity, &body))?)
+            }
+        }
+    }
+}
+
+impl AccessKeyVerb {
+    fn run(self, session: &Session) -> Result<(), Failure> {
+        let server = session.server()?;
+        match self {
+            Self::Create { identity, import, secret_file } => {
+                let secret = import
+                    .as_ref()
+                    .map(|_| input::secret("Secret", secret_file.as_deref(), ACCESS_SECRET_BYTES_MAX))
+                    .transpose()?;
+                let body =
+                    NewAccessKey { identity: identity.identity, id: import, secret: secret.map(Into::into) };
+                let answer = server.wait(server.create_access_key(&body))?;
+                session.hint("The secret is never shown again.");
+                session.show(&answer)
+            }
+            Self::List(page) => {
+                let answer = server.wait(server.list_access_keys(&page.into()))?;
+                let row = |key: &answer::AccessKey| {
+                    let life = if key.disabled.is_some() { "disabled" } else { "" };
+                    vec![key.id.clone(), key.identity.to_string(), life.to_owned()]
+                };
+                session.list(&answer, &["id", "identity", "life"], answer.access_keys.iter().map(row))
+            }
+            Self::Disable { id } => {
+                let answer = server.wait(server.disable_access_key(&id))?;
+                session.say(&answer, &format!("{id} is disabled"))
+            }
+        }
+    }
+}
+
+/// The files of an identity that is being made: the private key is on the disk before the server is asked.
+pub struct Files {
+    key: PathBuf,
+    certificate: PathBuf,
+    ca: PathBuf,
+    request: String,
+}
+
+impl Files {
+    /// Makes the private key. A file in the way is an error before anything is asked.
+    pub fn new(out: &OutFolder, name: &Name) -> Result<Self, Failure> {
+        file::folder(&out.out)?;
+        let path = |suffix| out.out.join(format!("{name}.{suffix}"));
+        let (key, certificate) = (path("key"), path("crt"));
+        if certificate.exists() {
+            return Err(Failure::at(certificate.display(), &std::io::ErrorKind::AlreadyExists.into()));
+        }
+        let (pem, request): (Zeroizing<String>, String) = generate_key_and_csr(name.as_str())?;
+        file::create(&key, file::PRIVATE, pem.as_bytes())?;
+        Ok(Self { key, certificate, ca: out.out.join("ca.crt"), request })
+    }
+
+    /// The certificate request.
+    pub fn request<const MAX: usize>(&self) -> Text<MAX> {
+        Text(self.request.clone())
+    }
+
+    /// Writes the certificates. A CA certificate that is there already must be the same.
+    pub fn finish(&self, certificate: &str, ca: &str) -> Result<(), Failure> {
+        file::create(&self.certificate, file::PUBLIC, certificate.as_bytes())?;
+        match std::fs::read_to_string(&self.ca) {
+            Ok(there) if there == ca => Ok(()),
+            Ok(_) | Err(_) => file::create(&self.ca, file::PUBLIC, ca.as_bytes()),
+        }
+    }
+
+    /// How to use them.
+    pub fn usage(&self) -> String {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let line = |name: &str, path: &Path| format!("export {name}='{}'", absolute(path).display());
+        [
+            "To use it:".to_owned(),
+            line("KEYHEARTH_CA_FILE", &self.ca),
+            line("KEYHEARTH_CERT_FILE", &self.certificate),
+            line("KEYHEARTH_KEY_FILE", &self.key),
+        ]
+        .join("\n  ")
+    }
+}

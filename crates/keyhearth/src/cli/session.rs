@@ -1,0 +1,191 @@
+//! What every verb shares: who to talk to and how to answer.
+
+use std::io::{self, IsTerminal};
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use clap::Args;
+use keyhearth_client::Client;
+use keyhearth_core::request::Secret;
+use serde::Serialize;
+use tokio::runtime::Runtime;
+
+use super::failure::Failure;
+use super::{input, output};
+
+/// The longest certificate chain or key file that is read, in bytes.
+const PEM_BYTES_MAX: usize = 64 * 1024;
+
+/// Flags of every command.
+#[derive(Args)]
+pub struct Flags {
+    /// The server's URL
+    #[arg(long, global = true, env = "KEYHEARTH_URL", help_heading = "Connection")]
+    url: Option<String>,
+    /// Certificate of the server's CA, PEM
+    #[arg(long, global = true, env = "KEYHEARTH_CA_FILE", value_name = "FILE", help_heading = "Connection")]
+    ca_file: Option<PathBuf>,
+    /// Your certificate, PEM
+    #[arg(
+        long,
+        global = true,
+        env = "KEYHEARTH_CERT_FILE",
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
+    cert_file: Option<PathBuf>,
+    /// Your private key, PEM
+    #[arg(long, global = true, env = "KEYHEARTH_KEY_FILE", value_name = "FILE", help_heading = "Connection")]
+    key_file: Option<PathBuf>,
+    /// Why, for the log
+    #[arg(long, global = true, value_name = "TEXT", help_heading = "Global")]
+    reason: Option<String>,
+    /// Print the server's answer as JSON
+    #[arg(long, global = true, help_heading = "Global")]
+    json: bool,
+    /// Print no hints and no progress
+    #[arg(short, long, global = true, help_heading = "Global")]
+    quiet: bool,
+}
+
+/// One run of the command.
+pub struct Session(Flags);
+
+impl Session {
+    /// A run with these flags.
+    pub fn new(flags: Flags) -> Self {
+        Self(flags)
+    }
+
+    /// Whether answers are printed as JSON.
+    pub fn json(&self) -> bool {
+        self.0.json
+    }
+
+    /// Whether somebody watches standard error and wants to see progress.
+    pub fn watched(&self) -> bool {
+        !self.0.quiet && io::stderr().is_terminal()
+    }
+
+    /// The server that the flags name, and who calls; connected to at the first request.
+    pub fn server(&self) -> Result<Server, Failure> {
+        self.open(true)
+    }
+
+    /// The same server for what needs no identity: unsealing.
+    pub fn anonymous(&self) -> Result<Server, Failure> {
+        self.open(false)
+    }
+
+    fn open(&self, needs_identity: bool) -> Result<Server, Failure> {
+        let access = self.access(needs_identity)?;
+        let identity = access.identity.as_ref().map(|(chain, key)| (chain.as_slice(), key.as_slice()));
+        let client = Client::new(&access.url, &access.ca, identity)?;
+        let client = self.0.reason.as_deref().map_or(client.clone(), |reason| client.because(reason));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Server { client, runtime })
+    }
+
+    /// What the flags say about the server and who calls, with the files read.
+    pub fn access(&self, needs_identity: bool) -> Result<Access, Failure> {
+        let flags = &self.0;
+        let url = flags.url.clone().ok_or_else(|| missing("the server's URL", "--url", "KEYHEARTH_URL"))?;
+        let ca = flags.ca_file.as_deref();
+        let ca = ca.ok_or_else(|| missing("the CA's certificate", "--ca-file", "KEYHEARTH_CA_FILE"))?;
+        let pem =
+            |file: &Option<PathBuf>| file.as_ref().map(|file| input::read(file, PEM_BYTES_MAX)).transpose();
+        let identity = pem(&flags.cert_file)?.zip(pem(&flags.key_file)?);
+        if identity.is_none() && needs_identity {
+            return Err(missing(
+                "your certificate or its private key",
+                "--cert-file and --key-file",
+                "KEYHEARTH_CERT_FILE and KEYHEARTH_KEY_FILE",
+            ));
+        }
+        Ok(Access { url, ca: input::read(ca, PEM_BYTES_MAX)?, identity })
+    }
+
+    /// Prints an answer: as it came, or as a record.
+    pub fn show(&self, answer: &impl Serialize) -> Result<(), Failure> {
+        if self.0.json { self.raw(answer) } else { output::line(&output::record(&value(answer)?)) }
+    }
+
+    /// Prints an answer: as it came, or as a table with a hint where there is more.
+    pub fn list(
+        &self,
+        answer: &impl Serialize,
+        heads: &[&str],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> Result<(), Failure> {
+        if self.0.json {
+            return self.raw(answer);
+        }
+        let rows: Vec<_> = rows.into_iter().collect();
+        if rows.is_empty() {
+            self.hint("nothing");
+            return Ok(());
+        }
+        output::line(&output::table(heads, &rows))?;
+        match value(answer)?["next"] {
+            serde_json::Value::String(ref next) => self.hint(&format!("more: --after {next}")),
+            serde_json::Value::Number(ref next) => self.hint(&format!("more: --from {next}")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Prints an answer in these words, or as it came.
+    pub fn say(&self, answer: &impl Serialize, words: &str) -> Result<(), Failure> {
+        if self.0.json { self.raw(answer) } else { output::line(words) }
+    }
+
+    /// Prints on standard error what is good to know, unless `--quiet`.
+    pub fn hint(&self, text: &str) {
+        if !self.0.quiet && !self.0.json {
+            eprintln!("{text}");
+        }
+    }
+
+    fn raw(&self, answer: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(answer).map(zeroize::Zeroizing::new);
+        output::line(&text.map_err(|error| Failure::new(error, "report this"))?)
+    }
+}
+
+fn value(answer: &impl Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(answer).map_err(|error| Failure::new(error, "report this"))
+}
+
+fn missing(what: &str, flag: &str, variable: &str) -> Failure {
+    Failure::new(format_args!("{what} is not given"), format_args!("give {flag} or set {variable}"))
+}
+
+/// A server and who calls it; certificates and key are PEM.
+pub struct Access {
+    pub url: String,
+    pub ca: Secret,
+    pub identity: Option<(Secret, Secret)>,
+}
+
+/// A connection to a server, for commands that do one thing after the other.
+pub struct Server {
+    client: Client,
+    runtime: Runtime,
+}
+
+impl Server {
+    /// Waits for an answer.
+    pub fn wait<T>(
+        &self,
+        answer: impl Future<Output = Result<T, keyhearth_client::Error>>,
+    ) -> Result<T, Failure> {
+        Ok(self.runtime.block_on(answer)?)
+    }
+}
+
+impl Deref for Server {
+    type Target = Client;
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
