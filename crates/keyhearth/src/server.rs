@@ -216,6 +216,12 @@ impl Running {
         Ok(Self { config: config.clone(), engine, rest, health, ready })
     }
 
+    /// Where callers connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.rest.address()
+    }
+
     /// Serves until SIGTERM or SIGINT.
     ///
     /// # Errors

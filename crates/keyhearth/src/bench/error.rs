@@ -47,6 +47,15 @@ pub enum Error {
     /// The target's name is not one.
     #[error("the target's name is not a host name: {0}")]
     Name(#[from] InvalidDnsNameError),
+    /// The measured server could not begin, or refused what the measurement needs.
+    #[error("the measured server: {0}")]
+    Server(Box<crate::server::ServerError>),
+    /// The measured server refused what the measurement needs.
+    #[error("the measured server refused: {0}")]
+    Preparation(String),
+    /// An answer lacks a member.
+    #[error("an answer has no `{0}`; is it the same version?")]
+    Answer(&'static str),
     /// No certificate could be made.
     #[error("can not make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),

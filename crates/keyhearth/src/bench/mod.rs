@@ -13,6 +13,7 @@ mod histogram;
 pub mod load;
 pub mod process;
 pub mod report;
+pub mod suite;
 
 use std::thread::available_parallelism;
 

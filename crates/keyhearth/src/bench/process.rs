@@ -116,7 +116,8 @@ pub fn run_bare() -> Result<(), Error> {
     runtime.block_on(bare::serve(&job, announce, shutdown))
 }
 
-fn job<T: DeserializeOwned>() -> Result<T, Error> {
+/// The job that a process of ours reads.
+pub(super) fn job<T: DeserializeOwned>() -> Result<T, Error> {
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
