@@ -100,15 +100,15 @@ pub struct Initialised {
 /// # Errors
 /// [`ServerError`].
 pub async fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
-    let (made, engine) = init_open(options).await?;
+    let config = Config { origin: options.origin.clone(), ..Config::default_for(&options.data) };
+    let (made, engine) = init_open(options, &config).await?;
     engine.seal();
     Ok(made)
 }
 
-async fn init_open(options: &InitOptions) -> Result<(Initialised, Arc<Engine>), ServerError> {
+async fn init_open(options: &InitOptions, config: &Config) -> Result<(Initialised, Arc<Engine>), ServerError> {
     let data = &options.data;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data)?);
-    let config = Config { origin: options.origin.clone(), ..Config::default_for(data) };
     let (operator_key_pem, request) = identity::generate_key_and_csr(options.operator.as_str())?;
     let choice = SealChoice {
         passphrase: options.passphrase.as_ref().map(|text| Passphrase { text, params: Params::MIN }),
@@ -366,7 +366,7 @@ async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerErr
         origin: config.origin.clone(),
         development: true,
     };
-    let (_, engine) = init_open(&options).await?;
+    let (_, engine) = init_open(&options, config).await?;
     let (key, request) = identity::generate_key_and_csr("dev")?;
     let ask = Ask::CreateTenant { name: "dev".parse()?, admin: "dev".parse()?, request };
     let asked = Request { id: engine.request_id(), ask, reason: None, idempotency: None };
