@@ -45,7 +45,7 @@ pub struct Client {
 impl Client {
     /// Makes a client for the server at `url` (`https://host[:port]`), which must show a certificate of the CA
     /// in `ca_pem`, no other. `identity` is a certificate chain and its private key, both PEM; without it only
-    /// unsealing is possible.
+    /// what needs no proof is answered.
     ///
     /// A request is sent again when no connection could be made, and when the server answered 429 or 503
     /// and the request is one that may be repeated: it changes nothing, or carries an idempotency key, as all

@@ -178,7 +178,7 @@ operations! {
     rotate_root RotateRoot () -> Rewrapped;
     rekey Rekey () [Rekey] -> Rekeying;
     seal Seal () -> Done;
-    unseal Unseal () [Unseal] -> Unsealing;
+    unseal Unseal () [Unseal] -> Status;
     status Status () -> Status;
 }
 

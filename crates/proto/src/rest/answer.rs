@@ -586,26 +586,24 @@ answers! {
         development: bool,
     }
 
-    /// How far replacing the shares or the passphrase has come.
+    /// What a step of replacing the shares or the passphrase gave; nothing where it was cancelled.
     Rekeying {
         /// The new shares, one for each custodian; only in the answer that makes them.
         shares: Option<Vec<Secret>>,
         /// How many are proved.
-        proved: u8,
+        proved: Option<u8>,
         /// How many must be.
-        needed: u8,
+        needed: Option<u8>,
         /// Whether the old ones are dead.
-        done: bool,
+        done: Option<bool>,
     }
 
-    /// How far unsealing has come.
-    Unsealing {
-        /// Whether the server is still sealed.
-        sealed: bool,
-        /// Shares given so far.
-        shares_given: u8,
-        /// Shares needed.
-        shares_needed: u8,
+    /// Whether a health endpoint's question is answered with yes.
+    Health {
+        /// Yes or no.
+        ok: bool,
+        /// Whether the server is sealed, if that is why not.
+        sealed: Option<bool>,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A server calls [`route()`], [`parse()`], [`print()`] and [`problem()`], in this order; a client writes what
 //! is in [`body`] and reads what is in [`answer`]. [`openapi()`] describes all of it from the same types.
-//! Not here: sockets, authentication, and the paths that need none (health, metrics, unseal).
+//! Not here: sockets, authentication, and answering the paths that need none (health, metrics).
 
 pub mod answer;
 mod ask;

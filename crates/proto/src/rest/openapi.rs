@@ -106,16 +106,15 @@ exchanges! {
     Status () Status;
     Seal (Nothing) Done;
     Rekey (Rekey) Rekeying;
-    Unseal (Unseal) Unsealing;
+    Unseal (Unseal) Status;
 }
 
 /// Status and meaning of every answer that is not 200.
-const PROBLEMS: [(&str, &str); 11] = [
+const PROBLEMS: [(&str, &str); 10] = [
     ("400", "A field of the request breaks a rule, or this server or algorithm does not do that."),
     ("401", "The caller has not proved who it is."),
     ("403", "No policy and no grant allows it, or a policy forbids it."),
     ("404", "There is no such thing that this caller's tenant can see."),
-    ("408", "The body did not arrive in time."),
     (
         "409",
         "The key version's state does not allow it, somebody else changed it first, or it exists already.",
@@ -193,34 +192,31 @@ fn describe(exchange: &Exchange, generator: &mut SchemaGenerator) -> Value {
         let content = content(JSON, &schema(generator));
         row["requestBody"] = json!({ "required": !may_be_empty(), "content": content });
     }
-    if exchange.operation == Operation::Unseal {
-        row["security"] = json!([]);
-    }
     row
 }
 
-/// What is served besides the operations, to everybody.
-fn unauthenticated() -> [(&'static str, Value); 4] {
-    let get = |id: &str, summary: &str, media_type: &str, also: Option<(&str, &str)>| {
-        let schema =
-            if media_type == JSON { json!({ "type": "object" }) } else { json!({ "type": "string" }) };
-        let mut responses =
-            json!({ "200": { "description": "Yes.", "content": content(media_type, &schema) } });
-        if let Some((status, meaning)) = also {
-            responses[status] = json!({ "description": meaning, "content": content(media_type, &schema) });
-        }
+/// What is served besides the operations, to everybody; the metrics on the listener for health only.
+fn open_paths(generator: &mut SchemaGenerator) -> [(&'static str, Value); 4] {
+    let health = schema::<answer::Health>(generator);
+    let get = |id, summary, answers: &[(&str, Value)]| {
+        let answers: Map<String, Value> = answers
+            .iter()
+            .map(|(status, content)| {
+                ((*status).to_owned(), json!({ "description": summary, "content": content }))
+            })
+            .collect();
         json!({ "get": { "operationId": id, "summary": summary, "tags": ["health"], "security": [],
-            "responses": responses } })
+            "responses": answers } })
     };
-    let text = "text/plain";
+    let yes = ("200", content(JSON, &health));
+    let no = ("503", content(JSON, &health));
+    let text = ("200", content("text/plain", &json!({ "type": "string" })));
+    let object = ("200", content(JSON, &json!({ "type": "object" })));
     [
-        ("/healthz", get("health", "Whether the process runs.", text, None)),
-        (
-            "/readyz",
-            get("ready", "Whether requests are carried out.", text, Some(("503", "Not now, or sealed."))),
-        ),
-        ("/metrics", get("metrics", "Counters in the OpenMetrics text format.", text, None)),
-        ("/v1/openapi.json", get("openapi", "This description.", JSON, None)),
+        ("/healthz", get("health", "Whether the process answers.", std::slice::from_ref(&yes))),
+        ("/readyz", get("ready", "Whether requests are taken.", &[yes, no])),
+        ("/metrics", get("metrics", "Counters in the Prometheus text format.", &[text])),
+        ("/v1/openapi.json", get("openapi", "This description.", &[object])),
     ]
 }
 
@@ -273,7 +269,7 @@ pub fn openapi(version: &str) -> Value {
         let path = paths.entry(info.path).or_insert_with(|| json!({}));
         path[method] = describe(exchange, &mut generator);
     }
-    paths.extend(unauthenticated().map(|(path, item)| (path.to_owned(), item)));
+    paths.extend(open_paths(&mut generator).map(|(path, item)| (path.to_owned(), item)));
     json!({
         "openapi": "3.1.1",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -321,6 +317,19 @@ mod tests {
         assert!(found.len() > 60);
         for target in found {
             assert!(api.pointer(target.strip_prefix('#').unwrap()).is_some(), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_document_lists_every_operation_and_status() {
+        let document = include_str!("../../../../docs/protocols/rest.md");
+        for info in EXCHANGES.iter().map(|exchange| exchange.operation.info()) {
+            let method = method_name(info.method);
+            let row = format!("| {method} | `{}` | {} | {} |", info.path, info.name, info.summary);
+            assert!(document.contains(&row), "{row}");
+        }
+        for (status, _) in PROBLEMS {
+            assert!(document.contains(&format!("| {status} | `")), "{status}");
         }
     }
 

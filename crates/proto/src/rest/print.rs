@@ -122,9 +122,10 @@ pub fn print(response: Response) -> Printed {
         R::RekeyShares(shares) => {
             let bytes = shares.iter().map(|share| share.len() + 4).sum();
             let shares = shares.into_iter().map(Into::into).collect();
-            json(bytes, &Rekeying { shares: Some(shares), proved: 0, needed: 0, done: false })
+            json(bytes, &Rekeying { shares: Some(shares), proved: None, needed: None, done: None })
         }
         R::RekeyProgress { proved, needed, done } => {
+            let (proved, needed, done) = (Some(proved), Some(needed), Some(done));
             json(0, &Rekeying { shares: None, proved, needed, done })
         }
     };

@@ -8,7 +8,8 @@ use super::spelling::{Object, RULES};
 
 /// Reads a body; an empty one is an empty object.
 ///
-/// Its depth is bounded by the structure, its size by [`BODY_BYTES_MAX`].
+/// A secret in it is decoded straight into memory that is wiped; only one that is written with JSON escapes
+/// passes through a buffer of the JSON reader that is not. Its depth is bounded by the structure, its size by [`BODY_BYTES_MAX`].
 ///
 /// # Errors
 /// [`Error::TooLarge`], or [`Error::Invalid`] with the name of the outermost member that is wrong.

@@ -293,7 +293,8 @@ spellings! {
 }
 
 const BASE64_RULE: &str = "must be standard base64 with padding";
-const BASE64_PATTERN: &str = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$";
+const BASE64_PATTERN: &str =
+    "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
 
 /// Bytes as standard base64 with padding, nothing else, at most `MAX`. Wiped when dropped.
 ///
