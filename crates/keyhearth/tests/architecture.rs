@@ -23,7 +23,8 @@ const PURE: &[&str] = &["keyhearth-crypto", "keyhearth-core", "keyhearth-proto"]
 const IO: &[&str] = &["tokio", "hyper", "hyper-util", "reqwest", "rusqlite", "tokio-rustls", "rustls"];
 
 /// Modules of the server, and the only ones that may name them. `main` and `lib` wire everything.
-const SERVER_MODULES: &[(&str, &[&str])] = &[("cli", &[]), ("engine", &["cli", "config", "listen", "server", "telemetry"])];
+const SERVER_MODULES: &[(&str, &[&str])] =
+    &[("cli", &[]), ("engine", &["cli", "config", "listen", "server", "telemetry"])];
 
 const FILE_LINES_MAX: usize = 800;
 
