@@ -1,26 +1,17 @@
 //! `bench`: how fast the server is, beside what this machine could do.
 
-use std::net::ToSocketAddrs as _;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use http::Uri;
-use keyhearth::bench::load::Target;
-use keyhearth::bench::{self, Extent, Workload, process};
-use keyhearth_crypto::algorithm::Algorithm;
-use keyhearth_proto::rest::body::{Encrypt, MakeDataKey, NewKey, Schedule, Sign};
-use keyhearth_proto::rest::{Is, Text, Within};
-use serde::Serialize;
+use keyhearth::bench::{self, Extent, process, suite};
 
 use super::failure::Failure;
-use super::output;
-use super::session::{Server, Session};
-
-/// Bytes of what is encrypted and signed.
-const MESSAGE_BYTES: usize = 64;
+use super::session::Session;
+use super::{file, output};
 
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Measures the server with keys made for it, beside a bare server
+    /// Measures a server of its own beside a bare one
     Bench(Bench),
     /// The load process of a measurement
     #[command(name = process::LOAD, hide = true)]
@@ -28,11 +19,16 @@ pub enum Verb {
     /// The bare server of a measurement
     #[command(name = process::BARE, hide = true)]
     Bare,
+    /// The measured server of a measurement
+    #[command(name = suite::SERVER, hide = true)]
+    Server,
 }
 
-/// How long and how wide to measure.
+/// What to measure, how long and how wide.
 #[derive(Args)]
 pub struct Bench {
+    /// Only what has this in its name.
+    only: Option<String>,
     /// Numbers of connections.
     #[arg(long, value_delimiter = ',', default_values_t = Extent::default().connections)]
     connections: Vec<usize>,
@@ -42,6 +38,9 @@ pub struct Bench {
     /// Times each is measured; the median counts.
     #[arg(long, default_value_t = Extent::default().rounds)]
     rounds: usize,
+    /// Where the data of the measured server lies for a while: a folder on the disk to measure.
+    #[arg(long, value_name = "FOLDER", default_value_os_t = std::env::temp_dir())]
+    within: PathBuf,
 }
 
 impl Verb {
@@ -49,6 +48,7 @@ impl Verb {
         match self {
             Self::Load => process::run_load().map_err(unmeasured),
             Self::Bare => process::run_bare().map_err(unmeasured),
+            Self::Server => suite::run_server().map_err(unmeasured),
             Self::Bench(bench) => bench.run(session),
         }
     }
@@ -60,75 +60,27 @@ fn unmeasured(error: bench::Error) -> Failure {
 
 impl Bench {
     fn run(self, session: &Session) -> Result<(), Failure> {
-        let target = target(session)?;
-        let server = session.server()?;
-        let aes = make(&server, Algorithm::Aes256)?;
-        let ec = make(&server, Algorithm::EcP256)?;
-        let extent = Extent {
-            connections: self.connections,
-            measure_ms: self.measure_ms,
-            rounds: self.rounds,
-            ..Extent::default()
-        };
-        let measured =
-            workloads(&aes, &ec).and_then(|work| bench::compare(&target, &work, &extent).map_err(unmeasured));
-        for key in [aes, ec] {
-            server.wait(server.schedule_destroy(&key, &Schedule { days: Within::new(7) }))?;
-        }
-        let report = measured?;
+        let data = ThrowAway::new(&self.within)?;
+        let Self { connections, measure_ms, rounds, .. } = self;
+        let extent = Extent { connections, measure_ms, rounds, ..Extent::default() };
+        let report = suite::run(&data.0, self.only.as_deref(), &extent).map_err(unmeasured)?;
         if session.json() { session.show(&report) } else { output::line(&report.to_string()) }
     }
 }
 
-fn make(server: &Server, algorithm: Algorithm) -> Result<String, Failure> {
-    let key = NewKey {
-        algorithm: Is(algorithm),
-        usage: None,
-        exportable: None,
-        import: None,
-        description: Some(Text("made by `keyhearth bench`".to_owned())),
-        tags: None,
-        alias: None,
-        activation: None,
-        cryptoperiod: None,
-        rotate_days: None,
-    };
-    Ok(server.wait(server.create_key(&key))?.id.to_string())
+/// A folder that is removed with all that is in it.
+struct ThrowAway(PathBuf);
+
+impl ThrowAway {
+    fn new(within: &Path) -> Result<Self, Failure> {
+        let path = within.join(format!("keyhearth-bench-{}", std::process::id()));
+        file::new_folder(&path)?;
+        Ok(Self(path))
+    }
 }
 
-fn workloads(aes: &str, ec: &str) -> Result<Vec<Workload>, Failure> {
-    let message = || vec![7; MESSAGE_BYTES].into();
-    Ok(vec![
-        workload("encrypt", aes, &Encrypt { mechanism: None, context: None, plaintext: message() })?,
-        workload("data-key", aes, &MakeDataKey::default())?,
-        workload("sign", ec, &Sign { message: Some(message()), ..Sign::default() })?,
-    ])
-}
-
-fn workload(verb: &str, key: &str, body: &impl Serialize) -> Result<Workload, Failure> {
-    Ok(Workload {
-        name: verb.to_owned(),
-        method: "POST".to_owned(),
-        path: format!("/v1/keys/{key}/{verb}"),
-        body: serde_json::to_string(body).map_err(|error| Failure::new(error, "report this"))?,
-    })
-}
-
-/// The server and the identity of the session, as the load process takes them.
-fn target(session: &Session) -> Result<Target, Failure> {
-    let access = session.access(true)?;
-    let uri: Uri =
-        access.url.parse().map_err(|_| Failure::new("the URL is malformed", "give https://host:port"))?;
-    let host = uri.host().unwrap_or_default();
-    let mut addresses = (host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(443)).to_socket_addrs()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (chain, key) =
-        access.identity.as_ref().map(|(chain, key)| (text(chain), text(key))).unwrap_or_default();
-    Ok(Target {
-        address: addresses.next().ok_or_else(|| Failure::new("the host has no address", "check the URL"))?,
-        server_name: host.to_owned(),
-        roots: text(&access.ca),
-        chain,
-        key,
-    })
+impl Drop for ThrowAway {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

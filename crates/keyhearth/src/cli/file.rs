@@ -27,3 +27,8 @@ pub fn folder(path: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| Failure::at(path.display(), &error))
 }
+
+/// Makes the folder, which must not exist yet; only its owner may enter.
+pub fn new_folder(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new().mode(0o700).create(path).map_err(|error| Failure::at(path.display(), &error))
+}

@@ -94,10 +94,11 @@ pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let room = COLUMNS_MAX.saturating_sub(GAP.len() * heads.len().saturating_sub(1));
+    let cuttable: Vec<_> = (0..widths.len()).filter(|&column| widths[column] != ID_CHARS).collect();
     while widths.iter().sum::<usize>() > room {
-        let cut = widths.iter_mut().filter(|width| **width > COLUMN_MIN && **width != ID_CHARS).max();
-        let Some(widest) = cut else { break };
-        *widest -= 1;
+        let widest = cuttable.iter().copied().max_by_key(|&column| widths[column]);
+        let Some(widest) = widest.filter(|&column| widths[column] > COLUMN_MIN) else { break };
+        widths[widest] -= 1;
     }
     let mut text = String::new();
     for row in all() {

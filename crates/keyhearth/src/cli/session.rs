@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use keyhearth_client::Client;
-use keyhearth_core::request::Secret;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
@@ -78,20 +77,12 @@ impl Session {
     }
 
     fn open(&self, needs_identity: bool) -> Result<Server, Failure> {
-        let access = self.access(needs_identity)?;
-        let identity = access.identity.as_ref().map(|(chain, key)| (chain.as_slice(), key.as_slice()));
-        let client = Client::new(&access.url, &access.ca, identity)?;
-        let client = self.0.reason.as_deref().map_or(client.clone(), |reason| client.because(reason));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Server { client, runtime })
-    }
-
-    /// What the flags say about the server and who calls, with the files read.
-    pub fn access(&self, needs_identity: bool) -> Result<Access, Failure> {
         let flags = &self.0;
-        let url = flags.url.clone().ok_or_else(|| missing("the server's URL", "--url", "KEYHEARTH_URL"))?;
+        let url =
+            flags.url.as_deref().ok_or_else(|| missing("the server's URL", "--url", "KEYHEARTH_URL"))?;
         let ca = flags.ca_file.as_deref();
         let ca = ca.ok_or_else(|| missing("the CA's certificate", "--ca-file", "KEYHEARTH_CA_FILE"))?;
+        let ca = input::read(ca, PEM_BYTES_MAX)?;
         let pem =
             |file: &Option<PathBuf>| file.as_ref().map(|file| input::read(file, PEM_BYTES_MAX)).transpose();
         let identity = pem(&flags.cert_file)?.zip(pem(&flags.key_file)?);
@@ -102,7 +93,11 @@ impl Session {
                 "KEYHEARTH_CERT_FILE and KEYHEARTH_KEY_FILE",
             ));
         }
-        Ok(Access { url, ca: input::read(ca, PEM_BYTES_MAX)?, identity })
+        let identity = identity.as_ref().map(|(chain, key)| (chain.as_slice(), key.as_slice()));
+        let client = Client::new(url, &ca, identity)?;
+        let client = flags.reason.as_deref().map_or(client.clone(), |reason| client.because(reason));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Server { client, runtime })
     }
 
     /// Prints an answer: as it came, or as a record.
@@ -158,13 +153,6 @@ fn value(answer: &impl Serialize) -> Result<serde_json::Value, Failure> {
 
 fn missing(what: &str, flag: &str, variable: &str) -> Failure {
     Failure::new(format_args!("{what} is not given"), format_args!("give {flag} or set {variable}"))
-}
-
-/// A server and who calls it; certificates and key are PEM.
-pub struct Access {
-    pub url: String,
-    pub ca: Secret,
-    pub identity: Option<(Secret, Secret)>,
 }
 
 /// A connection to a server, for commands that do one thing after the other.

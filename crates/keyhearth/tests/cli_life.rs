@@ -1,0 +1,311 @@
+//! The command line against a development server: what a user types, what comes back, and what is refused.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_keyhearth");
+
+/// A running development server.
+struct Server {
+    folder: TempDir,
+    child: Child,
+    url: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+struct Outcome {
+    code: Option<i32>,
+    output: Vec<u8>,
+    error: String,
+}
+
+impl Outcome {
+    fn text(&self) -> &str {
+        assert_eq!(self.code, Some(0), "{}", self.error);
+        std::str::from_utf8(&self.output).unwrap()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(self.text()).unwrap()
+    }
+
+    /// The code of the problem of a refused command that ran with `--json`.
+    fn refusal(&self) -> String {
+        assert_eq!(self.code, Some(1), "{}", self.error);
+        let problem: Value = serde_json::from_str(&self.error).unwrap();
+        assert!(!problem["next_step"].as_str().unwrap().is_empty());
+        problem["code"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().join("data");
+        let arguments = ["serve", "--dev", "--data", data.to_str().unwrap()];
+        let mut child = Command::new(PROGRAM).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let listening = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("listening on "));
+        let url = listening.unwrap().trim_start_matches("listening on ").to_owned();
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { folder, child, url }
+    }
+
+    fn data(&self, name: &str) -> PathBuf {
+        self.folder.path().join("data").join(name)
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn developer(&self) -> Caller<'_> {
+        Caller { server: self, certificate: self.data("dev.crt"), key: self.data("dev.key") }
+    }
+
+    fn operator(&self) -> Caller<'_> {
+        let folder = self.data("operator");
+        Caller { server: self, certificate: folder.join("operator.crt"), key: folder.join("operator.key") }
+    }
+
+    /// An identity whose files a command has put into a folder.
+    fn caller(&self, folder: &str, name: &str) -> Caller<'_> {
+        let folder = self.folder.path().join(folder);
+        let path = |suffix| folder.join(format!("{name}.{suffix}"));
+        Caller { server: self, certificate: path("crt"), key: path("key") }
+    }
+}
+
+/// Someone who types commands.
+struct Caller<'s> {
+    server: &'s Server,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Caller<'_> {
+    fn run(&self, arguments: &[&str], input: &[u8]) -> Outcome {
+        let mut child = Command::new(PROGRAM)
+            .args(arguments)
+            .env("KEYHEARTH_URL", &self.server.url)
+            .env("KEYHEARTH_CA_FILE", self.server.data("ca.crt"))
+            .env("KEYHEARTH_CERT_FILE", &self.certificate)
+            .env("KEYHEARTH_KEY_FILE", &self.key)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that fails early does not read its input.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        let ended = child.wait_with_output().unwrap();
+        let error = String::from_utf8(ended.stderr).unwrap();
+        Outcome { code: ended.status.code(), output: ended.stdout, error }
+    }
+
+    fn does(&self, line: &str) -> Outcome {
+        self.run(&line.split(' ').collect::<Vec<_>>(), b"")
+    }
+
+    fn with(&self, line: &str, input: &[u8]) -> Outcome {
+        self.run(&line.split(' ').collect::<Vec<_>>(), input)
+    }
+}
+
+fn id(answer: &Value) -> String {
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_key_lives_and_dies_by_the_command_line() {
+    let server = Server::start();
+    let dev = server.developer();
+    let key = id(&dev.does("key create aes-256 --alias app/db --tag team=blue --json").json());
+    let secret = b"from \x00 to \xff";
+    let sealed = dev.with("encrypt app/db --context row=7", secret).text().to_owned();
+    assert_eq!(dev.with("decrypt app/db --context row=7", sealed.as_bytes()).output, secret);
+    let wrong = dev.with("decrypt app/db --context row=8 --json", sealed.as_bytes());
+    assert_eq!(wrong.refusal(), "not_authentic");
+    let plain = dev.with("decrypt app/db --context row=8", sealed.as_bytes());
+    assert!(plain.error.contains("next: ") && plain.error.contains("request: "), "{}", plain.error);
+
+    dev.does("key rotate app/db").text();
+    assert_eq!(dev.with("decrypt app/db --context row=7", sealed.as_bytes()).output, secret);
+    let renewed = dev.with("rewrap app/db --context row=7", sealed.as_bytes()).text().to_owned();
+    assert_ne!(renewed, sealed);
+
+    dev.does("key suspend app/db --version 1").text();
+    let refused = dev.with("decrypt app/db --context row=7 --json", sealed.as_bytes());
+    assert_eq!(refused.refusal(), "wrong_state");
+    assert_eq!(dev.with("decrypt app/db --context row=7", renewed.as_bytes()).output, secret);
+    dev.does("key resume app/db --version 1").text();
+    dev.does("key deactivate app/db --version 1").text();
+    assert_eq!(dev.with("decrypt app/db --context row=7", sealed.as_bytes()).output, secret);
+
+    assert_eq!(dev.does("key destroy app/db --version 1").code, Some(2));
+    let shown = dev.does(&format!("key destroy app/db --version 1 --confirm {key}"));
+    assert!(shown.text().contains("destroyed"), "{}", shown.text());
+    assert_eq!(dev.with("decrypt app/db --context row=7 --json", sealed.as_bytes()).refusal(), "wrong_state");
+    assert!(dev.does("key show app/db").text().contains(&key));
+    assert_eq!(dev.does("key schedule-destroy app/db --days 7 --json").json()["id"], key);
+    dev.does("key cancel-destroy app/db").text();
+}
+
+#[test]
+fn files_are_made_once_and_secrets_only_for_their_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Server::start();
+    let dev = server.developer();
+    dev.does("key create aes-256 --alias a").text();
+    dev.does("key create ec-p256 --alias s").text();
+    let (data_key, signature, message) = (server.at("dk"), server.at("sig"), server.at("message"));
+    assert!(dev.does("data-key a").error.contains("--output"));
+    let sealed = dev.does(&format!("data-key a --output {data_key}")).text().to_owned();
+    let mode = std::fs::metadata(&data_key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(dev.with("decrypt a", sealed.as_bytes()).output, std::fs::read(&data_key).unwrap());
+    let again = dev.does(&format!("data-key a --output {data_key}"));
+    assert!(again.code == Some(1) && again.error.contains("overwritten"), "{}", again.error);
+
+    std::fs::write(&message, "I agree").unwrap();
+    dev.does(&format!("sign s {message} --output {signature}")).text();
+    assert_eq!(dev.does(&format!("verify s {message} --signature {signature}")).text(), "valid\n");
+    let other = dev.with(&format!("verify s --signature {signature}"), b"I disagree");
+    assert_eq!((other.code, &*other.output), (Some(1), &b"not valid\n"[..]));
+    assert!(dev.does("key public s").text().starts_with("-----BEGIN PUBLIC KEY-----\n"));
+    assert_eq!(dev.does("random 16").output.len(), 16);
+}
+
+#[test]
+fn an_auditor_sees_and_uses_nothing_else() {
+    let server = Server::start();
+    let dev = server.developer();
+    let key = id(&dev.does("key create aes-256 --alias a --json").json());
+    let out = server.at("auditor");
+    let issued = dev.does(&format!("identity issue eve --role auditor --out {out}"));
+    assert!(issued.error.contains("KEYHEARTH_KEY_FILE"), "{}", issued.error);
+    let identity = id(&dev
+        .does("whoami --json")
+        .json()
+        .get("identity")
+        .map(|id| serde_json::json!({ "id": id }))
+        .unwrap());
+    let auditor = server.caller("auditor", "eve");
+    assert_eq!(auditor.does("whoami --json").json()["name"], "eve");
+    assert!(auditor.does(&format!("key show {key}")).text().contains("aes-256"));
+    assert_eq!(auditor.with("encrypt a --json", b"x").refusal(), "denied");
+    assert_eq!(auditor.does("key rotate a --json").refusal(), "denied");
+    assert!(auditor.does("policy who-can a").text().contains("dev"));
+    for list in ["audit list", "key list", "key aliases", "policy who-can a"] {
+        let shown = auditor.does(list);
+        assert!(shown.text().lines().all(|line| line.chars().count() <= 80), "{}", shown.text());
+    }
+    assert!(auditor.does("audit list").text().contains("denied"));
+    assert!(dev.does(&format!("policy test {identity} encrypt --key a")).text().starts_with("allowed by "));
+}
+
+#[test]
+fn tenants_do_not_see_each_other_and_a_policy_changes_who_may() {
+    let server = Server::start();
+    let (dev, operator) = (server.developer(), server.operator());
+    let key = id(&dev.does("key create aes-256 --alias mine --json").json());
+    assert_eq!(dev.does("tenant list --json").refusal(), "denied");
+    let out = server.at("other");
+    operator.does(&format!("tenant create other --admin boss --out {out}")).text();
+    let boss = server.caller("other", "boss");
+    assert_eq!(boss.does("key list --json").json()["keys"], serde_json::json!([]));
+    assert_eq!(boss.does(&format!("key show {key} --json")).refusal(), "not_found");
+    assert_eq!(operator.does(&format!("key show {key} --json")).refusal(), "not_found");
+
+    let policy = server.at("policy.cedar");
+    std::fs::write(&policy, "permit(principal, action, resource);\nforbid(principal action, resource);")
+        .unwrap();
+    let fault = dev.does(&format!("policy set rule {policy} --yes"));
+    assert!(fault.error.contains("line 2, column"), "{}", fault.error);
+    let forbid = format!(
+        "forbid(principal, action == Keyhearth::Action::\"encrypt\", resource == Keyhearth::Key::\"{key}\");"
+    );
+    std::fs::write(&policy, forbid).unwrap();
+    let unasked = dev.does(&format!("policy set rule {policy}"));
+    assert!(
+        unasked.error.contains("--yes") && unasked.text_before_refusal().contains("loses"),
+        "{unasked:?}"
+    );
+    dev.with("encrypt mine", b"x").text();
+    dev.does(&format!("policy set rule {policy} --yes")).text();
+    assert_eq!(dev.with("encrypt mine --json", b"x").refusal(), "denied");
+    dev.does("policy delete rule --yes").text();
+    dev.with("encrypt mine", b"x").text();
+}
+
+impl Outcome {
+    fn text_before_refusal(&self) -> &str {
+        assert_eq!(self.code, Some(1));
+        std::str::from_utf8(&self.output).unwrap()
+    }
+}
+
+#[test]
+fn an_exported_log_is_verified_offline_and_damage_is_named() {
+    let server = Server::start();
+    let (dev, operator) = (server.developer(), server.operator());
+    for _ in 0..3 {
+        dev.does("key create aes-256").text();
+    }
+    let (folder, key) = (server.at("log"), server.data("log.vkey"));
+    let key = key.to_str().unwrap();
+    operator.does(&format!("audit export {folder}")).text();
+    let verify = format!("audit verify {folder} --log-key-file {key}");
+    let report = operator.does(&format!("{verify} --json")).json();
+    let entries = report["entries"].as_u64().unwrap();
+    assert!(entries > 3);
+    let shown = operator.does(&format!("audit show {folder} --log-key-file {key}"));
+    assert_eq!(shown.text().lines().count() as u64, entries);
+    assert_eq!(shown.text().matches("\"operation\":\"create-key\",").count(), 3);
+    dev.does(&format!("audit prove {} --log-key-file {key}", entries - 2)).text();
+    dev.does(&format!("audit checkpoint --log-key-file {key}")).text();
+    assert_eq!(operator.does(&format!("audit verify {folder}")).code, Some(1));
+
+    let bundle = first_file(Path::new(&folder).join("tile/entries"));
+    let mut bytes = Vec::new();
+    std::fs::File::open(&bundle).unwrap().read_to_end(&mut bytes).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&bundle, bytes).unwrap();
+    let damaged = operator.does(&verify);
+    assert_eq!(damaged.code, Some(1));
+    assert!(damaged.error.contains("tile/entries/"), "{}", damaged.error);
+}
+
+/// The first file in a folder or the folders in it.
+fn first_file(mut path: PathBuf) -> PathBuf {
+    while path.is_dir() {
+        path = std::fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
+    }
+    path
+}
+
+#[test]
+fn nothing_needed_is_asked_of_the_wrong_place() {
+    let run = |line: &str| Command::new(PROGRAM).args(line.split(' ')).env_clear().output().unwrap();
+    let unconfigured = run("key list");
+    assert_eq!(unconfigured.status.code(), Some(1));
+    assert!(String::from_utf8(unconfigured.stderr).unwrap().contains("KEYHEARTH_URL"));
+    assert_eq!(run("key lst").status.code(), Some(2));
+    let schema = run("policy schema");
+    assert!(schema.status.success() && String::from_utf8(schema.stdout).unwrap().contains("entity Key"));
+    let completions = run("completions bash");
+    assert!(String::from_utf8(completions.stdout).unwrap().contains("schedule-destroy"));
+}
