@@ -1,5 +1,7 @@
 //! The client against a server that answers by a script, over real sockets and real TLS.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

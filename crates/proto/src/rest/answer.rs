@@ -1,22 +1,20 @@
 //! What answers say. The server writes these types, clients read them, and their comments are the
 //! descriptions in OpenAPI. A reader ignores members it does not know; members without a value are `null`.
 
-use std::net::IpAddr;
-
+use keyhearth_core::entry;
 use keyhearth_core::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
-use keyhearth_core::key::{self, Origin};
+use keyhearth_core::key::Origin;
 use keyhearth_core::operation::Operation;
-use keyhearth_core::principal::{self, Fingerprint, Proof, Role};
-use keyhearth_core::request::{self as ask, ImportMechanism};
+use keyhearth_core::principal::{Fingerprint, Role};
+use keyhearth_core::request::ImportMechanism;
 use keyhearth_core::state::State;
 use keyhearth_core::time::Time;
-use keyhearth_core::{entry, grant, policy, tenant};
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::{Cryptoperiod, Switches};
-use super::spelling::{Bytes, Cursor, Is, Pairs, SecretText, Use, Within, hex};
+use super::spelling::{Bytes, Cursor, Is, Pairs, SecretText, Use};
 
 /// Secret text of any length.
 pub type Secret = SecretText<{ usize::MAX }>;
@@ -604,236 +602,5 @@ answers! {
         ok: bool,
         /// Whether the server is sealed, if that is why not.
         sealed: Option<bool>,
-    }
-}
-
-fn some<T, U: From<T>>(value: Option<T>) -> Option<U> {
-    value.map(Into::into)
-}
-
-pub(super) fn list<'a, T: 'a, U: From<&'a T>>(values: &'a [T]) -> Vec<U> {
-    values.iter().map(U::from).collect()
-}
-
-fn days(days: Option<u32>) -> Option<super::body::Days> {
-    days.and_then(Within::new)
-}
-
-fn address(bytes: &[u8]) -> Option<String> {
-    let four = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
-    let sixteen = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
-    four().or_else(sixteen).map(|address| address.to_string())
-}
-
-impl From<&key::Key> for Key {
-    fn from(key: &key::Key) -> Self {
-        Self {
-            id: key.id.into(),
-            tenant: key.tenant.into(),
-            algorithm: key.algorithm.into(),
-            usage: key.usage.names().map(|name| Is(Use(name))).collect(),
-            exportable: key.exportable,
-            origin: key.origin.into(),
-            created: key.created.into(),
-            creator: key.creator.into(),
-            description: key.description.clone(),
-            tags: key.tags.iter().collect(),
-            primary: key.primary,
-            versions: list(&key.versions),
-            switches: Switches {
-                process_when_suspended: key.switches.process_when_suspended,
-                process_when_compromised: key.switches.process_when_compromised,
-            },
-            cryptoperiod: Cryptoperiod {
-                protect_days: days(key.cryptoperiod.protect_days),
-                process_days: days(key.cryptoperiod.process_days),
-            },
-            rotation: key
-                .rotation
-                .map(|rotation| Rotation { every_days: rotation.every_days, next: rotation.next.into() }),
-            destroy_at: some(key.destroy_at),
-            aliases: key.aliases.iter().cloned().map(Is).collect(),
-        }
-    }
-}
-
-impl From<&key::Version> for Version {
-    fn from(version: &key::Version) -> Self {
-        Self {
-            number: version.number,
-            state: version.state.into(),
-            created: version.created.into(),
-            activation: some(version.activation),
-            protect_end: some(version.protect_end),
-            process_end: some(version.process_end),
-            compromised: some(version.compromised),
-            destroyed: some(version.destroyed),
-            has_material: version.has_material,
-        }
-    }
-}
-
-impl From<&(Alias, KeyId)> for AliasOf {
-    fn from((alias, key): &(Alias, KeyId)) -> Self {
-        Self { alias: alias.clone().into(), key: (*key).into() }
-    }
-}
-
-impl From<&grant::Grant> for Grant {
-    fn from(grant: &grant::Grant) -> Self {
-        Self {
-            id: grant.id.into(),
-            key: grant.key.into(),
-            grantee: grant.grantee.into(),
-            grantor: grant.grantor.into(),
-            operations: grant
-                .operations
-                .iter()
-                .filter_map(|&code| some(Operation::from_code(code)))
-                .collect(),
-            context: grant.context.iter().collect(),
-            expires: some(grant.expires),
-            delegable: grant.delegable,
-            parent: some(grant.parent),
-            created: grant.created.into(),
-        }
-    }
-}
-
-impl From<&principal::Principal> for Identity {
-    fn from(principal: &principal::Principal) -> Self {
-        Self {
-            id: principal.id.into(),
-            tenant: principal.tenant.into(),
-            name: principal.name.clone().into(),
-            roles: principal.roles.iter().map(Is).collect(),
-            created: principal.created.into(),
-            revoked: some(principal.revoked),
-            certificates: principal.certificates.iter().copied().map(Is).collect(),
-        }
-    }
-}
-
-impl From<&principal::Caller> for WhoAmI {
-    fn from(caller: &principal::Caller) -> Self {
-        Self {
-            identity: caller.principal.into(),
-            tenant: caller.tenant.into(),
-            name: caller.name.clone().into(),
-            roles: caller.roles.iter().map(Is).collect(),
-            certificate: match caller.proof {
-                Proof::Certificate(fingerprint) => Some(fingerprint.into()),
-                Proof::Local => None,
-            },
-            address: caller.address.to_string(),
-        }
-    }
-}
-
-impl From<&principal::AccessKey> for AccessKey {
-    fn from(key: &principal::AccessKey) -> Self {
-        Self {
-            id: key.id.clone(),
-            identity: key.principal.into(),
-            created: key.created.into(),
-            disabled: some(key.disabled),
-        }
-    }
-}
-
-impl From<&policy::Policy> for PolicyInForce {
-    fn from(policy: &policy::Policy) -> Self {
-        Self {
-            name: policy.name.clone().into(),
-            text: policy.text.clone(),
-            activated: policy.activated.into(),
-        }
-    }
-}
-
-impl From<&ask::Difference> for Difference {
-    fn from(difference: &ask::Difference) -> Self {
-        Self {
-            identity: difference.principal.into(),
-            name: difference.name.clone().into(),
-            operation: difference.operation.into(),
-            key: some(difference.key),
-            gains: difference.gains,
-        }
-    }
-}
-
-impl From<&ask::Ability> for Ability {
-    fn from(ability: &ask::Ability) -> Self {
-        Self {
-            identity: ability.principal.into(),
-            name: ability.name.clone().into(),
-            operation: ability.operation.into(),
-            by: ability.by.clone(),
-        }
-    }
-}
-
-impl Entry {
-    /// Spells the entry at `index` of the log.
-    #[must_use]
-    pub fn new(index: u64, entry: &entry::Entry) -> Self {
-        let operation = entry.operation();
-        Self {
-            index,
-            time: entry.time.into(),
-            incarnation: entry.incarnation,
-            request_id: entry.request.into(),
-            tenant: entry.tenant.into(),
-            actor: some(entry.actor),
-            actor_name: some(entry.actor_name.clone()),
-            certificate: entry.certificate.map(|bytes| hex(&bytes)),
-            address: entry.address.as_deref().and_then(address),
-            operation: operation
-                .map_or_else(|| format!("operation-{}", entry.operation), |known| known.name().to_owned()),
-            key: some(entry.key),
-            version: entry.version,
-            result: entry.result.into(),
-            error: entry.error.clone(),
-            by: entry.by.clone(),
-            context: entry.context.map(|bytes| hex(&bytes)),
-            reason: entry.reason.clone(),
-            detail: entry.detail.clone(),
-        }
-    }
-}
-
-impl From<(u64, Vec<u8>)> for LoggedEntry {
-    fn from((index, bytes): (u64, Vec<u8>)) -> Self {
-        let entry = entry::Entry::from_bytes(&bytes).ok().map(|entry| Entry::new(index, &entry));
-        Self { index, bytes: bytes.into(), entry }
-    }
-}
-
-impl From<&tenant::Tenant> for Tenant {
-    fn from(tenant: &tenant::Tenant) -> Self {
-        Self {
-            id: tenant.id.into(),
-            name: tenant.name.clone().into(),
-            created: tenant.created.into(),
-            disabled: some(tenant.disabled),
-        }
-    }
-}
-
-impl From<&ask::Status> for Status {
-    fn from(status: &ask::Status) -> Self {
-        Self {
-            version: status.version.to_owned(),
-            sealed: status.sealed,
-            seal_kind: status.seal_kind.to_owned(),
-            shares_given: status.unseal_progress.map(|(given, _)| given),
-            shares_needed: status.unseal_progress.map(|(_, needed)| needed),
-            keys: status.keys,
-            log_size: status.log_size,
-            epoch: status.epoch,
-            clock_steady: status.clock_steady,
-            development: status.development,
-        }
     }
 }

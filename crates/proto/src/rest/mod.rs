@@ -14,6 +14,7 @@ mod print;
 mod problem;
 mod query;
 mod read;
+mod record;
 mod route;
 mod spelling;
 mod time;

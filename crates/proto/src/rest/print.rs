@@ -5,6 +5,7 @@ use keyhearth_core::request::Response;
 use serde::Serialize;
 
 use super::answer::*;
+use super::record::list;
 use super::spelling::{Cursor, Is};
 
 /// The body of an answer with status 200.
