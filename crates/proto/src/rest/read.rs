@@ -59,7 +59,8 @@ fn refusal<T: Body>(body: &[u8], error: &serde_json::Error) -> Error {
 
 /// How many bytes were read before `error`.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
-    let before: usize = body.split_inclusive(|&c| c == b'\n').take(error.line() - 1).map(<[u8]>::len).sum();
+    let before: usize =
+        body.split_inclusive(|&c| c == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
     before + error.column()
 }
 
