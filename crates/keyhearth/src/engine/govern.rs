@@ -261,7 +261,7 @@ impl Turn<'_> {
     }
 
     fn compile(&self, policies: &[Policy]) -> Result<Compiled, Error> {
-        Compiled::new(self.tenant(), policies).map_err(|error| (&error).into())
+        self.open.policies(self.tenant())?.with(policies).map_err(|error| (&error).into())
     }
 
     fn put_policy(&self, name: &Name, text: &str) -> Result<Effect, Error> {

@@ -130,7 +130,7 @@ struct Failure {
 
 impl Failure {
     fn refused(refusal: Refusal, key: Option<KeyId>) -> Self {
-        Self { error: refusal.error, outcome: Outcome::Refused, key, version: None, by: refusal.policies.to_vec() }
+        Self { error: refusal.error, outcome: Outcome::Refused, key, version: None, by: basis(&Basis::Policies(refusal.policies)) }
     }
 }
 
@@ -470,9 +470,12 @@ impl Turn<'_> {
     }
 }
 
+/// Names of policies in an entry; more of them would only make it long.
+const POLICIES_LOGGED_MAX: usize = 16;
+
 fn basis(basis: &Basis) -> Vec<String> {
     match basis {
-        Basis::Policies(names) => names.to_vec(),
+        Basis::Policies(names) => names.iter().take(POLICIES_LOGGED_MAX).cloned().collect(),
         Basis::Grant(id) => vec![format!("grant:{id}")],
         Basis::Server => vec!["server".to_owned()],
     }

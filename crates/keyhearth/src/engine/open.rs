@@ -70,7 +70,7 @@ pub struct Open {
     policies: RwLock<HashMap<TenantId, Arc<Compiled>>>,
     /// What happens by itself, and when.
     pub dates: Mutex<BTreeSet<(Time, TenantId, KeyId)>>,
-    /// Uses under random IVs that are left of the durable reservation.
+    /// Uses under random IVs that were made, of those that are reserved durably.
     pub random_iv: Mutex<HashMap<(KeyId, u32), u64>>,
 }
 

@@ -245,20 +245,21 @@ fn reserve_random_iv(open: &Open, held: &Held, number: u32, mechanism: Mechanism
     if !matches!(mechanism, Mechanism::AesGcm | Mechanism::ChaCha20Poly1305) {
         return Ok(Vec::new());
     }
-    let mut reserved = open.random_iv.lock();
-    let left = reserved.entry((held.key.value.id, number)).or_insert(0);
-    if let Some(rest) = left.checked_sub(1) {
-        *left = rest;
+    let reserved = held.key.value.version(number)?.random_iv_uses;
+    let used = {
+        let mut used = open.random_iv.lock();
+        // What was reserved before the server was unsealed counts as used. A use that fails counts too.
+        let used = used.entry((held.key.value.id, number)).or_insert(reserved);
+        *used += 1;
+        *used
+    };
+    if used <= reserved {
         return Ok(Vec::new());
     }
-    let mut key = held.key.value.clone();
-    let version = key.version_mut(number)?;
-    if version.random_iv_uses + RANDOM_IV_RESERVATION > RANDOM_IV_USES_MAX {
+    if reserved + RANDOM_IV_RESERVATION > RANDOM_IV_USES_MAX {
         return Err(Error::Unsupported("this version has encrypted 2^32 messages under random IVs; rotate the key"));
     }
-    version.random_iv_uses += RANDOM_IV_RESERVATION;
-    // If the commit fails the reservation is lost, never used twice.
-    *left = 0;
-    drop(reserved);
+    let mut key = held.key.value.clone();
+    key.version_mut(number)?.random_iv_uses = reserved + RANDOM_IV_RESERVATION;
     Ok(vec![open.records.replace(&held.key, &key)])
 }

@@ -46,7 +46,11 @@ pub const ROLES: &[(&str, &str)] = &[
         "role:key-admin",
         r#"permit (
   principal in Keyhearth::Role::"key-admin",
-  action in [Keyhearth::Action::"manage", Keyhearth::Action::"inspect"],
+  action in [
+    Keyhearth::Action::"manage",
+    Keyhearth::Action::"inspect",
+    Keyhearth::Action::"revoke-grant"
+  ],
   resource
 );"#,
     ),

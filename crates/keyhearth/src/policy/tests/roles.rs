@@ -25,7 +25,7 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
     vec![
         (Role::PlatformOperator, vec![EVERYONE, OPERATE, "status", READ_GOVERN, CHANGE_GOVERN]),
         (Role::TenantAdmin, vec![EVERYONE, READ_KEYS, "status", READ_GOVERN, CHANGE_GOVERN, "who-can"]),
-        (Role::KeyAdmin, vec![EVERYONE, READ_KEYS, "status", MANAGE]),
+        (Role::KeyAdmin, vec![EVERYONE, READ_KEYS, "status", MANAGE, "revoke-grant"]),
         (Role::KeyUser, vec![EVERYONE, READ_KEYS, "status", USE, DELEGATE]),
         (Role::Auditor, vec![EVERYONE, READ_KEYS, "status", READ_GOVERN, READ_LOG, "who-can", "export-log"]),
         (
