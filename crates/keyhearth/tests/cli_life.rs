@@ -51,16 +51,21 @@ impl Outcome {
 }
 
 impl Server {
+    /// A development server.
     fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let data = folder.path().join("data");
-        let arguments = ["serve", "--dev", "--data", data.to_str().unwrap()];
-        let mut child = Command::new(PROGRAM).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let listening = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("listening on "));
-        let url = listening.unwrap().trim_start_matches("listening on ").to_owned();
+        Self::serve(folder, &["--dev", "--data", data.to_str().unwrap()])
+    }
+
+    fn serve(folder: TempDir, arguments: &[&str]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        let mut child = command.arg("serve").args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let url =
+            lines.by_ref().find_map(|line| line.strip_prefix("listening on ").map(str::to_owned)).unwrap();
         std::thread::spawn(move || lines.for_each(drop));
-        Self { folder, child, url }
+        Self { folder, child, url: url.split(';').next().unwrap().to_owned() }
     }
 
     fn data(&self, name: &str) -> PathBuf {
@@ -141,23 +146,20 @@ fn a_key_lives_and_dies_by_the_command_line() {
     let plain = dev.with("decrypt app/db --context row=8", sealed.as_bytes());
     assert!(plain.error.contains("next: ") && plain.error.contains("request: "), "{}", plain.error);
 
+    dev.does("key suspend app/db").text();
+    let refused = dev.with("decrypt app/db --context row=7 --json", sealed.as_bytes());
+    assert_eq!(refused.refusal(), "wrong_state");
+    dev.does("key resume app/db").text();
     dev.does("key rotate app/db").text();
     assert_eq!(dev.with("decrypt app/db --context row=7", sealed.as_bytes()).output, secret);
     let renewed = dev.with("rewrap app/db --context row=7", sealed.as_bytes()).text().to_owned();
     assert_ne!(renewed, sealed);
 
-    dev.does("key suspend app/db --version 1").text();
-    let refused = dev.with("decrypt app/db --context row=7 --json", sealed.as_bytes());
-    assert_eq!(refused.refusal(), "wrong_state");
-    assert_eq!(dev.with("decrypt app/db --context row=7", renewed.as_bytes()).output, secret);
-    dev.does("key resume app/db --version 1").text();
-    dev.does("key deactivate app/db --version 1").text();
-    assert_eq!(dev.with("decrypt app/db --context row=7", sealed.as_bytes()).output, secret);
-
     assert_eq!(dev.does("key destroy app/db --version 1").code, Some(2));
     let shown = dev.does(&format!("key destroy app/db --version 1 --confirm {key}"));
     assert!(shown.text().contains("destroyed"), "{}", shown.text());
     assert_eq!(dev.with("decrypt app/db --context row=7 --json", sealed.as_bytes()).refusal(), "wrong_state");
+    assert_eq!(dev.with("decrypt app/db --context row=7", renewed.as_bytes()).output, secret);
     assert!(dev.does("key show app/db").text().contains(&key));
     assert_eq!(dev.does("key schedule-destroy app/db --days 7 --json").json()["id"], key);
     dev.does("key cancel-destroy app/db").text();
@@ -196,12 +198,8 @@ fn an_auditor_sees_and_uses_nothing_else() {
     let out = server.at("auditor");
     let issued = dev.does(&format!("identity issue eve --role auditor --out {out}"));
     assert!(issued.error.contains("KEYHEARTH_KEY_FILE"), "{}", issued.error);
-    let identity = id(&dev
-        .does("whoami --json")
-        .json()
-        .get("identity")
-        .map(|id| serde_json::json!({ "id": id }))
-        .unwrap());
+    let whoami = dev.does("whoami --json").json();
+    let identity = whoami["identity"].as_str().unwrap();
     let auditor = server.caller("auditor", "eve");
     assert_eq!(auditor.does("whoami --json").json()["name"], "eve");
     assert!(auditor.does(&format!("key show {key}")).text().contains("aes-256"));
@@ -240,7 +238,7 @@ fn tenants_do_not_see_each_other_and_a_policy_changes_who_may() {
     std::fs::write(&policy, forbid).unwrap();
     let unasked = dev.does(&format!("policy set rule {policy}"));
     assert!(
-        unasked.error.contains("--yes") && unasked.text_before_refusal().contains("loses"),
+        unasked.error.contains("--yes") && String::from_utf8_lossy(&unasked.output).contains("loses"),
         "{unasked:?}"
     );
     dev.with("encrypt mine", b"x").text();
@@ -250,13 +248,6 @@ fn tenants_do_not_see_each_other_and_a_policy_changes_who_may() {
     dev.with("encrypt mine", b"x").text();
 }
 
-impl Outcome {
-    fn text_before_refusal(&self) -> &str {
-        assert_eq!(self.code, Some(1));
-        std::str::from_utf8(&self.output).unwrap()
-    }
-}
-
 #[test]
 fn an_exported_log_is_verified_offline_and_damage_is_named() {
     let server = Server::start();
@@ -264,9 +255,13 @@ fn an_exported_log_is_verified_offline_and_damage_is_named() {
     for _ in 0..3 {
         dev.does("key create aes-256").text();
     }
+    let out = server.at("watch");
+    assert_eq!(operator.does("audit export nowhere --json").refusal(), "denied");
+    operator.does(&format!("identity issue watch --role auditor --out {out}")).text();
+    let auditor = server.caller("watch", "watch");
     let (folder, key) = (server.at("log"), server.data("log.vkey"));
     let key = key.to_str().unwrap();
-    operator.does(&format!("audit export {folder}")).text();
+    auditor.does(&format!("audit export {folder}")).text();
     let verify = format!("audit verify {folder} --log-key-file {key}");
     let report = operator.does(&format!("{verify} --json")).json();
     let entries = report["entries"].as_u64().unwrap();
@@ -274,7 +269,11 @@ fn an_exported_log_is_verified_offline_and_damage_is_named() {
     let shown = operator.does(&format!("audit show {folder} --log-key-file {key}"));
     assert_eq!(shown.text().lines().count() as u64, entries);
     assert_eq!(shown.text().matches("\"operation\":\"create-key\",").count(), 3);
-    dev.does(&format!("audit prove {} --log-key-file {key}", entries - 2)).text();
+    let listed = dev.does("audit list --json").json();
+    let (mine, foreign) = (listed["entries"][0]["index"].as_u64().unwrap(), 0);
+    let proof = dev.does(&format!("audit prove {mine} --log-key-file {key}"));
+    assert!(proof.text().starts_with(&format!("c2sp.org/tlog-proof@v1\nindex {mine}\n")), "{}", proof.text());
+    assert_eq!(dev.does(&format!("audit prove {foreign} --json")).refusal(), "not_found");
     dev.does(&format!("audit checkpoint --log-key-file {key}")).text();
     assert_eq!(operator.does(&format!("audit verify {folder}")).code, Some(1));
 
@@ -287,6 +286,63 @@ fn an_exported_log_is_verified_offline_and_damage_is_named() {
     let damaged = operator.does(&verify);
     assert_eq!(damaged.code, Some(1));
     assert!(damaged.error.contains("tile/entries/"), "{}", damaged.error);
+}
+
+#[test]
+fn custodians_open_a_sealed_server_with_their_shares() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, shares, config) = (at("data"), at("shares"), at("keyhearth.toml"));
+    let made = Command::new(PROGRAM)
+        .args(["init", "--data", &data, "--shares", "3", "--threshold", "2", "--shares-out", &shares])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(!String::from_utf8_lossy(&made.stdout).contains("khshare1-"));
+    let text = format!("data = '{data}'\nlisten = '127.0.0.1:0'\nhealth = '127.0.0.1:0'\n");
+    std::fs::write(&config, text).unwrap();
+    let server = Server::serve(folder, &["--config", &config]);
+    let operator = server.operator();
+    assert_eq!(operator.does("tenant list --json").refusal(), "sealed");
+    let given = operator.does(&format!("unseal --file {shares}/share-1 --json")).json();
+    assert_eq!((&given["sealed"], &given["shares_given"]), (&true.into(), &1.into()));
+    let third = std::fs::read(format!("{shares}/share-3")).unwrap();
+    assert_eq!(operator.with("unseal --json", &third).json()["sealed"], false);
+    assert_eq!(operator.does("status --json").json()["sealed"], false);
+    operator.does("seal rotate-root").text();
+    operator.does("seal now").text();
+    assert_eq!(operator.does("tenant list --json").refusal(), "sealed");
+}
+
+#[test]
+fn grants_and_access_keys_are_given_and_taken() {
+    let server = Server::start();
+    let dev = server.developer();
+    dev.does("key create aes-256 --alias a").text();
+    let out = server.at("guest");
+    let guest_id = id(&dev.does(&format!("identity issue guest --out {out} --json")).json());
+    let guest = server.caller("guest", "guest");
+    assert_eq!(guest.with("encrypt a --json", b"x").refusal(), "denied");
+    let line = format!("grant create a {guest_id} --operation encrypt,decrypt --context row=7 --json");
+    let grant = id(&dev.does(&line).json());
+    guest.with("encrypt a --context row=7", b"x").text();
+    assert_eq!(guest.with("encrypt a --context row=8 --json", b"x").refusal(), "denied");
+    assert!(dev.does("grant list a").text().contains(&grant));
+    dev.does(&format!("grant revoke a {grant}")).text();
+    assert_eq!(guest.with("encrypt a --context row=7 --json", b"x").refusal(), "denied");
+
+    let made = dev.does(&format!("access-key create {guest_id} --json")).json();
+    let (access, secret) = (made["id"].as_str().unwrap(), made["secret"].as_str().unwrap());
+    let listed = dev.does("access-key list");
+    assert!(listed.text().contains(access) && !listed.text().contains(secret));
+    dev.does(&format!("access-key disable {access}")).text();
+    assert!(dev.does("access-key list").text().contains("disabled"));
+    let again = server.at("renewed");
+    guest.does(&format!("identity renew --out {again}")).text();
+    let renewed = server.caller("renewed", "guest").does("whoami --json").json();
+    assert_eq!(renewed["identity"], guest_id.as_str());
+    dev.does(&format!("identity revoke {guest_id}")).text();
+    assert_eq!(guest.does("whoami --json").refusal(), "unauthenticated");
 }
 
 /// The first file in a folder or the folders in it.
