@@ -262,17 +262,58 @@ forbid (
     write("policy", "own", own)
 }
 
-/// One request for every operation, with a body that suits some.
+/// One request for every operation.
 fn requests() -> Result<()> {
-    let body =
-        r#"{"context":{"dept":"hr"},"plaintext":"c2VlZA==","ciphertext":"c2VlZA==","message":"c2VlZA=="}"#;
+    let id = KEY.to_string();
     for operation in Operation::ALL.iter().filter(|operation| operation.is_request()) {
         let info = operation.info();
-        let id = KEY.to_string();
         let path: Vec<_> =
             info.path.split('/').map(|part| if part.starts_with('{') { &id } else { part }).collect();
         let method = keyhearth_proto::rest::method_name(info.method);
+        let body = body(*operation).replace("ID", &id);
         write("rest", info.name, format!("{method} {}?limit=10\n{body}", path.join("/")))?;
     }
     Ok(())
+}
+
+fn body(operation: Operation) -> &'static str {
+    match operation {
+        Operation::CreateKey => {
+            r#"{"algorithm":"aes-256","usage":["encrypt"],"exportable":true,"tags":{"env":"prod"},"alias":"a/b",
+"activation":"2026-11-20T12:00:00Z","cryptoperiod":{"protect_days":365},"rotate_days":90}"#
+        }
+        Operation::UpdateKey => {
+            r#"{"description":"d","tags":{"a":"b"},"switches":{"process_when_suspended":true},"rotate_days":null}"#
+        }
+        Operation::ScheduleDestroy => r#"{"days":7}"#,
+        Operation::DestroyKey => r#"{"version":1,"confirm":"ID"}"#,
+        Operation::ImportParameters => r#"{"mechanism":"hpke-x25519"}"#,
+        Operation::ExportKey => r#"{"version":1,"mechanism":"rsa-oaep-sha256","recipient":"AQID"}"#,
+        Operation::Encrypt => r#"{"mechanism":"aes-gcm","context":{"b":"2","a":"1"},"plaintext":"AQID"}"#,
+        Operation::Decrypt => r#"{"version":1,"iv":"AQID","context":{"dept":"hr"},"ciphertext":"AQID"}"#,
+        Operation::Rewrap => r#"{"source":"o","context":{},"ciphertext":"AQID"}"#,
+        Operation::DataKey => r#"{"bytes":64,"with_plaintext":false}"#,
+        Operation::Sign => r#"{"mechanism":"ecdsa-sha256","digest":"AQID"}"#,
+        Operation::Verify => r#"{"version":1,"message":"AQID","signature":"AQID"}"#,
+        Operation::Mac | Operation::VerifyMac => r#"{"message":"AQID","mac":"AQID"}"#,
+        Operation::Wrap | Operation::Unwrap | Operation::ImportKey => r#"{"wrapped":"AQID"}"#,
+        Operation::Agree => r#"{"version":1,"peer":"AQID"}"#,
+        Operation::Decapsulate => r#"{"version":1,"encapsulated":"AQID"}"#,
+        Operation::Random => r#"{"bytes":32}"#,
+        Operation::CreateGrant => {
+            r#"{"grantee":"ID","operations":["encrypt"],"context":{"a":"1"},"expires":"2026-11-20T12:00:00Z",
+"delegable":true}"#
+        }
+        Operation::IssueIdentity => r#"{"name":"n","roles":["key-user"],"request":"PEM","days":1}"#,
+        Operation::RenewIdentity => r#"{"request":"PEM","days":1}"#,
+        Operation::SetRoles => r#"{"roles":["auditor"]}"#,
+        Operation::BindCertificate => r#"{"certificate":"PEM"}"#,
+        Operation::CreateAccessKey => r#"{"identity":"ID","id":"ABCDEFGHIJ012345","secret":"s"}"#,
+        Operation::PutPolicy | Operation::DiffPolicy => r#"{"text":"permit(principal, action, resource);"}"#,
+        Operation::TestPolicy => r#"{"identity":"ID","operation":"sign","key":"k","context":{"a":"1"}}"#,
+        Operation::CreateTenant => r#"{"name":"t","admin":"a","request":"PEM"}"#,
+        Operation::Rekey => r#"{"shares":{"threshold":3,"count":5}}"#,
+        Operation::Unseal => r#"{"share":"khshare1-"}"#,
+        _ => "{}",
+    }
 }
