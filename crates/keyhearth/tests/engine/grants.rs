@@ -1,0 +1,158 @@
+//! Passing on what one holds, only ever narrower, and ending it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keyhearth_core::Error;
+use keyhearth_core::grant::Grant;
+use keyhearth_core::id::{GrantId, KeyId};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::principal::{Caller, Role};
+use keyhearth_core::request::{Ask, NewGrant, Response};
+use keyhearth_core::time::Time;
+
+use super::support::{House, Household, by_id, got, secret};
+
+fn grant(key: KeyId, to: &Caller, operations: &[Operation]) -> NewGrant {
+    NewGrant {
+        key: by_id(key),
+        grantee: to.principal,
+        operations: operations.to_vec(),
+        context: BTreeMap::new(),
+        expires: None,
+        delegable: true,
+        parent: None,
+    }
+}
+
+async fn give(home: &Household, from: &Arc<Caller>, new: NewGrant) -> Result<Grant, Error> {
+    match home.ask(from, Ask::CreateGrant(new)).await? {
+        Response::Grant(grant) => Ok(*grant),
+        other => panic!("not a grant: {other:?}"),
+    }
+}
+
+async fn revoke(home: &Household, by: &Arc<Caller>, key: KeyId, grant: GrantId) -> Result<(), Error> {
+    home.ask(by, Ask::RevokeGrant { key: by_id(key), grant }).await.map(|_| ())
+}
+
+const BOTH: [Operation; 2] = [Operation::Encrypt, Operation::Decrypt];
+
+#[tokio::test]
+async fn a_chain_of_grants_narrows_and_ends_with_its_first() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let (a, b, c) = (home.issue("a", &[]).await, home.issue("b", &[]).await, home.issue("c", &[]).await);
+    assert_eq!(home.encrypt_as(&a, key, "x").await, Err(Error::Denied));
+    let first = give(&home, &home.user, grant(key, &a, &BOTH)).await.unwrap();
+    let message = home.encrypt_as(&a, key, "text").await.unwrap();
+    assert_eq!(home.newest(Operation::Encrypt).await.by, [format!("grant:{}", first.id)]);
+
+    let wider = give(&home, &a, grant(key, &b, &[Operation::Encrypt, Operation::Rewrap])).await;
+    assert!(matches!(wider, Err(Error::Invalid { field: "operations", .. })), "{wider:?}");
+    let second = give(&home, &a, grant(key, &b, &[Operation::Decrypt])).await.unwrap();
+    assert_eq!((second.parent, second.depth), (Some(first.id), 1));
+    assert_eq!(home.decrypt_as(&b, key, &message).await.unwrap(), "text");
+    assert_eq!(home.encrypt_as(&b, key, "x").await, Err(Error::Denied));
+    let wider = give(&home, &b, grant(key, &c, &[Operation::Encrypt])).await;
+    assert!(matches!(wider, Err(Error::Invalid { field: "operations", .. })), "{wider:?}");
+    let third = give(&home, &b, NewGrant { delegable: false, ..grant(key, &c, &[Operation::Decrypt]) }).await.unwrap();
+    assert_eq!(home.decrypt_as(&c, key, &message).await.unwrap(), "text");
+    assert_eq!(give(&home, &c, grant(key, &a, &[Operation::Decrypt])).await, Err(Error::Denied));
+    assert_eq!(revoke(&home, &b, key, first.id).await, Err(Error::Denied), "not its grantor, not its grantee");
+
+    revoke(&home, &home.user, key, first.id).await.unwrap();
+    for caller in [&a, &b, &c] {
+        assert_eq!(home.decrypt_as(caller, key, &message).await, Err(Error::Denied));
+    }
+    let left = got!(home.ask(&home.auditor, Ask::ListGrants { key: by_id(key) }).await, Response::Grants(grants) => grants);
+    assert_eq!(left, [], "{} ended with its first", third.id);
+    assert_eq!(revoke(&home, &home.user, key, first.id).await, Err(Error::NotFound("grant")));
+}
+
+#[tokio::test]
+async fn the_middle_of_a_chain_can_be_ended_alone() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let (a, b) = (home.issue("a", &[]).await, home.issue("b", &[]).await);
+    give(&home, &home.user, grant(key, &a, &BOTH)).await.unwrap();
+    let second = give(&home, &a, grant(key, &b, &BOTH)).await.unwrap();
+    revoke(&home, &b, key, second.id).await.unwrap();
+    assert_eq!(home.encrypt_as(&b, key, "x").await, Err(Error::Denied));
+    home.encrypt_as(&a, key, "x").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_administrator_of_a_key_can_end_any_grant_on_it() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let a = home.issue("a", &[]).await;
+    let made = give(&home, &home.user, grant(key, &a, &BOTH)).await.unwrap();
+    let other = home.issue("other", &[Role::KeyUser]).await;
+    assert_eq!(revoke(&home, &other, key, made.id).await, Err(Error::Denied));
+    revoke(&home, &home.key_admin, key, made.id).await.unwrap();
+    assert_eq!(home.encrypt_as(&a, key, "x").await, Err(Error::Denied));
+    assert_eq!(give(&home, &home.key_admin, grant(key, &a, &BOTH)).await, Err(Error::Denied), "it does not hold the use");
+}
+
+#[tokio::test]
+async fn a_grant_binds_context_and_end() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let (a, b) = (home.issue("a", &[]).await, home.issue("b", &[]).await);
+    let context = BTreeMap::from([("dept".to_owned(), "hr".to_owned())]);
+    let now = house.engine.now().latest;
+    let end = Some(now.plus_ms(3_600_000));
+    let new = NewGrant { context: context.clone(), expires: end, ..grant(key, &a, &BOTH) };
+    give(&home, &home.user, new).await.unwrap();
+    let with = |pairs: &[(&str, &str)]| Ask::Encrypt {
+        key: by_id(key),
+        mechanism: None,
+        context: pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        plaintext: secret("x"),
+    };
+    home.ask(&a, with(&[("dept", "hr"), ("file", "1")])).await.unwrap();
+    for pairs in [&[][..], &[("dept", "it")], &[("file", "1")]] {
+        assert_eq!(home.ask(&a, with(pairs)).await.unwrap_err(), Error::Denied, "{pairs:?}");
+    }
+    let to_b = |expires: Option<Time>, context: BTreeMap<String, String>| {
+        NewGrant { expires, context, ..grant(key, &b, &BOTH) }
+    };
+    let no_context = give(&home, &a, to_b(end, BTreeMap::new())).await;
+    assert!(matches!(no_context, Err(Error::Invalid { field: "context", .. })), "{no_context:?}");
+    for later in [None, Some(now.plus_ms(7_200_000))] {
+        let refused = give(&home, &a, to_b(later, context.clone())).await;
+        assert!(matches!(refused, Err(Error::Invalid { field: "expires", .. })), "{refused:?}");
+    }
+    give(&home, &a, to_b(end, context)).await.unwrap();
+
+    let c = home.issue("c", &[]).await;
+    give(&home, &home.user, NewGrant { expires: Some(now), ..grant(key, &c, &BOTH) }).await.unwrap();
+    assert_eq!(home.encrypt_as(&c, key, "x").await, Err(Error::Denied), "it has ended");
+}
+
+#[tokio::test]
+async fn nobody_passes_on_what_it_does_not_hold() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let a = home.issue("a", &[]).await;
+    assert_eq!(give(&home, &a, grant(key, &a, &BOTH)).await, Err(Error::Denied));
+    let export = give(&home, &home.user, grant(key, &a, &[Operation::ExportKey])).await;
+    assert_eq!(export, Err(Error::Denied), "a user may not export");
+    for operation in [Operation::RotateKey, Operation::DestroyKey, Operation::CreateGrant] {
+        let refused = give(&home, &home.user, grant(key, &a, &[operation])).await;
+        assert!(matches!(refused, Err(Error::Invalid { field: "operations", .. })), "{}", operation.name());
+    }
+    for who in [&home.key_admin, &home.auditor, &home.admin] {
+        let refused = give(&home, &home.user, grant(key, who, &BOTH)).await;
+        assert!(matches!(refused, Err(Error::Invalid { field: "grantee", .. })));
+    }
+    let revoked = home.issue("gone", &[]).await;
+    home.ask(&home.admin, Ask::RevokeIdentity { identity: revoked.principal }).await.unwrap();
+    assert!(give(&home, &home.user, grant(key, &revoked, &BOTH)).await.is_err());
+}

@@ -1,0 +1,14 @@
+//! The engine over a real store: the life of keys, who may do what, races, faults, the log.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod audit;
+mod fault;
+mod grants;
+mod life;
+mod race;
+mod repeat;
+mod rotation;
+mod schedule;
+mod support;
+mod tenants;
+mod transfer;

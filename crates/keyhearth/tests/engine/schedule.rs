@@ -1,0 +1,109 @@
+//! What dates bring about by themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyhearth_core::key::{Key, Rotation};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::request::Ask;
+use keyhearth_core::state::State;
+use keyhearth_core::time::Time;
+use keyhearth_crypto::algorithm::Algorithm;
+
+use super::support::{House, Household, by_id, new_key};
+
+/// Runs the schedule until `done` says so of the key; panics if it never does.
+async fn until(house: &House, home: &Household, id: keyhearth_core::id::KeyId, done: impl Fn(&Key) -> bool) {
+    let engine = Arc::clone(&house.engine);
+    let schedule = tokio::spawn(async move { engine.run_schedule().await });
+    for _ in 0..400 {
+        let key = home.manage(Ask::DescribeKey { key: by_id(id) }).await.unwrap();
+        if done(&key) {
+            schedule.abort();
+            let _ = schedule.await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the date brought nothing");
+}
+
+/// A key as it would be if its dates had been set long ago.
+async fn with_dates(change: impl FnOnce(&mut Key)) -> (House, Household, Key) {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await;
+    let closed = house.close().await;
+    closed.rewrite_key(home.id, key.id, Time::from_unix_ms(1), change);
+    let house = closed.open().await.map_err(|(_, error)| error).unwrap();
+    let home = home.within(&house);
+    (house, home, key)
+}
+
+const PAST: Time = Time::from_unix_ms(1_000);
+
+#[tokio::test]
+async fn a_scheduled_destruction_happens() {
+    let (house, home, key) = with_dates(|key| key.destroy_at = Some(PAST)).await;
+    until(&house, &home, key.id, |key| key.versions[0].state == State::Destroyed).await;
+    let entry = home.newest(Operation::DateReached).await;
+    assert_eq!((entry.key, entry.actor, entry.by), (Some(key.id), None, vec!["server".to_owned()]));
+    let closed = house.close().await;
+    let left = "SELECT count(*) FROM row WHERE tbl = 2";
+    assert_eq!(closed.database().query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_due_rotation_happens_and_the_next_is_set() {
+    let (house, home, key) = with_dates(|key| key.rotation = Some(Rotation { every_days: 30, next: PAST })).await;
+    let message = home.encrypt(key.id, "text").await.unwrap();
+    until(&house, &home, key.id, |key| key.primary == 2).await;
+    assert_eq!(home.decrypt(key.id, &message).await.unwrap(), "text");
+    let rotated = home.manage(Ask::DescribeKey { key: by_id(key.id) }).await.unwrap();
+    assert!(rotated.rotation.unwrap().next > house.engine.now().latest);
+    assert_eq!(rotated.versions.len(), 2, "once");
+}
+
+#[tokio::test]
+async fn the_end_of_protecting_is_obeyed_before_it_is_written_down() {
+    let (house, home, key) = with_dates(|key| key.versions[0].protect_end = Some(PAST)).await;
+    assert!(home.encrypt(key.id, "x").await.is_err());
+    until(&house, &home, key.id, |key| key.versions[0].state == State::Deactivated).await;
+}
+
+#[tokio::test]
+async fn a_date_set_while_the_server_runs_is_noticed() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let mut new = new_key(Algorithm::Aes256);
+    new.activation = Some(house.engine.now().latest.plus_ms(1_500));
+    let key = home.create(new).await;
+    assert_eq!(key.versions[0].state, State::PreActive);
+    assert!(home.encrypt(key.id, "x").await.is_err());
+    until(&house, &home, key.id, |key| key.versions[0].state == State::Active).await;
+    home.encrypt(key.id, "x").await.unwrap();
+    assert_eq!(home.newest(Operation::DateReached).await.key, Some(key.id));
+}
+
+/// The newest entry is a year ahead: the clock is not believed, so no date is carried out.
+#[tokio::test]
+async fn dates_wait_while_the_clock_is_behind_the_log() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await;
+    let ahead = house.engine.now().latest.plus_days(365);
+    let closed = house.close().await;
+    closed.rewrite_key(home.id, key.id, ahead, |key| key.destroy_at = Some(ahead));
+    let house = closed.open().await.map_err(|(_, error)| error).unwrap();
+    let home = home.within(&house);
+    assert!(!house.engine.status().unwrap().clock_steady);
+    let engine = Arc::clone(&house.engine);
+    let schedule = tokio::spawn(async move { engine.run_schedule().await });
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    schedule.abort();
+    let _ = schedule.await;
+    let still = home.manage(Ask::DescribeKey { key: by_id(key.id) }).await.unwrap();
+    assert_ne!(still.versions[0].state, State::Destroyed);
+    let alarms = house.close().await.log().into_iter().filter(|entry| entry.operation() == Some(Operation::Alarm));
+    assert_eq!(alarms.filter(|alarm| alarm.detail.as_ref().is_some_and(|text| text.contains("clock"))).count(), 1);
+}
