@@ -1,5 +1,7 @@
 //! The command line against a development server: what a user types, what comes back, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its functions too")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -200,6 +202,8 @@ fn an_auditor_sees_and_uses_nothing_else() {
     assert!(issued.error.contains("KEYHEARTH_KEY_FILE"), "{}", issued.error);
     let whoami = dev.does("whoami --json").json();
     let identity = whoami["identity"].as_str().unwrap();
+    let taken = dev.does(&format!("identity issue dev --role auditor --out {out} --json"));
+    assert!(taken.refusal() == "conflict" && !Path::new(&out).join("dev.key").exists());
     let auditor = server.caller("auditor", "eve");
     assert_eq!(auditor.does("whoami --json").json()["name"], "eve");
     assert!(auditor.does(&format!("key show {key}")).text().contains("aes-256"));
@@ -310,8 +314,18 @@ fn custodians_open_a_sealed_server_with_their_shares() {
     assert_eq!(operator.with("unseal --json", &third).json()["sealed"], false);
     assert_eq!(operator.does("status --json").json()["sealed"], false);
     operator.does("seal rotate-root").text();
+
+    let renewed = server.at("renewed");
+    operator.does(&format!("seal rekey --shares 3 --threshold 2 --out {renewed}")).text();
+    let prove =
+        |number| operator.does(&format!("seal rekey --prove --file {renewed}/share-{number} --json")).json();
+    assert_eq!(prove(1)["done"], false);
+    assert!((2..=3).any(|number| prove(number)["done"] == true));
     operator.does("seal now").text();
     assert_eq!(operator.does("tenant list --json").refusal(), "sealed");
+    assert_eq!(operator.with("unseal --json", &third).refusal(), "invalid");
+    let new = |number| operator.does(&format!("unseal --file {renewed}/share-{number} --json")).json();
+    assert_eq!((&new(1)["sealed"], &new(3)["sealed"]), (&true.into(), &false.into()));
 }
 
 #[test]

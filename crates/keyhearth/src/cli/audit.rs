@@ -171,7 +171,7 @@ fn row(logged: &LoggedEntry) -> Vec<String> {
     let detail = [&entry.error, &entry.reason, &entry.detail].into_iter().flatten().next();
     vec![
         logged.index.to_string(),
-        entry.time.to_string(),
+        output::moment(&entry.time.to_string()),
         entry.actor_name.as_ref().map(ToString::to_string).unwrap_or_default(),
         entry.operation.clone(),
         entry.result.to_string(),
@@ -207,7 +207,7 @@ fn export(session: &Session, server: &Server, folder: &Path) -> Result<u64, Fail
     let size = checkpoint.danger_unverified().size();
     let progress = if session.watched() { ProgressBar::new(size) } else { ProgressBar::hidden() };
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} entries");
-    progress.set_style(style.expect("the template is well formed, and a test draws it"));
+    progress.set_style(style.expect("every export sets this one template, and a test exports"));
     let read = |first: u64, count: usize| {
         progress.set_position(first);
         fetch(&bundle_path(first / TILE_WIDTH as u64, count))

@@ -9,6 +9,13 @@ use keyhearth_client::{ConfigurationError, Error as ClientError};
 use keyhearth_core::Error;
 use serde_json::{Value, json};
 
+/// What to do about errors of files.
+const NEXT: [(io::ErrorKind, &str); 3] = [
+    (io::ErrorKind::NotFound, "check the path"),
+    (io::ErrorKind::AlreadyExists, "nothing is ever overwritten; name another file, or move this one"),
+    (io::ErrorKind::PermissionDenied, "check who owns it, and who you are"),
+];
+
 /// A refusal or a failure, in words for whoever typed the command.
 #[derive(Debug)]
 pub struct Failure {
@@ -26,14 +33,8 @@ impl Failure {
 
     /// A failure to read or write `path`.
     pub fn at(path: impl Display, error: &io::Error) -> Self {
-        let next = match error.kind() {
-            io::ErrorKind::NotFound => "check the path",
-            io::ErrorKind::AlreadyExists => {
-                "nothing is ever overwritten; name another file, or move this one"
-            }
-            io::ErrorKind::PermissionDenied => "check who owns it, and who you are",
-            _ => "correct that and try again",
-        };
+        let known = NEXT.iter().find(|(kind, _)| *kind == error.kind());
+        let next = known.map_or("correct that and try again", |(_, next)| next);
         Self::new(format_args!("{path}: {error}"), next)
     }
 

@@ -133,8 +133,8 @@ impl IdentityVerb {
         match self {
             Self::Issue { name, roles, days, out } => {
                 let files = Files::new(&out, &name)?;
-                let body = |request| NewIdentity { name: name.clone(), roles, request, days: days.days };
-                let answer = server.wait(server.issue_identity(&body(files.request())))?;
+                let body = NewIdentity { name, roles, request: files.request(), days: days.days };
+                let answer = server.wait(server.issue_identity(&body))?;
                 files.finish(&answer.certificate, &answer.ca)?;
                 session.show(&answer.identity)?;
                 session.hint(&files.usage());
@@ -203,7 +203,10 @@ impl AccessKeyVerb {
     }
 }
 
-/// The files of an identity that is being made: the private key is on the disk before the server is asked.
+/// The files of an identity that is being made.
+///
+/// The private key is on the disk before the server is asked, so that no certificate comes for a key that
+/// could not be kept. Without a certificate it is worth nothing and is removed again.
 pub struct Files {
     key: PathBuf,
     certificate: PathBuf,
@@ -225,7 +228,7 @@ impl Files {
         Ok(Self { key, certificate, ca: out.out.join("ca.crt"), request })
     }
 
-    /// The certificate request.
+    /// The certificate request, as whatever length the wire takes.
     pub fn request<const MAX: usize>(&self) -> Text<MAX> {
         Text(self.request.clone())
     }
@@ -250,5 +253,13 @@ impl Files {
             line("KEYHEARTH_KEY_FILE", &self.key),
         ]
         .join("\n  ")
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        if !self.certificate.exists() {
+            let _ = std::fs::remove_file(&self.key);
+        }
     }
 }

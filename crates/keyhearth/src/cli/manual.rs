@@ -1,13 +1,12 @@
 //! `completions` and `man`: what other programs make of the command line.
 
-use std::io;
 use std::path::PathBuf;
 
 use clap::Subcommand;
 use clap_complete::Shell;
 
 use super::failure::Failure;
-use super::file;
+use super::{file, output};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -29,10 +28,15 @@ impl Verb {
         let mut command = super::command();
         match self {
             Self::Completions { shell } => {
-                clap_complete::generate(shell, &mut command, "keyhearth", &mut io::stdout());
-                Ok(())
+                let mut text = Vec::new();
+                clap_complete::generate(shell, &mut command, "keyhearth", &mut text);
+                output::bytes(&text)
             }
-            Self::Man { dir: None } => Ok(clap_mangen::Man::new(command).render(&mut io::stdout())?),
+            Self::Man { dir: None } => {
+                let mut text = Vec::new();
+                clap_mangen::Man::new(command).render(&mut text)?;
+                output::bytes(&text)
+            }
             Self::Man { dir: Some(dir) } => {
                 file::folder(&dir)?;
                 clap_mangen::generate_to(command, &dir).map_err(|error| Failure::at(dir.display(), &error))

@@ -65,10 +65,7 @@ impl Sink {
     fn write(&self, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
         match &self.output {
             Some(path) => file::create(path, mode, bytes),
-            None => {
-                let mut out = io::stdout().lock();
-                Ok(out.write_all(bytes).and_then(|()| out.flush())?)
-            }
+            None => self::bytes(bytes),
         }
     }
 }
@@ -78,10 +75,16 @@ fn is_text(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(harmless))
 }
 
-/// Prints a line on standard output; a reader that went away is no failure of ours.
+/// Prints a line on standard output.
 pub fn line(text: &str) -> Result<(), Failure> {
+    bytes(text.trim_end().as_bytes())?;
+    bytes(b"\n")
+}
+
+/// Writes to standard output; a reader that went away is no failure of ours.
+pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.trim_end().as_bytes()).and_then(|()| out.write_all(b"\n")) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -89,7 +92,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
 
 /// Lines of at most 80 characters. What is too wide is cut, and ends with `…`; ids are whole.
 pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let head: Vec<_> = heads.iter().map(|head| head.to_uppercase()).collect();
+    let head: Vec<_> = heads.iter().map(|head| head.to_uppercase().replace('_', " ")).collect();
     let all = || std::iter::once(&head).chain(rows);
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..heads.len()).map(width).collect();
@@ -164,13 +167,23 @@ fn list_of_records(list: &Value) -> String {
     table(&heads, &rows)
 }
 
+/// A time without its milliseconds; any other text as it is.
+pub fn moment(text: &str) -> String {
+    match text.split_once('.') {
+        Some((seconds, rest)) if seconds.len() == 19 && rest.len() == 4 && rest.ends_with('Z') => {
+            format!("{seconds}Z")
+        }
+        Some(_) | None => text.to_owned(),
+    }
+}
+
 /// A value in words; nothing for what is empty.
 fn inline(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         Value::Number(number) => number.to_string(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => moment(text),
         Value::Array(list) => list.iter().map(inline).collect::<Vec<_>>().join(", "),
         Value::Object(members) => {
             let pairs = members.iter().filter(|(_, value)| !value.is_null());
@@ -207,6 +220,14 @@ mod tests {
         assert!(!text.contains("destroy") && !text.contains("tags"), "{text}");
         assert!(text.contains("x, y") && text.contains("no"), "{text}");
         assert!(text.contains("NUMBER  STATE\n1       active"), "{text}");
+    }
+
+    #[test]
+    fn times_are_shown_to_the_second() {
+        assert_eq!(moment("2026-11-20T23:46:49.639Z"), "2026-11-20T23:46:49Z");
+        for text in ["2026-11-20T23:46:49Z", "v1.2.3", "10.0.0.1", ""] {
+            assert_eq!(moment(text), text);
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Verb {
                     output::line(&format!(
                         "// {} since {}\n{}\n",
                         policy.name,
-                        policy.activated,
+                        output::moment(&policy.activated.to_string()),
                         policy.text.trim_end()
                     ))
                 })

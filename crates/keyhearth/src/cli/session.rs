@@ -19,22 +19,37 @@ const PEM_BYTES_MAX: usize = 64 * 1024;
 #[derive(Args)]
 pub struct Flags {
     /// The server's URL
-    #[arg(long, global = true, env = "KEYHEARTH_URL", help_heading = "Connection")]
+    #[arg(long, global = true, env = "KEYHEARTH_URL", hide_env_values = true, help_heading = "Connection")]
     url: Option<String>,
     /// Certificate of the server's CA, PEM
-    #[arg(long, global = true, env = "KEYHEARTH_CA_FILE", value_name = "FILE", help_heading = "Connection")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEYHEARTH_CA_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
     ca_file: Option<PathBuf>,
     /// Your certificate, PEM
     #[arg(
         long,
         global = true,
         env = "KEYHEARTH_CERT_FILE",
+        hide_env_values = true,
         value_name = "FILE",
         help_heading = "Connection"
     )]
     cert_file: Option<PathBuf>,
     /// Your private key, PEM
-    #[arg(long, global = true, env = "KEYHEARTH_KEY_FILE", value_name = "FILE", help_heading = "Connection")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEYHEARTH_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
     key_file: Option<PathBuf>,
     /// Why, for the log
     #[arg(long, global = true, value_name = "TEXT", help_heading = "Global")]
@@ -121,10 +136,11 @@ impl Session {
             return Ok(());
         }
         output::line(&output::table(heads, &rows))?;
-        match value(answer)?["next"] {
-            serde_json::Value::String(ref next) => self.hint(&format!("more: --after {next}")),
-            serde_json::Value::Number(ref next) => self.hint(&format!("more: --from {next}")),
-            _ => {}
+        let next = &value(answer)?["next"];
+        if let Some(cursor) = next.as_str() {
+            self.hint(&format!("more: --after {cursor}"));
+        } else if let Some(index) = next.as_u64() {
+            self.hint(&format!("more: --from {index}"));
         }
         Ok(())
     }

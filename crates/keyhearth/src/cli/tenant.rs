@@ -7,6 +7,7 @@ use keyhearth_proto::rest::{Is, answer};
 
 use super::failure::Failure;
 use super::identity::{Files, OutFolder};
+use super::output::moment;
 use super::session::Session;
 use super::spelled::spelled;
 
@@ -54,7 +55,12 @@ impl Verb {
                 let answer = server.wait(server.list_tenants())?;
                 let row = |one: &answer::Tenant| {
                     let life = if one.disabled.is_some() { "disabled" } else { "" };
-                    vec![one.id.to_string(), one.name.to_string(), one.created.to_string(), life.to_owned()]
+                    vec![
+                        one.id.to_string(),
+                        one.name.to_string(),
+                        moment(&one.created.to_string()),
+                        life.to_owned(),
+                    ]
                 };
                 session.list(&answer, &["id", "name", "created", "life"], answer.tenants.iter().map(row))
             }
