@@ -63,7 +63,7 @@ pub fn read(path: &Path, limit: usize) -> Result<Secret, Failure> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
     source.by_ref().take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > limit {
-        let next = "encrypt larger data with a data key (`keyhearth data-key`), sign its digest";
+        let next = "give less: large data goes under a data key (`keyhearth data-key`), and large messages are signed by digest";
         return Err(Failure::new(format_args!("{} has more than {limit} bytes", path.display()), next));
     }
     Ok(bytes)

@@ -1,5 +1,6 @@
 //! What commands print: tables and records for people, bytes for pipes and files.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -71,14 +72,19 @@ impl Sink {
 }
 
 fn is_text(bytes: &[u8]) -> bool {
-    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(harmless))
+    std::str::from_utf8(bytes).is_ok_and(|text| visible(text) == text)
 }
 
 /// Prints a line on standard output.
 pub fn line(text: &str) -> Result<(), Failure> {
-    bytes(text.trim_end().as_bytes())?;
+    bytes(visible(text.trim_end()).as_bytes())?;
     bytes(b"\n")
+}
+
+/// The text without characters that command a terminal: names and descriptions are others' words.
+fn visible(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if text.contains(commands) { text.replace(commands, "\u{fffd}").into() } else { text.into() }
 }
 
 /// Writes to standard output; a reader that went away is no failure of ours.
@@ -113,7 +119,7 @@ pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 fn fit(cell: &str, width: usize) -> String {
-    let clean = cell.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let clean = cell.chars().map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c });
     if cell.chars().count() <= width {
         clean.collect()
     } else {
@@ -234,5 +240,6 @@ mod tests {
     fn only_text_without_controls_is_text() {
         assert!(is_text("grün\n\tx".as_bytes()));
         assert!(!is_text(b"\x1b[2J") && !is_text(b"\xff"));
+        assert_eq!(visible("a\n\x1b[2Jb\u{9b}"), "a\n\u{fffd}[2Jb\u{fffd}");
     }
 }

@@ -18,47 +18,42 @@ const PEM_BYTES_MAX: usize = 64 * 1024;
 /// Flags of every command.
 #[derive(Args)]
 pub struct Flags {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// Whom to talk to, and as whom.
+#[derive(Args)]
+#[command(next_help_heading = "Connection")]
+struct Connection {
     /// The server's URL
-    #[arg(long, global = true, env = "KEYHEARTH_URL", hide_env_values = true, help_heading = "Connection")]
+    #[arg(long, global = true, env = "KEYHEARTH_URL", hide_env_values = true)]
     url: Option<String>,
     /// Certificate of the server's CA, PEM
-    #[arg(
-        long,
-        global = true,
-        env = "KEYHEARTH_CA_FILE",
-        hide_env_values = true,
-        value_name = "FILE",
-        help_heading = "Connection"
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "KEYHEARTH_CA_FILE", hide_env_values = true)]
     ca_file: Option<PathBuf>,
     /// Your certificate, PEM
-    #[arg(
-        long,
-        global = true,
-        env = "KEYHEARTH_CERT_FILE",
-        hide_env_values = true,
-        value_name = "FILE",
-        help_heading = "Connection"
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "KEYHEARTH_CERT_FILE", hide_env_values = true)]
     cert_file: Option<PathBuf>,
     /// Your private key, PEM
-    #[arg(
-        long,
-        global = true,
-        env = "KEYHEARTH_KEY_FILE",
-        hide_env_values = true,
-        value_name = "FILE",
-        help_heading = "Connection"
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "KEYHEARTH_KEY_FILE", hide_env_values = true)]
     key_file: Option<PathBuf>,
     /// Why, for the log
-    #[arg(long, global = true, value_name = "TEXT", help_heading = "Global")]
+    #[arg(long, global = true, value_name = "TEXT")]
     reason: Option<String>,
+}
+
+/// How to answer.
+#[derive(Args)]
+#[command(next_help_heading = "Answers")]
+struct Manner {
     /// Print the server's answer as JSON
-    #[arg(long, global = true, help_heading = "Global")]
+    #[arg(long, global = true)]
     json: bool,
     /// Print no hints and no progress
-    #[arg(short, long, global = true, help_heading = "Global")]
+    #[arg(short, long, global = true)]
     quiet: bool,
 }
 
@@ -73,12 +68,12 @@ impl Session {
 
     /// Whether answers are printed as JSON.
     pub fn json(&self) -> bool {
-        self.0.json
+        self.0.manner.json
     }
 
     /// Whether somebody watches standard error and wants to see progress.
     pub fn watched(&self) -> bool {
-        !self.0.quiet && io::stderr().is_terminal()
+        !self.0.manner.quiet && io::stderr().is_terminal()
     }
 
     /// The server that the flags name, and who calls; connected to at the first request.
@@ -92,7 +87,7 @@ impl Session {
     }
 
     fn open(&self, needs_identity: bool) -> Result<Server, Failure> {
-        let flags = &self.0;
+        let flags = &self.0.connection;
         let url =
             flags.url.as_deref().ok_or_else(|| missing("the server's URL", "--url", "KEYHEARTH_URL"))?;
         let ca = flags.ca_file.as_deref();
@@ -110,14 +105,17 @@ impl Session {
         }
         let identity = identity.as_ref().map(|(chain, key)| (chain.as_slice(), key.as_slice()));
         let client = Client::new(url, &ca, identity)?;
-        let client = flags.reason.as_deref().map_or(client.clone(), |reason| client.because(reason));
+        let client = match &flags.reason {
+            Some(reason) => client.because(reason),
+            None => client,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Server { client, runtime })
     }
 
     /// Prints an answer: as it came, or as a record.
     pub fn show(&self, answer: &impl Serialize) -> Result<(), Failure> {
-        if self.0.json { self.raw(answer) } else { output::line(&output::record(&value(answer)?)) }
+        if self.0.manner.json { self.raw(answer) } else { output::line(&output::record(&value(answer)?)) }
     }
 
     /// Prints an answer: as it came, or as a table with a hint where there is more.
@@ -127,7 +125,7 @@ impl Session {
         heads: &[&str],
         rows: impl IntoIterator<Item = Vec<String>>,
     ) -> Result<(), Failure> {
-        if self.0.json {
+        if self.0.manner.json {
             return self.raw(answer);
         }
         let rows: Vec<_> = rows.into_iter().collect();
@@ -147,12 +145,12 @@ impl Session {
 
     /// Prints an answer in these words, or as it came.
     pub fn say(&self, answer: &impl Serialize, words: &str) -> Result<(), Failure> {
-        if self.0.json { self.raw(answer) } else { output::line(words) }
+        if self.0.manner.json { self.raw(answer) } else { output::line(words) }
     }
 
     /// Prints on standard error what is good to know, unless `--quiet`.
     pub fn hint(&self, text: &str) {
-        if !self.0.quiet && !self.0.json {
+        if !self.0.manner.quiet && !self.0.manner.json {
             eprintln!("{text}");
         }
     }
