@@ -8,13 +8,35 @@ use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 ///
 /// Source: FIPS 180-4 §6.2.
 pub fn sha256(parts: &[&[u8]]) -> [u8; SHA256_OUTPUT_LEN] {
-    let mut context = Context::new(&SHA256);
+    let mut hash = Sha256::default();
     for part in parts {
-        context.update(part);
+        hash.update(part);
     }
-    let mut hash = [0; SHA256_OUTPUT_LEN];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
+    hash.finish()
+}
+
+/// The same of bytes that come one part after the other, such as a file's.
+pub struct Sha256(Context);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Sha256 {
+    /// Appends `part`.
+    pub fn update(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The hash of all parts.
+    #[must_use]
+    pub fn finish(self) -> [u8; SHA256_OUTPUT_LEN] {
+        let mut hash = [0; SHA256_OUTPUT_LEN];
+        hash.copy_from_slice(self.0.finish().as_ref());
+        hash
+    }
 }
 
 #[cfg(test)]

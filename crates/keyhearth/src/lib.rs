@@ -1,6 +1,7 @@
 //! The key server: everything that is not the command line.
 
 pub mod bench;
+pub mod demo;
 pub mod engine;
 pub mod identity;
 pub mod listen;

@@ -7,6 +7,7 @@
 
 mod audit;
 mod bench;
+mod demo;
 mod failure;
 mod file;
 mod grant;
@@ -72,6 +73,8 @@ enum Verb {
     #[command(flatten)]
     Bench(bench::Verb),
     #[command(flatten)]
+    Demo(demo::Verb),
+    #[command(flatten)]
     Manual(manual::Verb),
 }
 
@@ -122,6 +125,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Tenant(verb) => verb.run(session),
         Verb::Audit(verb) => verb.run(session),
         Verb::Bench(verb) => verb.run(session),
+        Verb::Demo(verb) => verb.run(session),
         Verb::Manual(verb) => verb.run(),
     }
 }

@@ -186,7 +186,8 @@ impl Serve {
     }
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+/// Threads that serve.
+pub fn runtime() -> Result<Runtime, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Ok(Builder::new_multi_thread().worker_threads(cores.max(WORKERS_MIN)).enable_all().build()?)
 }
