@@ -6,6 +6,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine as _;
+use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
+use keyhearth_crypto::key::{PublicKey, rsa_aes_kwp_wrap};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -357,6 +360,65 @@ fn grants_and_access_keys_are_given_and_taken() {
     assert_eq!(renewed["identity"], guest_id.as_str());
     dev.does(&format!("identity revoke {guest_id}")).text();
     assert_eq!(guest.does("whoami --json").refusal(), "unauthenticated");
+}
+
+#[test]
+fn material_comes_in_and_goes_out_wrapped() {
+    let server = Server::start();
+    let dev = server.developer();
+    dev.does("key create rsa-2048 --usage wrap,unwrap --alias recipient").text();
+    dev.does("key create aes-256 --exportable --alias out").text();
+    let (recipient, parameters) = (server.at("recipient.pem"), server.at("parameters.der"));
+    dev.does(&format!("key public recipient --output {recipient}")).text();
+    let exported = dev.does(&format!("key export out {recipient} --mechanism rsa-oaep-sha256"));
+    let unwrap = "unwrap recipient --mechanism rsa-oaep-sha256";
+    let material = dev.with(unwrap, exported.text().as_bytes()).output;
+    assert_eq!(material.len(), 32);
+    dev.does("key create aes-256 --alias kept").text();
+    let kept = dev.does(&format!("key export kept {recipient} --mechanism rsa-oaep-sha256 --json"));
+    assert_eq!(kept.refusal(), "unsupported");
+
+    dev.does("key create aes-256 --import --alias in").text();
+    let mechanism = "--mechanism rsa-aes-kwp-sha256";
+    dev.does(&format!("key import-parameters in {mechanism} --output {parameters}")).text();
+    let public = PublicKey::from_der(Algorithm::Rsa3072, &std::fs::read(&parameters).unwrap()).unwrap();
+    let wrapped = rsa_aes_kwp_wrap(&public, Mechanism::RsaOaepSha256, &material).unwrap();
+    dev.with("key import in --raw", &wrapped).text();
+    let sealed = dev.with("encrypt in --mechanism aes-gcm --json", b"x").json();
+    let (iv, ciphertext) = (sealed["iv"].as_str().unwrap(), sealed["ciphertext"].as_str().unwrap());
+    let line = format!("decrypt out --mechanism aes-gcm --version 1 --iv {iv}");
+    assert_eq!(dev.with(&line, ciphertext.as_bytes()).output, b"x");
+}
+
+#[test]
+fn every_other_use_of_keys_is_its_own_inverse() {
+    let server = Server::start();
+    let dev = server.developer();
+    for line in
+        ["ml-kem-768 --alias kem", "hmac-sha256 --alias mac", "aes-256 --usage wrap,unwrap --alias kek"]
+    {
+        dev.does(&format!("key create {line}")).text();
+    }
+    let (secret, code) = (server.at("secret"), server.at("code"));
+    let encapsulated = dev.does(&format!("encapsulate kem --output {secret}")).text().to_owned();
+    assert_eq!(dev.with("decapsulate kem", encapsulated.as_bytes()).output, std::fs::read(&secret).unwrap());
+    let wrapped = dev.with("wrap kek", &[7; 32]).text().to_owned();
+    assert_eq!(dev.with("unwrap kek", wrapped.as_bytes()).output, [7; 32]);
+    dev.with(&format!("mac mac --output {code}"), b"message").text();
+    assert_eq!(dev.with(&format!("mac mac --verify {code}"), b"message").text(), "valid\n");
+    assert_eq!(dev.with(&format!("mac mac --verify {code}"), b"massage").code, Some(1));
+
+    for name in ["ours", "theirs"] {
+        dev.does(&format!("key create x25519 --alias {name}")).text();
+    }
+    let agreed = |ours: &str, theirs: &str| {
+        let public = dev.does(&format!("key public {theirs} --json")).json();
+        let der = public["der"].as_str().unwrap().to_owned();
+        let der = base64::engine::general_purpose::STANDARD.decode(der).unwrap();
+        dev.with(&format!("agree {ours}"), &der).output
+    };
+    assert_eq!(agreed("ours", "theirs"), agreed("theirs", "ours"));
+    assert_eq!(agreed("ours", "theirs").len(), 32);
 }
 
 /// The first file in a folder or the folders in it.
