@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyhearth_core::request::Secret;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
@@ -98,8 +99,11 @@ pub fn secret(prompt: &str, file: Option<&Path>, limit: usize) -> Result<Secret,
 /// Asks for a new secret, twice if it is typed.
 pub fn new_secret(prompt: &str, file: Option<&Path>, limit: usize) -> Result<Secret, Failure> {
     let secret = self::secret(prompt, file, limit)?;
-    if file.is_none() && io::stdin().is_terminal() && self::secret("The same again", None, limit)? != secret {
-        return Err(Failure::new("the two are not the same", "try again"));
+    if file.is_none() && io::stdin().is_terminal() {
+        let again = self::secret("The same again", None, limit)?;
+        if !bool::from(secret.ct_eq(&again)) {
+            return Err(Failure::new("the two are not the same", "try again"));
+        }
     }
     Ok(secret)
 }

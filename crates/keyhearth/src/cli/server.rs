@@ -150,7 +150,10 @@ impl Init {
         if !printed {
             hand_out(shares(), self.shares_out.as_deref())?;
         }
-        session.hint("Move the operator's key to the operator. Give each custodian one share; they exist nowhere else.");
+        session.hint("Move the operator's key to the operator.");
+        if !made.shares.is_empty() {
+            session.hint("Give each custodian one share; they exist nowhere else.");
+        }
         Ok(())
     }
 }
