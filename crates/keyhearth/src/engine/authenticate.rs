@@ -67,7 +67,8 @@ impl Engine {
     /// Whether what was found out about a connection's caller still holds.
     pub fn still_holds(&self, known: &Authenticated) -> bool {
         let open = self.open.load();
-        open.as_ref().is_some_and(|open| open.epoch() == known.epoch && !self.now().may_have_passed(known.not_after))
+        open.as_ref()
+            .is_some_and(|open| open.epoch() == known.epoch && !self.now().may_have_passed(known.not_after))
     }
 
     /// Finds out who presents `certificate` (DER, its chain already verified). A failure is logged.
@@ -75,9 +76,14 @@ impl Engine {
     /// # Errors
     /// [`Error::Unauthenticated`] without a certificate, or with one that is not bound to an identity, has
     /// ended, or whose identity is revoked; [`Error::Sealed`].
-    pub async fn authenticate(&self, certificate: Option<&[u8]>, address: IpAddr) -> Result<Authenticated, Error> {
+    pub async fn authenticate(
+        &self,
+        certificate: Option<&[u8]>,
+        address: IpAddr,
+    ) -> Result<Authenticated, Error> {
         let open = self.open.load_full().ok_or(Error::Sealed)?;
-        let found = certificate.ok_or(Error::Unauthenticated).and_then(|der| self.identify(&open, der, address));
+        let found =
+            certificate.ok_or(Error::Unauthenticated).and_then(|der| self.identify(&open, der, address));
         match found {
             Ok(authenticated) => Ok(authenticated),
             Err(error) => {

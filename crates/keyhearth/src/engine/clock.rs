@@ -64,7 +64,10 @@ impl Clock {
         }
         if !base.steady {
             let time = |ms| Time::from_unix_ms(ms).min(Time::MAX);
-            return Now { earliest: time(expected.min(reading.wall)), latest: time(expected.max(reading.wall)) };
+            return Now {
+                earliest: time(expected.min(reading.wall)),
+                latest: time(expected.max(reading.wall)),
+            };
         }
         if passed >= FOLLOW_MS {
             // Small corrections of the wall clock are followed, but time never goes back.
@@ -109,7 +112,9 @@ mod tests {
 
     #[test]
     fn a_jump_of_a_year_leaves_the_present_uncertain() {
-        for (wall, expect_first) in [(START.wall + YEAR, START.wall + 5_000), (START.wall - YEAR, START.wall - YEAR)] {
+        for (wall, expect_first) in
+            [(START.wall + YEAR, START.wall + 5_000), (START.wall - YEAR, START.wall - YEAR)]
+        {
             let clock = Clock::start(START, None);
             let now = clock.at(Reading { wall, boot: START.boot + 5_000 });
             assert_eq!(now.earliest.unix_ms(), expect_first);

@@ -34,7 +34,9 @@ impl Turn<'_> {
             Ask::ListKeys { page } => self.list_keys(page),
             Ask::ListAliases { page } => self.list_aliases(page),
             Ask::Random { bytes } => random_bytes(*bytes),
-            Ask::IssueIdentity { name, roles, request, days } => self.issue_identity(name, roles, request, *days),
+            Ask::IssueIdentity { name, roles, request, days } => {
+                self.issue_identity(name, roles, request, *days)
+            }
             Ask::ListIdentities { page } => self.list_identities(page),
             Ask::RenewIdentity { request, days } => self.renew_identity(request, *days),
             Ask::RevokeIdentity { identity } => self.revoke_identity(*identity),
@@ -45,7 +47,9 @@ impl Turn<'_> {
             Ask::ListAccessKeys { page } => self.list_access_keys(page),
             Ask::DisableAccessKey { id } => self.disable_access_key(id),
             Ask::PutPolicy { name, text } => self.put_policy(name, text),
-            Ask::ListPolicies => Ok(Effect::of(Response::Policies(self.policies()?.into_iter().map(|p| p.value).collect()))),
+            Ask::ListPolicies => {
+                Ok(Effect::of(Response::Policies(self.policies()?.into_iter().map(|p| p.value).collect())))
+            }
             Ask::DeletePolicy { name } => self.delete_policy(name),
             Ask::DiffPolicy { name, text } => self.diff_policy(name, text.as_deref()),
             Ask::TestPolicy { identity, operation, key, context } => {
@@ -58,7 +62,10 @@ impl Turn<'_> {
 
     fn checked_roles(&self, roles: &[Role], tenant: TenantId) -> Result<Roles, Error> {
         if roles.contains(&Role::Developer) && !self.engine.settings.development {
-            return Err(Error::Invalid { field: "roles", rule: "developer exists on a development server only" });
+            return Err(Error::Invalid {
+                field: "roles",
+                rule: "developer exists on a development server only",
+            });
         }
         Roles::new(roles.iter().copied(), tenant)
     }
@@ -79,7 +86,8 @@ impl Turn<'_> {
         }
         let id = PrincipalId::new(self.now.latest, id_bytes()?);
         let subject = Subject { tenant, principal: id, name };
-        let issued = self.open.ca.sign_client(request, subject, days.unwrap_or(CLIENT_DAYS), self.now.latest)?;
+        let issued =
+            self.open.ca.sign_client(request, subject, days.unwrap_or(CLIENT_DAYS), self.now.latest)?;
         let principal = Principal {
             id,
             tenant,
@@ -99,8 +107,15 @@ impl Turn<'_> {
         Ok((principal, issued.pem, writes))
     }
 
-    fn issue_identity(&self, name: &Name, roles: &[Role], request: &str, days: Option<u32>) -> Result<Effect, Error> {
-        let (principal, certificate, writes) = self.new_identity(self.tenant(), name, roles, request, days)?;
+    fn issue_identity(
+        &self,
+        name: &Name,
+        roles: &[Role],
+        request: &str,
+        days: Option<u32>,
+    ) -> Result<Effect, Error> {
+        let (principal, certificate, writes) =
+            self.new_identity(self.tenant(), name, roles, request, days)?;
         let detail = format!("{} {}: {}", principal.id, principal.name, role_names(principal.roles));
         self.remember(Effect::writing(self.identity(principal, certificate), writes).detail(detail))
     }
@@ -115,7 +130,10 @@ impl Turn<'_> {
         let rows: Vec<Stored<Principal>> =
             self.open.records.scan(Table::Principal, self.tenant(), &[], &page.after, limit)?;
         let next = next_cursor(&rows, limit);
-        Ok(Effect::of(Response::Identities { principals: rows.into_iter().map(|row| row.value).collect(), next }))
+        Ok(Effect::of(Response::Identities {
+            principals: rows.into_iter().map(|row| row.value).collect(),
+            next,
+        }))
     }
 
     /// An identity of the tenant that is not revoked.
@@ -128,11 +146,14 @@ impl Turn<'_> {
     }
 
     /// The writes that add a certificate to an identity; the oldest makes room.
-    fn add_certificate(&self, stored: &Stored<Principal>, new: Fingerprint) -> Result<(Principal, Vec<Write>), Error> {
+    fn add_certificate(
+        &self,
+        stored: &Stored<Principal>,
+        new: Fingerprint,
+    ) -> Result<(Principal, Vec<Write>), Error> {
         let mut principal = stored.value.clone();
-        let row = |fingerprint: &Fingerprint| {
-            RowKey::new(Table::Certificate, TenantId::PLATFORM, &fingerprint.0)
-        };
+        let row =
+            |fingerprint: &Fingerprint| RowKey::new(Table::Certificate, TenantId::PLATFORM, &fingerprint.0);
         let mut writes = Vec::new();
         if self.open.records.read::<Owner>(&row(&new))?.is_some() {
             return Err(Error::Conflict("this certificate is bound already"));
@@ -153,7 +174,8 @@ impl Turn<'_> {
     fn renew_identity(&self, request: &str, days: Option<u32>) -> Result<Effect, Error> {
         let stored = self.live_identity(self.caller.principal)?;
         let subject = Subject { tenant: self.tenant(), principal: stored.value.id, name: &stored.value.name };
-        let issued = self.open.ca.sign_client(request, subject, days.unwrap_or(CLIENT_DAYS), self.now.latest)?;
+        let issued =
+            self.open.ca.sign_client(request, subject, days.unwrap_or(CLIENT_DAYS), self.now.latest)?;
         let (principal, writes) = self.add_certificate(&stored, issued.fingerprint)?;
         self.remember(Effect::writing(self.identity(principal, issued.pem), writes))
     }
@@ -180,13 +202,18 @@ impl Turn<'_> {
             return Err(Error::Invalid { field: "identity", rule: "nobody changes its own roles" });
         }
         let stored = self.live_identity(id)?;
-        let principal = Principal { roles: self.checked_roles(roles, self.tenant())?, ..stored.value.clone() };
+        let principal =
+            Principal { roles: self.checked_roles(roles, self.tenant())?, ..stored.value.clone() };
         let write = self.open.records.replace(&stored, &principal);
         let detail = format!("{} {}: {}", principal.id, principal.name, role_names(principal.roles));
         Ok(Effect::writing(Response::Principal(Box::new(principal)), vec![write]).detail(detail))
     }
 
-    fn create_access_key(&self, identity: PrincipalId, import: Option<&(String, Secret)>) -> Result<Effect, Error> {
+    fn create_access_key(
+        &self,
+        identity: PrincipalId,
+        import: Option<&(String, Secret)>,
+    ) -> Result<Effect, Error> {
         let owner = self.live_identity(identity)?.value.id;
         let (id, secret) = match import {
             Some((id, secret)) => (checked_access_key_id(id)?, checked_access_secret(secret)?),
@@ -196,7 +223,8 @@ impl Turn<'_> {
         if self.open.records.read::<TenantId>(&owner_row)?.is_some() {
             return Err(Error::Conflict("an access key of this id exists"));
         }
-        let tenant_key_version = self.open.tenant(self.tenant())?.value.tenant_key;
+        let tenant = self.open.tenant(self.tenant())?;
+        let tenant_key_version = tenant.value.tenant_key;
         let tenant_key = self.open.tenant_key(self.tenant(), tenant_key_version)?;
         let aad = access_key_binding(&id, owner);
         let wrapped_secret = envelope::wrap(&tenant_key, self.tenant().0, tenant_key_version, &aad, &secret)?;
@@ -211,6 +239,7 @@ impl Turn<'_> {
         let writes = vec![
             self.open.records.create(RowKey::new(Table::AccessKey, self.tenant(), id.as_bytes()), &record),
             self.open.records.create(owner_row, &self.tenant()),
+            self.open.records.keep(&tenant),
         ];
         let detail = format!("{id} of {owner}");
         Ok(Effect::writing(Response::AccessKey { id, secret, identity: owner }, writes).detail(detail))
@@ -241,7 +270,11 @@ impl Turn<'_> {
     }
 
     /// The tenant's policies with `name` set to `text`, or without it.
-    fn with_policy(&self, name: &Name, text: Option<&str>) -> Result<(Vec<Policy>, Option<Stored<Policy>>), Error> {
+    fn with_policy(
+        &self,
+        name: &Name,
+        text: Option<&str>,
+    ) -> Result<(Vec<Policy>, Option<Stored<Policy>>), Error> {
         let mut old = None;
         let mut policies = Vec::new();
         for stored in self.policies()? {
@@ -380,8 +413,13 @@ fn new_access_key() -> Result<(String, Secret), Error> {
 }
 
 fn checked_access_key_id(id: &str) -> Result<String, Error> {
-    let good = (16..=128).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
-    if good { Ok(id.to_owned()) } else { Err(Error::Invalid { field: "id", rule: "must be 16 to 128 of A-Z 0-9" }) }
+    let good =
+        (16..=128).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+    if good {
+        Ok(id.to_owned())
+    } else {
+        Err(Error::Invalid { field: "id", rule: "must be 16 to 128 of A-Z 0-9" })
+    }
 }
 
 fn checked_access_secret(secret: &Secret) -> Result<Secret, Error> {

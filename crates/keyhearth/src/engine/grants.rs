@@ -52,14 +52,22 @@ impl Turn<'_> {
         if new.operations.is_empty() || !new.operations.iter().all(|operation| operation.is_grantable()) {
             return Err(Error::Invalid { field: "operations", rule: "must be one or more uses of a key" });
         }
-        keyhearth_core::key::check_tags(&new.context)
-            .map_err(|_| Error::Invalid { field: "context", rule: "at most 50 pairs, names 1 to 128 bytes, values at most 256" })?;
+        keyhearth_core::key::check_tags(&new.context).map_err(|_| Error::Invalid {
+            field: "context",
+            rule: "at most 50 pairs, names 1 to 128 bytes, values at most 256",
+        })?;
         let grantee = self.open.principal(self.tenant(), new.grantee)?;
         if grantee.value.revoked.is_some() {
             return Err(Error::Conflict("the grantee is revoked"));
         }
-        if [Role::KeyAdmin, Role::Auditor, Role::TenantAdmin].into_iter().any(|role| grantee.value.roles.contains(role)) {
-            return Err(Error::Invalid { field: "grantee", rule: "key-admin, tenant-admin and auditor do not use keys" });
+        if [Role::KeyAdmin, Role::Auditor, Role::TenantAdmin]
+            .into_iter()
+            .any(|role| grantee.value.roles.contains(role))
+        {
+            return Err(Error::Invalid {
+                field: "grantee",
+                rule: "key-admin, tenant-admin and auditor do not use keys",
+            });
         }
         let mut operations: Vec<u8> = new.operations.iter().map(|operation| operation.info().code).collect();
         operations.sort_unstable();
@@ -97,7 +105,10 @@ impl Turn<'_> {
     /// A live grant of the caller on this key.
     fn own_grant(&self, id: GrantId) -> Result<&Grant, Error> {
         let held = self.held()?;
-        let own = held.grants.iter().find(|grant| grant.value.id == id && grant.value.grantee == self.caller.principal);
+        let own = held
+            .grants
+            .iter()
+            .find(|grant| grant.value.id == id && grant.value.grantee == self.caller.principal);
         let own = &own.ok_or(Error::NotFound("grant"))?.value;
         if chain_is_live(&held.grants, own, self.now) { Ok(own) } else { Err(Error::NotFound("grant")) }
     }

@@ -3,7 +3,8 @@
 use keyhearth_core::Error;
 use keyhearth_core::id::{Alias, KeyId};
 use keyhearth_core::key::{
-    ALIASES_MAX, Cryptoperiod, DESCRIPTION_BYTES_MAX, DESTROY_DAYS, Key, Origin, PERIOD_DAYS, Rotation, Usage, check_tags,
+    ALIASES_MAX, Cryptoperiod, DESCRIPTION_BYTES_MAX, DESTROY_DAYS, Key, Origin, PERIOD_DAYS, Rotation,
+    Usage, check_tags,
 };
 use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Ask, KeyChange, NewKey, PAGE_MAX, Page, Response};
@@ -29,7 +30,9 @@ impl Turn<'_> {
     /// Acts on one key.
     pub(super) fn on_key(&self) -> Result<Effect, Error> {
         match &self.request.ask {
-            Ask::DescribeKey { .. } => Ok(Effect::of(Response::Key(Box::new(self.held()?.key.value.clone())))),
+            Ask::DescribeKey { .. } => {
+                Ok(Effect::of(Response::Key(Box::new(self.as_of_now(self.held()?.key.value.clone())))))
+            }
             Ask::UpdateKey { change, .. } => self.update_key(change),
             Ask::RotateKey { .. } => self.rotate_key(),
             Ask::ActivateKey { version, .. } => self.transition(*version, Transition::Activate),
@@ -83,7 +86,7 @@ impl Turn<'_> {
         let number = key.add_version(self.now, new.activation, !new.import)?;
         let mut writes = vec![self.open.records.create(RowKey::new(Table::Key, key.tenant, &key.id.0), &key)];
         if !new.import {
-            writes.push(self.new_material(&key, number)?);
+            writes.extend(self.new_material(&key, number)?);
         }
         if let Some(alias) = &new.alias {
             writes.push(self.new_alias(alias, key.id)?);
@@ -96,15 +99,26 @@ impl Turn<'_> {
     /// Lists the tenant's keys by id. Keys whose record is damaged are left out; the log has the alarm.
     pub(super) fn list_keys(&self, page: &Page) -> Result<Effect, Error> {
         let limit = page_limit(page)?;
-        let rows: Vec<Stored<Key>> = self.open.records.scan(Table::Key, self.tenant(), &[], &page.after, limit)?;
+        let rows: Vec<Stored<Key>> =
+            self.open.records.scan(Table::Key, self.tenant(), &[], &page.after, limit)?;
         let next = next_cursor(&rows, limit);
-        Ok(Effect::of(Response::Keys { keys: rows.into_iter().map(|row| row.value).collect(), next }))
+        Ok(Effect::of(Response::Keys {
+            keys: rows.into_iter().map(|row| self.as_of_now(row.value)).collect(),
+            next,
+        }))
+    }
+
+    /// The key with what dates have brought, whether that is written down already or not.
+    fn as_of_now(&self, mut key: Key) -> Key {
+        key.apply_dates(self.now);
+        key
     }
 
     /// Lists the tenant's aliases by name.
     pub(super) fn list_aliases(&self, page: &Page) -> Result<Effect, Error> {
         let limit = page_limit(page)?;
-        let rows: Vec<Stored<KeyId>> = self.open.records.scan(Table::Alias, self.tenant(), &[], &page.after, limit)?;
+        let rows: Vec<Stored<KeyId>> =
+            self.open.records.scan(Table::Alias, self.tenant(), &[], &page.after, limit)?;
         let next = next_cursor(&rows, limit);
         let aliases = rows.iter().map(|row| {
             let text = std::str::from_utf8(&row.key.id).map_err(|_| Error::Damaged("alias"))?;
@@ -118,9 +132,8 @@ impl Turn<'_> {
     }
 
     /// New material for a version, wrapped and bound to it.
-    fn new_material(&self, key: &Key, number: u32) -> Result<Write, Error> {
-        let material = self.open.wrap(key, number, &generate(key.algorithm)?)?;
-        Ok(self.open.records.create(RowKey::versioned(Table::Material, key.tenant, &key.id.0, number), &material))
+    fn new_material(&self, key: &Key, number: u32) -> Result<[Write; 2], Error> {
+        self.open.store_material(key, number, &generate(key.algorithm)?)
     }
 
     /// The effect of a changed key.
@@ -163,7 +176,8 @@ impl Turn<'_> {
             return Err(Error::WrongState { state, operation: Operation::RotateKey });
         }
         if key.origin == Origin::Imported {
-            if key.versions.last().is_some_and(|version| !version.has_material && version.destroyed.is_none()) {
+            if key.versions.last().is_some_and(|version| !version.has_material && version.destroyed.is_none())
+            {
                 return Err(Error::Conflict("a version of this key already awaits its material"));
             }
             key.add_version(self.now, None, false)?;
@@ -171,8 +185,8 @@ impl Turn<'_> {
         }
         let number = key.add_version(self.now, None, true)?;
         key.rotation = key.rotation.map(|rotation| self.rotation(rotation.every_days));
-        let write = self.new_material(&key, number)?;
-        Ok((key, vec![write]))
+        let writes = self.new_material(&key, number)?;
+        Ok((key, writes.into()))
     }
 
     fn transition(&self, version: Option<u32>, transition: Transition) -> Result<Effect, Error> {
@@ -191,7 +205,10 @@ impl Turn<'_> {
 
     fn compromise(&self, version: Option<u32>) -> Result<Effect, Error> {
         if self.request.reason.as_ref().is_none_or(String::is_empty) {
-            return Err(Error::Invalid { field: "reason", rule: "must say why the key is thought to be compromised" });
+            return Err(Error::Invalid {
+                field: "reason",
+                rule: "must say why the key is thought to be compromised",
+            });
         }
         self.transition(version, Transition::Compromise)
     }
@@ -222,7 +239,10 @@ impl Turn<'_> {
     fn destroy_key(&self, number: u32, confirm: KeyId) -> Result<Effect, Error> {
         let mut key = self.held()?.key.value.clone();
         if confirm != key.id {
-            return Err(Error::Invalid { field: "confirm", rule: "must repeat the key's id: this cannot be undone" });
+            return Err(Error::Invalid {
+                field: "confirm",
+                rule: "must repeat the key's id: this cannot be undone",
+            });
         }
         let writes = self.destroy_version(&mut key, number, self.permit.operation(), self.now)?;
         let effect = self.changed(key, writes)?.detail(State::Destroyed.name());
@@ -230,10 +250,20 @@ impl Turn<'_> {
     }
 
     /// Marks a version destroyed and deletes its material.
-    pub(super) fn destroy_version(&self, key: &mut Key, number: u32, operation: Operation, now: Now) -> Result<Vec<Write>, Error> {
+    pub(super) fn destroy_version(
+        &self,
+        key: &mut Key,
+        number: u32,
+        operation: Operation,
+        now: Now,
+    ) -> Result<Vec<Write>, Error> {
         let had_material = key.version(number)?.has_material;
         key.apply(number, Transition::Destroy, operation, now)?;
-        if had_material { Ok(vec![Records::delete(&self.open.material_row(key, number)?)]) } else { Ok(Vec::new()) }
+        if had_material {
+            Ok(vec![Records::delete(&self.open.material_row(key, number)?)])
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     fn public_key(&self, version: Option<u32>) -> Result<Effect, Error> {
@@ -285,7 +315,11 @@ fn check_key(description: &str, cryptoperiod: Cryptoperiod, rotate_days: Option<
         return Err(Error::TooLarge { field: "description", limit: DESCRIPTION_BYTES_MAX });
     }
     let Cryptoperiod { protect_days, process_days } = cryptoperiod;
-    if [protect_days, process_days, rotate_days].into_iter().flatten().any(|days| !PERIOD_DAYS.contains(&days)) {
+    if [protect_days, process_days, rotate_days]
+        .into_iter()
+        .flatten()
+        .any(|days| !PERIOD_DAYS.contains(&days))
+    {
         return Err(Error::Invalid { field: "days", rule: "must be 1 to 3,650" });
     }
     if protect_days.zip(process_days).is_some_and(|(protect, process)| process < protect) {

@@ -7,13 +7,13 @@
 //! The thread also keeps the sum of all rows ([`StateDigest`]) and which rows there are
 //! ([`Presence`]), both changed only after the transaction is durable.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use keyhearth_core::Error;
-use keyhearth_core::row::{Presence, RowAuth, RowKey, StateDigest};
-use keyhearth_core::store::{Commit, Outcome, Store, StoreError};
+use keyhearth_core::row::{Presence, RowAuth, StateDigest};
+use keyhearth_core::store::{Commit, Outcome, Store, StoreError, Write};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::oneshot;
 
@@ -36,8 +36,8 @@ pub struct Book {
     digest: Mutex<StateDigest>,
     /// Counts commits that changed rows.
     pub epoch: AtomicU64,
-    /// Told which rows a commit changed, before anybody can read them again.
-    changed: OnceLock<Box<dyn Fn(&RowKey) + Send + Sync>>,
+    /// Told what a commit wrote, before anybody can read it.
+    changed: OnceLock<Box<dyn Fn(&Write) + Send + Sync>>,
 }
 
 impl Book {
@@ -47,9 +47,9 @@ impl Book {
         Self { presence, auth, digest, epoch, changed: OnceLock::new() }
     }
 
-    /// From now on `changed` is called with each changed row, on the committing thread, while the rows are
+    /// From now on `changed` is called with each write, on the committing thread, while the rows are
     /// still held: whoever has cached a row forgets it before it can be read, and cached, again.
-    pub fn on_change(&self, changed: impl Fn(&RowKey) + Send + Sync + 'static) {
+    pub fn on_change(&self, changed: impl Fn(&Write) + Send + Sync + 'static) {
         let _ = self.changed.set(Box::new(changed));
     }
 }
@@ -137,7 +137,9 @@ impl Ledger {
         }
         match outcome.await {
             Ok(Ok(Outcome::Committed { index })) => Ok(index),
-            Ok(Ok(Outcome::Conflict { .. })) => Err(Error::Conflict("it was changed or made by somebody else at the same time")),
+            Ok(Ok(Outcome::Conflict { .. })) => {
+                Err(Error::Conflict("it was changed or made by somebody else at the same time"))
+            }
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }),
         }
@@ -196,7 +198,8 @@ fn commit_batch(shared: &Shared, commits: &[Commit]) -> Result<Vec<Outcome>, Sto
         let mut no_rows = |_: &[_], _, _| [0; 32];
         shared.store.commit(commits, &mut no_rows)?
     } else {
-        let book = shared.book.read().clone().ok_or(StoreError::Failed("rows cannot be written while sealed"))?;
+        let book =
+            shared.book.read().clone().ok_or(StoreError::Failed("rows cannot be written while sealed"))?;
         commit_rows(shared, &book, commits)?
     };
     let committed = outcomes.iter().filter(|o| matches!(o, Outcome::Committed { .. })).count();
@@ -227,7 +230,7 @@ fn commit_rows(shared: &Shared, book: &Book, commits: &[Commit]) -> Result<Vec<O
                     None => presence.unset(&write.key),
                 }
                 if let Some(changed) = book.changed.get() {
-                    changed(&write.key);
+                    changed(write);
                 }
             }
         }
@@ -238,4 +241,3 @@ fn commit_rows(shared: &Shared, book: &Book, commits: &[Commit]) -> Result<Vec<O
     }
     Ok(outcomes)
 }
-

@@ -33,7 +33,12 @@ impl Meter {
             if start > now + burst {
                 return Err((start - now - burst) >> 8);
             }
-            match self.0.compare_exchange_weak(used, start + cost_us_shifted, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.0.compare_exchange_weak(
+                used,
+                start + cost_us_shifted,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return Ok(()),
                 Err(seen) => used = seen,
             }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use keyhearth_core::Error;
 use keyhearth_core::entry::Entry;
 use keyhearth_core::log::{
-    Checkpoint, Hash, KeyName, SignedCheckpoint, TILE_WIDTH, TileId, Tree, VerifierKey, consistency_proof, inclusion_proof,
-    leaf_hash, push_entry, tile_hashes, verify_consistency,
+    Checkpoint, Hash, KeyName, SignedCheckpoint, TILE_WIDTH, TileId, Tree, VerifierKey, consistency_proof,
+    inclusion_proof, leaf_hash, push_entry, tile_hashes, verify_consistency,
 };
 use keyhearth_core::request::{Ask, PAGE_MAX, Response};
 use keyhearth_core::store::{Store, StoreError};
@@ -66,10 +66,14 @@ impl Turn<'_> {
         let newest = signed.danger_unverified().size();
         let size = size.unwrap_or(newest);
         if size > newest || index >= size {
-            return Err(Error::Invalid { field: "size", rule: "must be more than the index and at most the log's size" });
+            return Err(Error::Invalid {
+                field: "size",
+                rule: "must be more than the index and at most the log's size",
+            });
         }
         let tiles = Tiles::at(store, size)?;
-        let hashes = inclusion_proof(size, index, |id| tiles.read(store, id)).map_err(|_| Error::Damaged("log"))?;
+        let hashes =
+            inclusion_proof(size, index, |id| tiles.read(store, id)).map_err(|_| Error::Damaged("log"))?;
         Ok(Effect::of(Response::Proof { index, size, entry, hashes, checkpoint }))
     }
 
@@ -170,7 +174,10 @@ fn full_tile(store: &dyn Store, id: TileId) -> Result<Vec<Hash>, StoreError> {
 impl Engine {
     /// The log's name.
     fn origin(&self) -> Result<KeyName, Error> {
-        self.settings.origin.parse().map_err(|_| Error::Internal("the log's name is not usable; correct it in the configuration"))
+        self.settings
+            .origin
+            .parse()
+            .map_err(|_| Error::Internal("the log's name is not usable; correct it in the configuration"))
     }
 
     /// What verifies this log's checkpoints.
@@ -211,7 +218,11 @@ impl Engine {
             return Err(damaged);
         }
         let proof = consistency_proof(old.size(), size, |id| tiles.read(store, id)).map_err(|_| damaged)?;
-        if verify_consistency((old.size(), old.root()), (size, &root), &proof) { Ok(()) } else { Err(damaged) }
+        if verify_consistency((old.size(), old.root()), (size, &root), &proof) {
+            Ok(())
+        } else {
+            Err(damaged)
+        }
     }
 }
 
@@ -224,7 +235,15 @@ mod tests {
         assert_eq!(parse_path("tile/entries/000"), Some((None, 0, 256)));
         assert_eq!(parse_path("tile/entries/x001/234.p/7"), Some((None, 1234, 7)));
         assert_eq!(parse_path("tile/1/005"), Some((Some(1), 5, 256)));
-        for bad in ["", "tile/", "tile/9/000", "tile/entries/1", "tile/entries/000.p/256", "tile/0/../000", "tile/0/x99999999999"] {
+        for bad in [
+            "",
+            "tile/",
+            "tile/9/000",
+            "tile/entries/1",
+            "tile/entries/000.p/256",
+            "tile/0/../000",
+            "tile/0/x99999999999",
+        ] {
             assert_eq!(parse_path(bad), None, "{bad}");
         }
     }

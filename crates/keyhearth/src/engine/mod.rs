@@ -89,6 +89,8 @@ pub struct Engine {
     failures: parking_lot::Mutex<authenticate::Failures>,
     /// One checkpoint is made at a time.
     checkpointing: parking_lot::Mutex<()>,
+    /// The server is opened once at a time.
+    opening: parking_lot::Mutex<()>,
     /// One rotation of the root runs at a time.
     rotating: tokio::sync::Mutex<()>,
     /// Keys there are, about.
@@ -130,7 +132,13 @@ struct Failure {
 
 impl Failure {
     fn refused(refusal: Refusal, key: Option<KeyId>) -> Self {
-        Self { error: refusal.error, outcome: Outcome::Refused, key, version: None, by: basis(&Basis::Policies(refusal.policies)) }
+        Self {
+            error: refusal.error,
+            outcome: Outcome::Refused,
+            key,
+            version: None,
+            by: basis(&Basis::Policies(refusal.policies)),
+        }
     }
 }
 
@@ -148,7 +156,11 @@ impl Engine {
     ///
     /// # Errors
     /// Whatever [`Error`] says; then nothing has changed, except that the refusal is logged.
-    pub async fn execute(self: &Arc<Self>, caller: &Arc<Caller>, request: Arc<Request>) -> Result<Response, Error> {
+    pub async fn execute(
+        self: &Arc<Self>,
+        caller: &Arc<Caller>,
+        request: Arc<Request>,
+    ) -> Result<Response, Error> {
         let open = self.open.load_full().ok_or(Error::Sealed)?;
         self.rates.take(caller, Reading::take().boot * 1_000)?;
         if request.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
@@ -159,7 +171,9 @@ impl Engine {
                 return result;
             }
         }
-        Err(Error::Conflict("others keep changing the same thing"))
+        let error = Error::Conflict("others keep changing the same thing");
+        let failure = Failure { error, outcome: Outcome::Failed, key: None, version: None, by: Vec::new() };
+        self.log_failure(&open, caller, &request, failure).await
     }
 
     /// One passage through the funnel; `None` if it raced with another change and must start again.
@@ -180,14 +194,13 @@ impl Engine {
         entry.version = version.or(permit.version());
         entry.by = basis(permit.basis());
         entry.detail = detail;
-        let changes_rows = !writes.is_empty();
         // Commit point. Before it nothing is visible to anybody; after it the change and its entry are durable.
         match self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await {
             Ok(_) => {}
             Err(Error::Conflict(_)) => return None,
             Err(error) => return Some(Err(error)),
         }
-        if operation.class() != Class::Metadata && !changes_rows && open.epoch() != loaded.epoch {
+        if operation.class() != Class::Metadata && open.epoch() != loaded.epoch {
             if let Err(error) = self.still_allowed(open, caller, request, &permit).await {
                 return Some(Err(error));
             }
@@ -201,7 +214,7 @@ impl Engine {
                 Ok(Err(error)) => return Some(Err(error)),
                 Err(_) => return Some(Err(Error::Internal("a worker failed"))),
             }
-        } else if self.open.load().is_none() {
+        } else if !self.open.load().as_ref().is_some_and(|now| Arc::ptr_eq(now, open)) {
             return Some(Err(Error::Sealed));
         }
         Some(Ok(response))
@@ -214,26 +227,43 @@ impl Engine {
         caller: &Arc<Caller>,
         request: &Arc<Request>,
     ) -> Result<(Arc<Permit>, Loaded, Effect), Failure> {
-        let fail = |error, key| Failure { error, outcome: Outcome::Refused, key, version: None, by: Vec::new() };
+        let fail =
+            |error, key| Failure { error, outcome: Outcome::Refused, key, version: None, by: Vec::new() };
         let loaded = self.load(open, caller, request).await.map_err(|error| fail(error, None))?;
         let key = loaded.held.as_ref().map(|held| held.key.value.id);
-        let permit = self.decide(open, caller, &request.ask, &loaded).map_err(|refusal| Failure::refused(refusal, key))?;
+        let permit = self
+            .decide(open, caller, &request.ask, &loaded)
+            .map_err(|refusal| Failure::refused(refusal, key))?;
         let permit = Arc::new(permit);
         let acted = self.act(open, caller, request, &permit, &loaded).await;
         match acted {
             Ok(effect) => Ok((permit, loaded, effect)),
-            Err(error) => {
-                Err(Failure { error, outcome: Outcome::Failed, key, version: permit.version(), by: basis(permit.basis()) })
-            }
+            Err(error) => Err(Failure {
+                error,
+                outcome: Outcome::Failed,
+                key,
+                version: permit.version(),
+                by: basis(permit.basis()),
+            }),
         }
     }
 
-    /// Step 1: the tenant, the key, and which version is meant.
-    async fn load(self: &Arc<Self>, open: &Arc<Open>, caller: &Arc<Caller>, request: &Arc<Request>) -> Result<Loaded, Error> {
+    /// Step 1: the tenant, the caller, the key, and which version is meant.
+    async fn load(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        caller: &Arc<Caller>,
+        request: &Arc<Request>,
+    ) -> Result<Loaded, Error> {
         let reading = Reading::take();
         let now = self.clock.at(reading);
         let epoch = open.epoch();
         let tenant = open.tenant(caller.tenant)?;
+        // The caller was authenticated before this epoch was read: it must still be who it was.
+        let principal = open.principal(caller.tenant, caller.principal)?;
+        if principal.value.revoked.is_some() || principal.value.roles != caller.roles {
+            return Err(Error::Denied);
+        }
         let version = usage::named_version(&request.ask)?;
         let held = match request.ask.key() {
             None => None,
@@ -290,7 +320,8 @@ impl Engine {
                 }
             }
         }
-        let (engine, open, caller, request) = (Arc::clone(self), Arc::clone(open), Arc::clone(caller), Arc::clone(request));
+        let (engine, open, caller, request) =
+            (Arc::clone(self), Arc::clone(open), Arc::clone(caller), Arc::clone(request));
         let acting = Acting { permit: Arc::clone(permit), held: loaded.held.clone(), now: loaded.now };
         blocking(move || engine.act_blocking(&open, &caller, &request, &acting)).await
     }
@@ -303,21 +334,28 @@ impl Engine {
         request: &Arc<Request>,
         permit: &Permit,
     ) -> Result<(), Error> {
-        let principal = open.principal(caller.tenant, caller.principal)?;
-        if principal.value.revoked.is_some() || principal.value.roles != caller.roles {
-            return Err(Error::Denied);
-        }
         let mut loaded = self.load(open, caller, request).await?;
         loaded.version = permit.version();
         let version_is_primary_only = permit.operation().class() == Class::Protect;
-        if version_is_primary_only && loaded.held.as_ref().is_some_and(|held| held.key.value.primary != permit.version().unwrap_or(0)) {
+        if version_is_primary_only
+            && loaded
+                .held
+                .as_ref()
+                .is_some_and(|held| held.key.value.primary != permit.version().unwrap_or(0))
+        {
             // Rotated meanwhile: what the older version protected is still good if it may be processed.
             return Ok(());
         }
         self.decide(open, caller, &request.ask, &loaded).map(|_| ()).map_err(|refusal| refusal.error)
     }
 
-    async fn log_failure(&self, open: &Open, caller: &Caller, request: &Request, failure: Failure) -> Result<Response, Error> {
+    async fn log_failure(
+        &self,
+        open: &Open,
+        caller: &Caller,
+        request: &Request,
+        failure: Failure,
+    ) -> Result<Response, Error> {
         let mut entry = self.entry(open, caller, request, self.clock.now());
         entry.result = failure.outcome;
         entry.error = Some(failure.error.code().to_owned());
@@ -388,8 +426,22 @@ impl Engine {
         self.open.load().is_none()
     }
 
-    fn act_blocking(self: &Arc<Self>, open: &Arc<Open>, caller: &Caller, request: &Request, acting: &Acting) -> Result<Effect, Error> {
-        let turn = Turn { engine: self, open, caller, request, now: acting.now, permit: &acting.permit, held: acting.held.as_deref() };
+    fn act_blocking(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        caller: &Caller,
+        request: &Request,
+        acting: &Acting,
+    ) -> Result<Effect, Error> {
+        let turn = Turn {
+            engine: self,
+            open,
+            caller,
+            request,
+            now: acting.now,
+            permit: &acting.permit,
+            held: acting.held.as_deref(),
+        };
         if let Some(remembered) = turn.remembered()? {
             return Ok(remembered);
         }
@@ -465,7 +517,8 @@ impl Turn<'_> {
             now: self.now,
             epoch: self.open.epoch(),
         };
-        let permit = self.engine.decide(self.open, self.caller, &decrypt, &loaded).map_err(|refusal| refusal.error)?;
+        let permit =
+            self.engine.decide(self.open, self.caller, &decrypt, &loaded).map_err(|refusal| refusal.error)?;
         usage::rewrap(self.open, self.permit, &self.request.ask, self.held()?, (&permit, &from))
     }
 }
@@ -482,6 +535,8 @@ fn basis(basis: &Basis) -> Vec<String> {
 }
 
 /// Runs what blocks away from the threads that serve connections.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal("a worker failed"))?
 }

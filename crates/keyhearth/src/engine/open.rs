@@ -1,7 +1,7 @@
 //! What the server knows while it is unsealed: caches over verified rows. Dropped whole by `seal`.
 //!
 //! A cache entry is put in only while the rows are held still ([`Records::view`]), and taken out by the
-//! committing thread before it lets go of the rows that a commit changed ([`Open::forget`]). So after a
+//! committing thread before it lets go of the rows that a commit changed ([`Open::follow`]). So after a
 //! revoke has returned, nobody finds the old entry any more, whatever became of the request that revoked.
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,6 +17,7 @@ use keyhearth_core::policy::{POLICIES_MAX, Policy};
 use keyhearth_core::principal::Principal;
 use keyhearth_core::request::KeyRef;
 use keyhearth_core::row::{RowKey, Table};
+use keyhearth_core::store::Write;
 use keyhearth_core::tenant::Tenant;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::kdf::MacKey;
@@ -152,7 +153,10 @@ impl Open {
 
     /// Whether the version is ready without reading anything.
     pub fn is_ready(held: &Held, number: u32) -> bool {
-        usize::try_from(number).ok().and_then(|n| held.versions.get(n.checked_sub(1)?)).is_some_and(|s| s.get().is_some())
+        usize::try_from(number)
+            .ok()
+            .and_then(|n| held.versions.get(n.checked_sub(1)?))
+            .is_some_and(|s| s.get().is_some())
     }
 
     /// The row of a version's material.
@@ -170,9 +174,28 @@ impl Open {
             .map_err(|_| Error::Damaged("key material"))
     }
 
-    /// Wraps material of a version under the tenant's present key.
-    pub fn wrap(&self, key: &Key, number: u32, material: &SecretBytes) -> Result<Material, Error> {
-        let version = self.tenant(key.tenant)?.value.tenant_key;
+    /// The writes that store new material of a version, wrapped under the tenant's present key. They conflict
+    /// if that key is rotated meanwhile: the rotation would not see this material, and end the key it needs.
+    pub fn store_material(
+        &self,
+        key: &Key,
+        number: u32,
+        material: &SecretBytes,
+    ) -> Result<[Write; 2], Error> {
+        let tenant = self.tenant(key.tenant)?;
+        let record = self.wrap(key, number, tenant.value.tenant_key, material)?;
+        let row = RowKey::versioned(Table::Material, key.tenant, &key.id.0, number);
+        Ok([self.records.create(row, &record), self.records.keep(&tenant)])
+    }
+
+    /// Wraps material of a version under a tenant key.
+    pub fn wrap(
+        &self,
+        key: &Key,
+        number: u32,
+        version: u32,
+        material: &SecretBytes,
+    ) -> Result<Material, Error> {
         let tenant_key = self.tenant_key(key.tenant, version)?;
         let binding = key.material_binding(self.deployment, number);
         let wrapped = envelope::wrap(&tenant_key, key.tenant.0, version, &binding, material.expose())?;
@@ -190,7 +213,8 @@ impl Open {
             return Ok(Arc::clone(key));
         }
         let row = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, version);
-        let wrapped: Stored<WrappedTenantKey> = self.records.read(&row)?.ok_or(Error::NotFound("tenant key"))?;
+        let wrapped: Stored<WrappedTenantKey> =
+            self.records.read(&row)?.ok_or(Error::NotFound("tenant key"))?;
         let key = Arc::new(self.unsealed.load().unwrap_tenant_key(tenant, version, &wrapped.value.0)?);
         self.tenant_keys.lock().insert((tenant, version), Arc::clone(&key));
         Ok(key)
@@ -211,11 +235,16 @@ impl Open {
     /// A principal of a tenant.
     pub fn principal(&self, tenant: TenantId, id: PrincipalId) -> Result<Arc<Stored<Principal>>, Error> {
         if let Some(principal) = self.principals.get(&id) {
-            return if principal.value.tenant == tenant { Ok(principal) } else { Err(Error::NotFound("identity")) };
+            return if principal.value.tenant == tenant {
+                Ok(principal)
+            } else {
+                Err(Error::NotFound("identity"))
+            };
         }
         let view = self.records.view();
         let row = RowKey::new(Table::Principal, tenant, &id.0);
-        let principal: Arc<Stored<Principal>> = Arc::new(view.read(&row)?.ok_or(Error::NotFound("identity"))?);
+        let principal: Arc<Stored<Principal>> =
+            Arc::new(view.read(&row)?.ok_or(Error::NotFound("identity"))?);
         self.principals.insert(id, Arc::clone(&principal));
         Ok(principal)
     }
@@ -234,43 +263,51 @@ impl Open {
         Ok(compiled)
     }
 
-    /// Forgets what is cached of a row that changed.
-    pub fn forget(&self, row: &RowKey) {
-        match row.table {
-                Table::Key | Table::Material | Table::Grant => {
-                    if let Some(id) = row.id.get(..16).and_then(|id| id.try_into().ok()) {
-                        self.keys.remove(&(row.tenant, KeyId(id)));
-                    }
-                }
-                Table::Alias => {
-                    if let Some(alias) = std::str::from_utf8(&row.id).ok().and_then(|alias| alias.parse().ok()) {
-                        self.aliases.remove(&(row.tenant, alias));
-                    }
-                }
-                Table::Principal => {
-                    if let Ok(id) = row.id.as_slice().try_into() {
-                        self.principals.remove(&PrincipalId(id));
-                    }
-                }
-                Table::Policy => {
-                    self.policies.write().remove(&row.tenant);
-                }
-                Table::Tenant => {
-                    if let Ok(id) = row.id.as_slice().try_into() {
-                        self.tenants.write().remove(&TenantId(id));
-                    }
-                }
-                Table::TenantKey => self.tenant_keys.lock().retain(|(tenant, _), _| *tenant != row.tenant),
-                Table::PrincipalName
-                | Table::Certificate
-                | Table::AccessKey
-                | Table::TenantName
-                | Table::Idempotency
-                | Table::Import
-                | Table::System
-                | Table::AccessKeyOwner => {}
-            }
+    /// Follows a write that was committed: forgets what is cached of the row, and notes a key's next date.
+    pub fn follow(&self, write: &Write) {
+        self.forget(&write.key);
+        let Some(row) = write.row.as_ref().filter(|_| write.key.table == Table::Key) else { return };
+        if let Ok(key) = minicbor::decode::<Key>(&row.body) {
+            self.dates.lock().extend(key.next_date().map(|date| (date, key.tenant, key.id)));
         }
+    }
+
+    fn forget(&self, row: &RowKey) {
+        match row.table {
+            Table::Key | Table::Material | Table::Grant => {
+                if let Some(id) = row.id.get(..16).and_then(|id| id.try_into().ok()) {
+                    self.keys.remove(&(row.tenant, KeyId(id)));
+                }
+            }
+            Table::Alias => {
+                if let Some(alias) = std::str::from_utf8(&row.id).ok().and_then(|alias| alias.parse().ok()) {
+                    self.aliases.remove(&(row.tenant, alias));
+                }
+            }
+            Table::Principal => {
+                if let Ok(id) = row.id.as_slice().try_into() {
+                    self.principals.remove(&PrincipalId(id));
+                }
+            }
+            Table::Policy => {
+                self.policies.write().remove(&row.tenant);
+            }
+            Table::Tenant => {
+                if let Ok(id) = row.id.as_slice().try_into() {
+                    self.tenants.write().remove(&TenantId(id));
+                }
+            }
+            Table::TenantKey => self.tenant_keys.lock().retain(|(tenant, _), _| *tenant != row.tenant),
+            Table::PrincipalName
+            | Table::Certificate
+            | Table::AccessKey
+            | Table::TenantName
+            | Table::Idempotency
+            | Table::Import
+            | Table::System
+            | Table::AccessKeyOwner => {}
+        }
+    }
 
     /// Forgets every key that was read too long ago, so that its material is wiped.
     pub fn forget_old(&self, boot_ms: u64) {

@@ -76,24 +76,28 @@ impl Turn<'_> {
             return Err(Error::Conflict("a tenant of this name exists, or has existed"));
         }
         let id = TenantId::new(self.now.latest, id_bytes()?);
-        let tenant = Tenant { id, name: name.clone(), created: self.now.latest, disabled: None, tenant_key: 1 };
+        let tenant =
+            Tenant { id, name: name.clone(), created: self.now.latest, disabled: None, tenant_key: 1 };
         let role = if self.engine.settings.development { Role::Developer } else { Role::TenantAdmin };
         let (principal, certificate, mut writes) = self.new_identity(id, admin, &[role], request, None)?;
         let records = &self.open.records;
         writes.push(records.create(RowKey::new(Table::Tenant, TenantId::PLATFORM, &id.0), &tenant));
         writes.push(records.create(name_row, &id));
-        writes.push(self.new_tenant_key(id, 1)?);
+        writes.extend(self.new_tenant_key(id, 1)?);
         let detail = format!("{id} {name}, admin {}", principal.id);
         let ca = self.open.ca.certificate_pem().to_owned();
-        let response = Response::Tenant { tenant: Box::new(tenant), admin: Box::new(principal), certificate, ca };
+        let response =
+            Response::Tenant { tenant: Box::new(tenant), admin: Box::new(principal), certificate, ca };
         Ok(Effect::writing(response, writes).detail(detail))
     }
 
-    fn new_tenant_key(&self, tenant: TenantId, version: u32) -> Result<Write, Error> {
+    /// The writes that store a new tenant key. They conflict if the root is rotated meanwhile.
+    fn new_tenant_key(&self, tenant: TenantId, version: u32) -> Result<[Write; 2], Error> {
+        let revision = self.open.seal_revision()?;
         let key = SecretBytes::random(32)?;
         let wrapped = self.open.unsealed.load().wrap_tenant_key(tenant, version, &key)?;
         let row = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, version);
-        Ok(self.open.records.create(row, &WrappedTenantKey(wrapped)))
+        Ok([self.open.records.create(row, &WrappedTenantKey(wrapped)), self.open.records.keep(&revision)])
     }
 
     fn list_tenants(&self) -> Result<Effect, Error> {
@@ -123,7 +127,8 @@ impl Turn<'_> {
         let stored = self.other_tenant(id)?;
         let version = stored.value.tenant_key + 1;
         let tenant = Tenant { tenant_key: version, ..stored.value.clone() };
-        let writes = vec![self.new_tenant_key(id, version)?, self.open.records.replace(&stored, &tenant)];
+        let [key, same_root] = self.new_tenant_key(id, version)?;
+        let writes = vec![key, same_root, self.open.records.replace(&stored, &tenant)];
         Ok(Effect::writing(Response::Done, writes).detail(format!("{id} version {version}")))
     }
 
@@ -142,7 +147,8 @@ impl Turn<'_> {
                 let (rekey, shares) = Rekey::begin(&unsealed, &SealChoice { passphrase: None, quorum })?;
                 ceremonies.rekey = Some(rekey);
                 let shares = shares.0.iter().map(|share| Secret::new(share.as_bytes().to_vec())).collect();
-                Ok(Effect::of(Response::RekeyShares(shares)).detail(format!("begun: {threshold} of {count} shares")))
+                Ok(Effect::of(Response::RekeyShares(shares))
+                    .detail(format!("begun: {threshold} of {count} shares")))
             }
             RekeyStep::Passphrase(text) => {
                 let passphrase = Some(Passphrase { text, params: Params::MIN });
@@ -158,7 +164,9 @@ impl Turn<'_> {
             RekeyStep::Prove(proof) => {
                 let rekey = ceremonies.rekey.as_mut().ok_or(NOT_BEGUN)?;
                 match std::str::from_utf8(proof) {
-                    Ok(text) if text.starts_with("khshare") => rekey.prove_share(&unsealed, text, self.now.latest)?,
+                    Ok(text) if text.starts_with("khshare") => {
+                        rekey.prove_share(&unsealed, text, self.now.latest)?
+                    }
                     Ok(_) | Err(_) => rekey.prove_passphrase(&unsealed, proof)?,
                 }
                 if !rekey.is_proven() {
@@ -169,7 +177,8 @@ impl Turn<'_> {
                 let write = engine.write_seal(self.open, &record)?;
                 self.open.unsealed.store(Arc::new(unsealed));
                 let response = Response::RekeyProgress { proved: 0, needed: 0, done: true };
-                Ok(Effect::writing(response, vec![write]).detail("done: the old shares and passphrases are dead"))
+                Ok(Effect::writing(response, vec![write])
+                    .detail("done: the old shares and passphrases are dead"))
             }
         }
     }
@@ -178,6 +187,11 @@ impl Turn<'_> {
 const NOT_BEGUN: Error = Error::Conflict("no rekey has begun");
 
 impl Open {
+    /// How often the seal record was changed.
+    pub(super) fn seal_revision(&self) -> Result<Stored<u64>, Error> {
+        self.records.read(&seal_revision_row())?.ok_or(Error::Damaged("seal revision"))
+    }
+
     /// All tenants.
     pub(super) fn all_tenants(&self) -> Result<Vec<Stored<Tenant>>, Error> {
         let mut all: Vec<Stored<Tenant>> = Vec::new();
@@ -196,7 +210,11 @@ impl Open {
 
 impl Engine {
     /// What follows the commit of some operations on the deployment.
-    pub(super) async fn after_commit(self: &Arc<Self>, open: &Arc<Open>, ask: &Ask) -> Result<Option<Response>, Error> {
+    pub(super) async fn after_commit(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        ask: &Ask,
+    ) -> Result<Option<Response>, Error> {
         match ask {
             Ask::RotateTenantKey { tenant } => {
                 Ok(Some(Response::Rewrapped { rows: self.sweep_tenant(open, *tenant).await? }))
@@ -229,9 +247,7 @@ impl Engine {
     /// a record that is newer than the row says, which is good; an older one is refused.
     pub(super) fn write_seal(&self, open: &Open, record: &SealRecord) -> Result<Write, Error> {
         self.store.put_document(seal::DOCUMENT, &record.to_bytes())?;
-        let row = seal_revision_row();
-        let old: Stored<u64> = open.records.read(&row)?.ok_or(Error::Damaged("seal revision"))?;
-        Ok(open.records.replace(&old, &record.revision()))
+        Ok(open.records.replace(&open.seal_revision()?, &record.revision()))
     }
 
     /// Takes a share or the passphrase; when they are enough, opens. Logged, whatever comes of it.
@@ -239,7 +255,11 @@ impl Engine {
     /// # Errors
     /// [`Error::TooMany`] after too many failures, [`Error::Conflict`] if it is not sealed; else as
     /// [`ShareCollector::add`], [`SealRecord::unseal_passphrase`] and [`Engine::open`](Engine) say.
-    pub async fn unseal(self: &Arc<Self>, with: UnsealWith<'_>, address: std::net::IpAddr) -> Result<Status, Error> {
+    pub async fn unseal(
+        self: &Arc<Self>,
+        with: UnsealWith<'_>,
+        address: std::net::IpAddr,
+    ) -> Result<Status, Error> {
         let result = self.try_unseal(with).await;
         let detail = match &result {
             Ok(status) if status.sealed => "share taken",
@@ -248,7 +268,11 @@ impl Engine {
         };
         let entry = Entry {
             address: Some(super::authenticate::address_bytes(address)),
-            result: if result.is_ok() { keyhearth_core::entry::Result::Done } else { keyhearth_core::entry::Result::Refused },
+            result: if result.is_ok() {
+                keyhearth_core::entry::Result::Done
+            } else {
+                keyhearth_core::entry::Result::Refused
+            },
             error: result.as_ref().err().map(|error| error.code().to_owned()),
             detail: Some(detail.to_owned()),
             ..self.own_entry(Operation::Unseal)
@@ -275,7 +299,10 @@ impl Engine {
                     if ceremonies.unseal.is_none() {
                         ceremonies.unseal = record.collector();
                     }
-                    let collector = ceremonies.unseal.as_mut().ok_or(Error::Unsupported("shares: this server has a passphrase"))?;
+                    let collector = ceremonies
+                        .unseal
+                        .as_mut()
+                        .ok_or(Error::Unsupported("shares: this server has a passphrase"))?;
                     collector.add(text, now).map_err(Error::from)
                 };
                 match collected {
@@ -342,7 +369,11 @@ impl Engine {
     }
 
     /// Rewraps everything that a tenant's older keys wrap, and then deletes those. Returns the rows rewrapped.
-    pub(super) async fn sweep_tenant(self: &Arc<Self>, open: &Arc<Open>, tenant: TenantId) -> Result<u64, Error> {
+    pub(super) async fn sweep_tenant(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        tenant: TenantId,
+    ) -> Result<u64, Error> {
         let mut swept = 0;
         for table in [Table::Material, Table::AccessKey, Table::Import] {
             let mut after = Vec::new();
@@ -367,13 +398,15 @@ impl Engine {
         let of = Arc::clone(open);
         let old_keys = blocking(move || {
             let present = of.tenant(tenant)?.value.tenant_key;
-            let keys: Vec<Stored<WrappedTenantKey>> = of.records.scan(Table::TenantKey, tenant, &tenant.0, &[], PAGE_MAX)?;
+            let keys: Vec<Stored<WrappedTenantKey>> =
+                of.records.scan(Table::TenantKey, tenant, &tenant.0, &[], PAGE_MAX)?;
             let newest = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, present);
             Ok(keys.iter().filter(|key| key.key != newest).map(Records::delete).collect::<Vec<_>>())
         })
         .await?;
         if !old_keys.is_empty() {
-            self.commit_own(Operation::RotateTenantKey, old_keys, format!("{tenant}: older keys deleted")).await?;
+            self.commit_own(Operation::RotateTenantKey, old_keys, format!("{tenant}: older keys deleted"))
+                .await?;
         }
         Ok(swept)
     }
@@ -394,7 +427,8 @@ impl Engine {
             let rewrapped = open.unsealed.load().rewrap_tenant_key(*tenant, *version, &stored.value.0)?;
             if let Some(wrapped) = rewrapped {
                 let write = open.records.replace(stored, &WrappedTenantKey(wrapped));
-                self.commit_own(Operation::RotateRoot, vec![write], format!("{tenant} version {version}")).await?;
+                self.commit_own(Operation::RotateRoot, vec![write], format!("{tenant} version {version}"))
+                    .await?;
                 swept += 1;
             }
         }
@@ -409,8 +443,14 @@ impl Engine {
     }
 
     /// Commits a step of the server's own.
-    pub(super) async fn commit_own(&self, operation: Operation, writes: Vec<Write>, detail: String) -> Result<(), Error> {
-        let entry = Entry { by: vec!["server".to_owned()], detail: Some(detail), ..self.own_entry(operation) };
+    pub(super) async fn commit_own(
+        &self,
+        operation: Operation,
+        writes: Vec<Write>,
+        detail: String,
+    ) -> Result<(), Error> {
+        let entry =
+            Entry { by: vec!["server".to_owned()], detail: Some(detail), ..self.own_entry(operation) };
         self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await.map(|_| ())
     }
 }
@@ -429,18 +469,24 @@ fn tenant_keys(open: &Open) -> Result<Vec<(TenantId, u32, Stored<WrappedTenantKe
 }
 
 /// Writes that rewrap one page of a table under the tenant's newest key, and where the next page starts.
-fn rewrapped(open: &Open, table: Table, tenant: TenantId, after: &[u8]) -> Result<(Vec<Write>, Option<Vec<u8>>), Error> {
+fn rewrapped(
+    open: &Open,
+    table: Table,
+    tenant: TenantId,
+    after: &[u8],
+) -> Result<(Vec<Write>, Option<Vec<u8>>), Error> {
     let newest = open.tenant(tenant)?.value.tenant_key;
     let mut writes = Vec::new();
     let next = match table {
         Table::Material => {
             let rows: Vec<Stored<Material>> = open.records.scan(table, tenant, &[], after, STEP_ROWS)?;
             for row in rows.iter().filter(|row| row.value.tenant_key != newest) {
-                let (id, number) = row.key.id.split_last_chunk::<4>().ok_or(Error::Damaged("key material"))?;
+                let (id, number) =
+                    row.key.id.split_last_chunk::<4>().ok_or(Error::Damaged("key material"))?;
                 let key: Stored<Key> =
                     open.records.read(&RowKey::new(Table::Key, tenant, id))?.ok_or(Error::Damaged("key"))?;
                 let material = open.material(&key.value, u32::from_be_bytes(*number))?;
-                let renewed = open.wrap(&key.value, u32::from_be_bytes(*number), &material)?;
+                let renewed = open.wrap(&key.value, u32::from_be_bytes(*number), newest, &material)?;
                 writes.push(open.records.replace(row, &renewed));
             }
             super::keys::next_cursor(&rows, STEP_ROWS)
@@ -450,9 +496,14 @@ fn rewrapped(open: &Open, table: Table, tenant: TenantId, after: &[u8]) -> Resul
             for row in rows.iter().filter(|row| row.value.tenant_key_version != newest) {
                 let aad = super::govern::access_key_binding(&row.value.id, row.value.principal);
                 let old = open.tenant_key(tenant, row.value.tenant_key_version)?;
-                let secret =
-                    envelope::unwrap(&old, tenant.0, row.value.tenant_key_version, &aad, &row.value.wrapped_secret)
-                        .map_err(|_| Error::Damaged("access key"))?;
+                let secret = envelope::unwrap(
+                    &old,
+                    tenant.0,
+                    row.value.tenant_key_version,
+                    &aad,
+                    &row.value.wrapped_secret,
+                )
+                .map_err(|_| Error::Damaged("access key"))?;
                 let new = open.tenant_key(tenant, newest)?;
                 let wrapped_secret = envelope::wrap(&new, tenant.0, newest, &aad, secret.expose())?;
                 let record = AccessKey { wrapped_secret, tenant_key_version: newest, ..row.value.clone() };
@@ -462,7 +513,8 @@ fn rewrapped(open: &Open, table: Table, tenant: TenantId, after: &[u8]) -> Resul
         }
         // Import parameters end within a day; those that an older key wraps are asked for again.
         _ => {
-            let rows: Vec<Stored<super::transfer::Import>> = open.records.scan(table, tenant, &[], after, STEP_ROWS)?;
+            let rows: Vec<Stored<super::transfer::Import>> =
+                open.records.scan(table, tenant, &[], after, STEP_ROWS)?;
             writes.extend(rows.iter().filter(|row| row.value.tenant_key != newest).map(Records::delete));
             super::keys::next_cursor(&rows, STEP_ROWS)
         }

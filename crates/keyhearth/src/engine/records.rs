@@ -77,13 +77,24 @@ impl Records {
         Write { key: old.key.clone(), expect: Expect::Mac(old.mac), row: Some(row) }
     }
 
+    /// The write that leaves a record as it is; it conflicts if it was changed meanwhile.
+    pub fn keep<T: Encode<()>>(&self, old: &Stored<T>) -> Write {
+        let row = self.book.auth.seal(&old.key, old.revision, encode(&old.value));
+        Write { key: old.key.clone(), expect: Expect::Mac(old.mac), row: Some(row) }
+    }
+
     /// The write that deletes a record; it conflicts if it was changed meanwhile.
     pub fn delete<T>(old: &Stored<T>) -> Write {
         Write { key: old.key.clone(), expect: Expect::Mac(old.mac), row: None }
     }
 
     /// Verifies and decodes a row.
-    fn open<T: for<'b> Decode<'b, ()>>(&self, presence: &Presence, key: RowKey, row: &Row) -> Result<Stored<T>, Error> {
+    fn open<T: for<'b> Decode<'b, ()>>(
+        &self,
+        presence: &Presence,
+        key: RowKey,
+        row: &Row,
+    ) -> Result<Stored<T>, Error> {
         if !presence.agrees(&key, Some(&row.mac)) || !self.book.auth.verify(&key, row) {
             tracing::error!(table = ?key.table, tenant = %key.tenant, "a stored row fails its integrity check");
             return Err(Error::Damaged("record"));

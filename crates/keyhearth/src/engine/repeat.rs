@@ -89,7 +89,9 @@ impl Turn<'_> {
         let made = match &effect.response {
             Response::Key(key) => Made::Key(key.id),
             Response::Grant(grant) => Made::Grant(grant.key, grant.id),
-            Response::Identity { principal, certificate, .. } => Made::Identity(principal.id, certificate.clone()),
+            Response::Identity { principal, certificate, .. } => {
+                Made::Identity(principal.id, certificate.clone())
+            }
             _ => return Err(Error::Internal("this result is not remembered")),
         };
         let expires = self.now.latest.plus_ms(IDEMPOTENCY_MS);

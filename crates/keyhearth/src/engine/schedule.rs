@@ -8,7 +8,6 @@ use keyhearth_core::Error;
 use keyhearth_core::decide::Permit;
 use keyhearth_core::entry::Entry;
 use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
-use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Proof, Roles};
 use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Request};
@@ -23,6 +22,8 @@ use super::{Engine, Reading, Turn, blocking};
 
 /// From one look to the next.
 const TICK: Duration = Duration::from_secs(1);
+/// Until what failed is tried again, in milliseconds.
+const RETRY_MS: u64 = 60_000;
 /// Ticks from one clearing of remembered results to the next.
 const CLEARING_TICKS: u64 = 3_600;
 /// The clocks of a machine that runs on drift apart by less than this in a tick, in milliseconds.
@@ -54,11 +55,11 @@ impl Engine {
                 dates.iter().take_while(|(date, _, _)| now.reached(*date)).take(PAGE_MAX).copied().collect()
             };
             for (date, tenant, key) in due {
-                let result = self.date_reached(&open, tenant, key).await;
-                if let Err(error) = result {
-                    tracing::error!(%key, %error, "what was due could not be done");
-                }
                 open.dates.lock().remove(&(date, tenant, key));
+                if let Err(error) = self.date_reached(&open, tenant, key).await {
+                    tracing::error!(%key, %error, "what was due could not be done; tried again in a minute");
+                    open.dates.lock().insert((now.latest.plus_ms(RETRY_MS), tenant, key));
+                }
             }
             if tick % CLEARING_TICKS == 0 {
                 if let Err(error) = self.clear_remembered(&open).await {
@@ -83,29 +84,46 @@ impl Engine {
     }
 
     /// Carries out what a date brings to a key: activation, end of protecting, rotation, destruction.
-    async fn date_reached(self: &Arc<Self>, open: &Arc<Open>, tenant: TenantId, id: KeyId) -> Result<(), Error> {
+    async fn date_reached(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        tenant: TenantId,
+        id: KeyId,
+    ) -> Result<(), Error> {
         let (engine, of) = (Arc::clone(self), Arc::clone(open));
         let done = blocking(move || engine.what_is_due(&of, tenant, id)).await?;
-        let Some((writes, entry, key)) = done else { return Ok(()) };
-        self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await?;
-        if let Some(next) = key.next_date() {
-            open.dates.lock().insert((next, tenant, id));
-        }
-        Ok(())
+        let Some((writes, entry)) = done else { return Ok(()) };
+        self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await.map(|_| ())
     }
 
-    fn what_is_due(self: &Arc<Self>, open: &Arc<Open>, tenant: TenantId, id: KeyId) -> Result<Option<(Vec<Write>, Entry, Key)>, Error> {
+    fn what_is_due(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        tenant: TenantId,
+        id: KeyId,
+    ) -> Result<Option<(Vec<Write>, Entry)>, Error> {
         let now = self.now();
         let held = open.hold(tenant, id, Reading::take().boot)?;
         let permit = Permit::for_dates(&held.key.value);
         let caller = own_caller()?;
         let ask = Ask::DescribeKey { key: KeyRef::Id(id) };
         let request = Request { id: self.request_id(), ask, reason: None, idempotency: None };
-        let turn = Turn { engine: self, open, caller: &caller, request: &request, now, permit: &permit, held: Some(&held) };
+        let turn = Turn {
+            engine: self,
+            open,
+            caller: &caller,
+            request: &request,
+            now,
+            permit: &permit,
+            held: Some(&held),
+        };
         let mut key = held.key.value.clone();
         let mut writes = Vec::new();
-        let mut said: Vec<String> =
-            key.apply_dates(now).into_iter().map(|(number, state)| format!("version {number} {state}")).collect();
+        let mut said: Vec<String> = key
+            .apply_dates(now)
+            .into_iter()
+            .map(|(number, state)| format!("version {number} {state}"))
+            .collect();
         if key.destroy_at.is_some_and(|date| now.reached(date)) {
             for number in 1..=u32::try_from(key.versions.len()).unwrap_or(u32::MAX) {
                 let state = key.version(number)?.state;
@@ -118,7 +136,8 @@ impl Engine {
                 }
             }
             (key.destroy_at, key.rotation) = (None, None);
-        } else if key.rotation.is_some_and(|rotation| now.reached(rotation.next)) && key.destroy_at.is_none() {
+        } else if key.rotation.is_some_and(|rotation| now.reached(rotation.next)) && key.destroy_at.is_none()
+        {
             match turn.rotated(&key) {
                 Ok((rotated, material)) => {
                     key = rotated;
@@ -127,7 +146,9 @@ impl Engine {
                 }
                 Err(error) => {
                     tracing::error!(key = %id, %error, "rotation was due and is not possible; tried again a day later");
-                    key.rotation = key.rotation.map(|r| keyhearth_core::key::Rotation { next: now.latest.plus_days(1), ..r });
+                    key.rotation = key
+                        .rotation
+                        .map(|r| keyhearth_core::key::Rotation { next: now.latest.plus_days(1), ..r });
                 }
             }
         }
@@ -142,7 +163,7 @@ impl Engine {
             detail: Some(said.join(", ")),
             ..self.own_entry(permit.operation())
         };
-        Ok(Some((writes, entry, key)))
+        Ok(Some((writes, entry)))
     }
 
     /// Deletes remembered results that are over.

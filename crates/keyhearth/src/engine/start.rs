@@ -121,14 +121,20 @@ pub async fn initialise(
     ];
     let engine = Engine::new(Arc::clone(&store), settings)?;
     engine.ledger.open(book);
-    let entry = Entry { detail: Some(DeploymentId(id).to_string()), ..engine.own_entry(Operation::Initialise) };
+    let entry =
+        Entry { detail: Some(DeploymentId(id).to_string()), ..engine.own_entry(Operation::Initialise) };
     engine.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await?;
     engine.ledger.close();
     // The seal record comes last: without it there is no deployment, and the directory can be used again.
     store.put_document(seal::DOCUMENT, &created.record.to_bytes()).map_err(Error::from)?;
     let (opening, record) = (Arc::clone(&engine), created.record.clone());
     super::blocking(move || opening.open_with(created.unsealed, &record)).await?;
-    Ok(Initial { shares: created.shares, ca: ca.certificate_pem().to_owned(), certificate: issued.pem, engine })
+    Ok(Initial {
+        shares: created.shares,
+        ca: ca.certificate_pem().to_owned(),
+        certificate: issued.pem,
+        engine,
+    })
 }
 
 impl Engine {
@@ -157,6 +163,7 @@ impl Engine {
             requests: AtomicU64::new(0),
             failures: Mutex::default(),
             checkpointing: Mutex::default(),
+            opening: Mutex::default(),
             rotating: tokio::sync::Mutex::default(),
             keys: AtomicU64::new(0),
             store,
@@ -168,6 +175,10 @@ impl Engine {
     /// # Errors
     /// [`Error::Damaged`] says what does not fit; the log of the process says more.
     pub(super) fn open_with(self: &Arc<Self>, unsealed: Unsealed, record: &SealRecord) -> Result<(), Error> {
+        let _one = self.opening.lock();
+        if !self.is_sealed() {
+            return Err(Error::Conflict("the server is not sealed"));
+        }
         let auth = RowAuth::new(unsealed.secrets().row.expose());
         let found = Found::read(self.store.as_ref(), &auth)?;
         let head = self.store.head()?;
@@ -183,15 +194,14 @@ impl Engine {
         let certificate = String::from_utf8(certificate).map_err(|_| Error::Damaged("CA certificate"))?;
         let ca = Ca::open(&unsealed.secrets().ca, unsealed.deployment(), &certificate)?;
         let open = Arc::new(Open::new(records, Arc::clone(&book), unsealed, ca));
-        let revision: Stored<u64> = open.records.read(&seal_revision_row())?.ok_or(Error::Damaged("seal revision"))?;
-        if record.revision() < revision.value {
+        if record.revision() < open.seal_revision()?.value {
             return Err(Error::Damaged("seal record: an older one was put back"));
         }
         self.check_anchor(&open)?;
         let caches = Arc::downgrade(&open);
-        book.on_change(move |row| {
+        book.on_change(move |write| {
             if let Some(open) = caches.upgrade() {
-                open.forget(row);
+                open.follow(write);
             }
         });
         self.ledger.open(book);
@@ -208,7 +218,9 @@ impl Engine {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && stored.is_none() => {}
             Err(error) => {
                 tracing::error!(path = %self.settings.anchor.display(), %error, "the anchor cannot be read");
-                return Err(Error::Damaged("anchor: restore the file, or accept the log as it is with `keyhearth audit accept`"));
+                return Err(Error::Damaged(
+                    "anchor: restore the file, or accept the log as it is with `keyhearth audit accept`",
+                ));
             }
         }
         if let Some(note) = stored {
@@ -217,13 +229,15 @@ impl Engine {
         Ok(())
     }
 
-    /// What is done in the background once the server is open: an alarm for damaged rows, what a crash
-    /// left of rotations, and the dates of all keys.
+    /// What is done in the background once the server is open: an alarm for damaged rows, the dates of all
+    /// keys, and what a crash left of rotations.
     fn after_opening(self: &Arc<Self>, open: &Arc<Open>, damaged: usize) {
         let (engine, open) = (Arc::clone(self), Arc::clone(open));
         tokio::runtime::Handle::current().spawn(async move {
             if damaged > 0 {
-                engine.alarm(&format!("{damaged} stored rows fail their integrity check and are not used")).await;
+                engine
+                    .alarm(&format!("{damaged} stored rows fail their integrity check and are not used"))
+                    .await;
             }
             if !engine.clock.steady() {
                 engine.alarm("the clock is behind the newest log entry; dates wait").await;
@@ -235,11 +249,16 @@ impl Engine {
     }
 
     async fn resume(self: &Arc<Self>, open: &Arc<Open>) -> Result<(), Error> {
+        let of = Arc::clone(open);
+        let tenants = super::blocking(move || {
+            let tenants = of.all_tenants()?;
+            tenants.iter().try_for_each(|tenant| collect_dates(&of, tenant.value.id))?;
+            Ok(tenants)
+        })
+        .await?;
         if open.unsealed.load().is_rotating() {
             self.rotate_root(open).await?;
         }
-        let of = Arc::clone(open);
-        let tenants = super::blocking(move || of.all_tenants()).await?;
         for tenant in tenants.iter().map(|row| &row.value).filter(|tenant| tenant.tenant_key > 0) {
             let (of, id) = (Arc::clone(open), tenant.id);
             let keys = super::blocking(move || {
@@ -248,8 +267,6 @@ impl Engine {
             if keys.await?.len() > 1 {
                 self.sweep_tenant(open, id).await?;
             }
-            let (of, id) = (Arc::clone(open), tenant.id);
-            super::blocking(move || collect_dates(&of, id)).await?;
         }
         Ok(())
     }
@@ -258,7 +275,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Sealed`]; else as [`Ca::issue_server`].
-    pub fn issue_server_certificate(&self, names: &[&str], days: u32) -> Result<(zeroize::Zeroizing<String>, String), Error> {
+    pub fn issue_server_certificate(
+        &self,
+        names: &[&str],
+        days: u32,
+    ) -> Result<(zeroize::Zeroizing<String>, String), Error> {
         let open = self.open.load_full().ok_or(Error::Sealed)?;
         let (key, issued) = open.ca.issue_server(names, days, self.now().latest)?;
         Ok((key, issued.pem))
@@ -305,7 +326,11 @@ impl Engine {
     /// Logs something that a person must look at.
     pub(super) async fn alarm(&self, what: &str) {
         tracing::error!("alarm: {what}");
-        let entry = Entry { result: Outcome::Failed, detail: Some(what.to_owned()), ..self.own_entry(Operation::Alarm) };
+        let entry = Entry {
+            result: Outcome::Failed,
+            detail: Some(what.to_owned()),
+            ..self.own_entry(Operation::Alarm)
+        };
         if let Err(error) = self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await {
             tracing::error!(%error, "the alarm could not be logged");
         }

@@ -49,7 +49,9 @@ impl Turn<'_> {
         match &self.request.ask {
             Ask::ImportParameters { mechanism, .. } => self.import_parameters(*mechanism),
             Ask::ImportKey { wrapped, .. } => self.import_key(wrapped),
-            Ask::ExportKey { version, mechanism, recipient, .. } => self.export_key(*version, *mechanism, recipient),
+            Ask::ExportKey { version, mechanism, recipient, .. } => {
+                self.export_key(*version, *mechanism, recipient)
+            }
             _ => Err(Error::Internal("not a transfer")),
         }
     }
@@ -61,7 +63,8 @@ impl Turn<'_> {
             ImportMechanism::RsaOaepSha256 | ImportMechanism::RsaAesKwpSha256 => {
                 let private = generate(IMPORT_RSA)?;
                 let loaded = keyhearth_crypto::key::Key::load(IMPORT_RSA, &private)?;
-                let public = loaded.public_key_der().ok_or(Error::Internal("an RSA key has a public half"))?.to_vec();
+                let public =
+                    loaded.public_key_der().ok_or(Error::Internal("an RSA key has a public half"))?.to_vec();
                 (private, public)
             }
             ImportMechanism::HpkeX25519 | ImportMechanism::HpkeX25519MlKem768 => {
@@ -69,9 +72,11 @@ impl Turn<'_> {
                 (pair.private, pair.public)
             }
         };
-        let tenant_key = self.open.tenant(self.tenant())?.value.tenant_key;
+        let tenant = self.open.tenant(self.tenant())?;
+        let tenant_key = tenant.value.tenant_key;
         let kek = self.open.tenant_key(self.tenant(), tenant_key)?;
-        let wrapped_private = envelope::wrap(&kek, self.tenant().0, tenant_key, &binding(key), private.expose())?;
+        let wrapped_private =
+            envelope::wrap(&kek, self.tenant().0, tenant_key, &binding(key), private.expose())?;
         let expires = self.now.latest.plus_ms(IMPORT_MS);
         let number = MECHANISMS.iter().position(|m| *m == mechanism).and_then(|at| u8::try_from(at).ok());
         let number = number.ok_or(Error::Internal("every mechanism has a number"))?;
@@ -81,7 +86,8 @@ impl Turn<'_> {
             Some(old) => self.open.records.replace(&old, &record),
             None => self.open.records.create(row, &record),
         };
-        Ok(Effect::writing(Response::ImportParameters { public, mechanism, expires }, vec![write]))
+        let writes = vec![write, self.open.records.keep(&tenant)];
+        Ok(Effect::writing(Response::ImportParameters { public, mechanism, expires }, writes))
     }
 
     fn import_key(&self, wrapped: &[u8]) -> Result<Effect, Error> {
@@ -96,16 +102,16 @@ impl Turn<'_> {
         }
         let bytes = self.unwrap_import(&key, &parameters.value, wrapped)?;
         let material = import(key.algorithm, bytes.expose())?;
-        let record = self.open.wrap(&key, number, &material)?;
+        let [material, same_tenant_key] = self.open.store_material(&key, number, &material)?;
         let version = key.version_mut(number)?;
         version.has_material = true;
         if version.activation.is_none_or(|date| self.now.reached(date)) {
             key.apply(number, Transition::Activate, Operation::ImportKey, self.now)?;
         }
-        let material_row = RowKey::versioned(Table::Material, key.tenant, &key.id.0, number);
         let writes = vec![
             self.open.records.replace(&held.key, &key),
-            self.open.records.create(material_row, &record),
+            material,
+            same_tenant_key,
             Records::delete(&parameters),
         ];
         Ok(Effect { version: Some(number), ..Effect::writing(Response::Key(Box::new(key)), writes) })
@@ -113,27 +119,43 @@ impl Turn<'_> {
 
     fn unwrap_import(&self, key: &Key, parameters: &Import, wrapped: &[u8]) -> Result<SecretBytes, Error> {
         let kek = self.open.tenant_key(self.tenant(), parameters.tenant_key)?;
-        let private =
-            envelope::unwrap(&kek, self.tenant().0, parameters.tenant_key, &binding(key), &parameters.wrapped_private)
-                .map_err(|_| Error::Damaged("import parameters"))?;
-        let mechanism = MECHANISMS.get(usize::from(parameters.mechanism)).ok_or(Error::Damaged("import parameters"))?;
+        let private = envelope::unwrap(
+            &kek,
+            self.tenant().0,
+            parameters.tenant_key,
+            &binding(key),
+            &parameters.wrapped_private,
+        )
+        .map_err(|_| Error::Damaged("import parameters"))?;
+        let mechanism =
+            MECHANISMS.get(usize::from(parameters.mechanism)).ok_or(Error::Damaged("import parameters"))?;
         let load = || keyhearth_crypto::key::Key::load(IMPORT_RSA, &private);
         Ok(match mechanism {
             ImportMechanism::RsaOaepSha256 => load()?.unwrap(Mechanism::RsaOaepSha256, wrapped)?,
-            ImportMechanism::RsaAesKwpSha256 => rsa_aes_kwp_unwrap(&load()?, Mechanism::RsaOaepSha256, wrapped)?,
+            ImportMechanism::RsaAesKwpSha256 => {
+                rsa_aes_kwp_unwrap(&load()?, Mechanism::RsaOaepSha256, wrapped)?
+            }
             ImportMechanism::HpkeX25519 | ImportMechanism::HpkeX25519MlKem768 => {
-                let opened = hpke::open(suite(*mechanism), &private, b"keyhearth/import", &key.id.0, wrapped)?;
+                let opened =
+                    hpke::open(suite(*mechanism), &private, b"keyhearth/import", &key.id.0, wrapped)?;
                 SecretBytes::copy_from(&opened)?
             }
         })
     }
 
-    fn export_key(&self, version: Option<u32>, mechanism: ImportMechanism, recipient: &[u8]) -> Result<Effect, Error> {
+    fn export_key(
+        &self,
+        version: Option<u32>,
+        mechanism: ImportMechanism,
+        recipient: &[u8],
+    ) -> Result<Effect, Error> {
         let key = &self.held()?.key.value;
         let number = self.permit.version().or(version).unwrap_or(key.primary);
         let material = self.open.material(key, number)?;
         let wrapped = match mechanism {
-            ImportMechanism::RsaOaepSha256 => rsa(recipient)?.wrap(Mechanism::RsaOaepSha256, material.expose())?,
+            ImportMechanism::RsaOaepSha256 => {
+                rsa(recipient)?.wrap(Mechanism::RsaOaepSha256, material.expose())?
+            }
             ImportMechanism::RsaAesKwpSha256 => {
                 rsa_aes_kwp_wrap(&rsa(recipient)?, Mechanism::RsaOaepSha256, material.expose())?
             }
@@ -162,7 +184,9 @@ fn binding(key: &Key) -> [u8; 22] {
 fn suite(mechanism: ImportMechanism) -> Suite {
     match mechanism {
         ImportMechanism::HpkeX25519MlKem768 => Suite::X25519MlKem768,
-        ImportMechanism::HpkeX25519 | ImportMechanism::RsaOaepSha256 | ImportMechanism::RsaAesKwpSha256 => Suite::X25519,
+        ImportMechanism::HpkeX25519 | ImportMechanism::RsaOaepSha256 | ImportMechanism::RsaAesKwpSha256 => {
+            Suite::X25519
+        }
     }
 }
 
@@ -171,5 +195,8 @@ fn rsa(der: &[u8]) -> Result<PublicKey, Error> {
     [Algorithm::Rsa4096, Algorithm::Rsa3072, Algorithm::Rsa2048]
         .into_iter()
         .find_map(|algorithm| PublicKey::from_der(algorithm, der).ok())
-        .ok_or(Error::Invalid { field: "recipient", rule: "must be an RSA public key of 2048, 3072 or 4096 bits (DER)" })
+        .ok_or(Error::Invalid {
+            field: "recipient",
+            rule: "must be an RSA public key of 2048, 3072 or 4096 bits (DER)",
+        })
 }

@@ -41,7 +41,9 @@ pub fn is_slow(algorithm: Algorithm) -> bool {
 /// The header is a hint only: the key is the one that the caller names.
 pub fn named_version(ask: &Ask) -> Result<Option<u32>, Error> {
     match ask {
-        Ask::Decrypt { mechanism: None | Some(Mechanism::Kh1), version: None, ciphertext, iv, .. } if iv.is_empty() => {
+        Ask::Decrypt { mechanism: None | Some(Mechanism::Kh1), version: None, ciphertext, iv, .. }
+            if iv.is_empty() =>
+        {
             // Raw ciphertexts carry no header; without one the primary version is tried.
             Ok(kh1::header(ciphertext).ok().map(|header| header.version))
         }
@@ -50,8 +52,9 @@ pub fn named_version(ask: &Ask) -> Result<Option<u32>, Error> {
 }
 
 fn context(pairs: &ContextPairs) -> Result<kh1::Context, Error> {
-    kh1::Context::new(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .map_err(|_| Error::Invalid { field: "context", rule: "at most 64 pairs with unique names, 8 KiB together" })
+    kh1::Context::new(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))).map_err(|_| {
+        Error::Invalid { field: "context", rule: "at most 64 pairs with unique names, 8 KiB together" }
+    })
 }
 
 fn secret(bytes: &SecretBytes) -> Secret {
@@ -66,7 +69,12 @@ fn check_size(field: &'static str, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// The mechanism to use: the caller's, if the key has it and it may still be used this way, or the usual one.
-fn mechanism(key: &Key, wanted: Option<Mechanism>, purpose: Purpose, class: Class) -> Result<Mechanism, Error> {
+fn mechanism(
+    key: &Key,
+    wanted: Option<Mechanism>,
+    purpose: Purpose,
+    class: Class,
+) -> Result<Mechanism, Error> {
     let info = key.algorithm.info();
     let unsupported = Error::Unsupported("the key's algorithm does not have this mechanism");
     let mechanism = match wanted {
@@ -84,12 +92,24 @@ fn mechanism(key: &Key, wanted: Option<Mechanism>, purpose: Purpose, class: Clas
 }
 
 /// A KH1 message in which the key id, version and context are bound.
-fn seal(key: &Key, ready: &keyhearth_crypto::key::Key, number: u32, pairs: &ContextPairs, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+fn seal(
+    key: &Key,
+    ready: &keyhearth_crypto::key::Key,
+    number: u32,
+    pairs: &ContextPairs,
+    plaintext: &[u8],
+) -> Result<Vec<u8>, Error> {
     let material = ready.kh1_material().ok_or(Error::Unsupported("only AES-256 keys make KH1 messages"))?;
     Ok(kh1::seal(material, key.id.0, number, &context(pairs)?, plaintext)?)
 }
 
-fn open_message(key: &Key, ready: &keyhearth_crypto::key::Key, number: u32, pairs: &ContextPairs, message: &[u8]) -> Result<Secret, Error> {
+fn open_message(
+    key: &Key,
+    ready: &keyhearth_crypto::key::Key,
+    number: u32,
+    pairs: &ContextPairs,
+    message: &[u8],
+) -> Result<Secret, Error> {
     let material = ready.kh1_material().ok_or(Error::Unsupported("only AES-256 keys make KH1 messages"))?;
     kh1::open(material, key.id.0, number, &context(pairs)?, message).map_err(|error| match error {
         keyhearth_crypto::Error::Invalid(_) => Error::NotAuthentic,
@@ -119,7 +139,12 @@ pub fn act(open: &Open, permit: &Permit, ask: &Ask, held: &Held) -> Result<Effec
                     writes = reserve_random_iv(open, held, number, raw)?;
                     let aad = context(pairs)?;
                     let made = ready.encrypt(raw, raw_aad(raw, pairs, &aad)?, plaintext)?;
-                    Response::Encrypted { key: key.id, version: number, iv: made.iv, ciphertext: made.ciphertext }
+                    Response::Encrypted {
+                        key: key.id,
+                        version: number,
+                        iv: made.iv,
+                        ciphertext: made.ciphertext,
+                    }
                 }
             }
         }
@@ -188,7 +213,13 @@ pub fn act(open: &Open, permit: &Permit, ask: &Ask, held: &Held) -> Result<Effec
 }
 
 /// Rewraps a KH1 message: opened under `source`, which has its own permit, and sealed under `held`.
-pub fn rewrap(open: &Open, permit: &Permit, ask: &Ask, held: &Held, source: (&Permit, &Held)) -> Result<Effect, Error> {
+pub fn rewrap(
+    open: &Open,
+    permit: &Permit,
+    ask: &Ask,
+    held: &Held,
+    source: (&Permit, &Held),
+) -> Result<Effect, Error> {
     let Ask::Rewrap { context: pairs, ciphertext, .. } = ask else {
         return Err(Error::Internal("not a rewrap"));
     };
@@ -203,7 +234,11 @@ pub fn rewrap(open: &Open, permit: &Permit, ask: &Ask, held: &Held, source: (&Pe
 }
 
 /// What raw mechanisms authenticate: the canonical context where they can, and no context where they cannot.
-fn raw_aad<'a>(mechanism: Mechanism, pairs: &ContextPairs, canonical: &'a kh1::Context) -> Result<&'a [u8], Error> {
+fn raw_aad<'a>(
+    mechanism: Mechanism,
+    pairs: &ContextPairs,
+    canonical: &'a kh1::Context,
+) -> Result<&'a [u8], Error> {
     let binds = matches!(
         mechanism,
         Mechanism::AesGcm
@@ -216,7 +251,9 @@ fn raw_aad<'a>(mechanism: Mechanism, pairs: &ContextPairs, canonical: &'a kh1::C
     match (pairs.is_empty(), binds) {
         (true, _) => Ok(&[]),
         (false, true) => Ok(canonical.as_bytes()),
-        (false, false) => Err(Error::Invalid { field: "context", rule: "this mechanism cannot bind a context" }),
+        (false, false) => {
+            Err(Error::Invalid { field: "context", rule: "this mechanism cannot bind a context" })
+        }
     }
 }
 
@@ -241,7 +278,12 @@ fn holds(result: Result<(), keyhearth_crypto::Error>) -> Result<bool, Error> {
 
 /// Counts one use under a random IV. The count is durable before the use it covers: when the present
 /// reservation is used up, the write that makes the next one commits together with this use.
-fn reserve_random_iv(open: &Open, held: &Held, number: u32, mechanism: Mechanism) -> Result<Vec<Write>, Error> {
+fn reserve_random_iv(
+    open: &Open,
+    held: &Held,
+    number: u32,
+    mechanism: Mechanism,
+) -> Result<Vec<Write>, Error> {
     if !matches!(mechanism, Mechanism::AesGcm | Mechanism::ChaCha20Poly1305) {
         return Ok(Vec::new());
     }
@@ -257,7 +299,9 @@ fn reserve_random_iv(open: &Open, held: &Held, number: u32, mechanism: Mechanism
         return Ok(Vec::new());
     }
     if reserved + RANDOM_IV_RESERVATION > RANDOM_IV_USES_MAX {
-        return Err(Error::Unsupported("this version has encrypted 2^32 messages under random IVs; rotate the key"));
+        return Err(Error::Unsupported(
+            "this version has encrypted 2^32 messages under random IVs; rotate the key",
+        ));
     }
     let mut key = held.key.value.clone();
     key.version_mut(number)?.random_iv_uses = reserved + RANDOM_IV_RESERVATION;

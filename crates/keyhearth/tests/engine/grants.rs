@@ -57,10 +57,16 @@ async fn a_chain_of_grants_narrows_and_ends_with_its_first() {
     assert_eq!(home.encrypt_as(&b, key, "x").await, Err(Error::Denied));
     let wider = give(&home, &b, grant(key, &c, &[Operation::Encrypt])).await;
     assert!(matches!(wider, Err(Error::Invalid { field: "operations", .. })), "{wider:?}");
-    let third = give(&home, &b, NewGrant { delegable: false, ..grant(key, &c, &[Operation::Decrypt]) }).await.unwrap();
+    let third = give(&home, &b, NewGrant { delegable: false, ..grant(key, &c, &[Operation::Decrypt]) })
+        .await
+        .unwrap();
     assert_eq!(home.decrypt_as(&c, key, &message).await.unwrap(), "text");
     assert_eq!(give(&home, &c, grant(key, &a, &[Operation::Decrypt])).await, Err(Error::Denied));
-    assert_eq!(revoke(&home, &b, key, first.id).await, Err(Error::Denied), "not its grantor, not its grantee");
+    assert_eq!(
+        revoke(&home, &b, key, first.id).await,
+        Err(Error::Denied),
+        "not its grantor, not its grantee"
+    );
 
     revoke(&home, &home.user, key, first.id).await.unwrap();
     for caller in [&a, &b, &c] {
@@ -95,7 +101,11 @@ async fn the_administrator_of_a_key_can_end_any_grant_on_it() {
     assert_eq!(revoke(&home, &other, key, made.id).await, Err(Error::Denied));
     revoke(&home, &home.key_admin, key, made.id).await.unwrap();
     assert_eq!(home.encrypt_as(&a, key, "x").await, Err(Error::Denied));
-    assert_eq!(give(&home, &home.key_admin, grant(key, &a, &BOTH)).await, Err(Error::Denied), "it does not hold the use");
+    assert_eq!(
+        give(&home, &home.key_admin, grant(key, &a, &BOTH)).await,
+        Err(Error::Denied),
+        "it does not hold the use"
+    );
 }
 
 #[tokio::test]
@@ -119,8 +129,10 @@ async fn a_grant_binds_context_and_end() {
     for pairs in [&[][..], &[("dept", "it")], &[("file", "1")]] {
         assert_eq!(home.ask(&a, with(pairs)).await.unwrap_err(), Error::Denied, "{pairs:?}");
     }
-    let to_b = |expires: Option<Time>, context: BTreeMap<String, String>| {
-        NewGrant { expires, context, ..grant(key, &b, &BOTH) }
+    let to_b = |expires: Option<Time>, context: BTreeMap<String, String>| NewGrant {
+        expires,
+        context,
+        ..grant(key, &b, &BOTH)
     };
     let no_context = give(&home, &a, to_b(end, BTreeMap::new())).await;
     assert!(matches!(no_context, Err(Error::Invalid { field: "context", .. })), "{no_context:?}");

@@ -74,7 +74,10 @@ async fn each_state_allows_what_its_table_says() {
     assert!(matches!(home.manage(compromise()).await, Err(Error::Invalid { field: "reason", .. })));
     because(&house.engine, &home.key_admin, compromise(), Some("found on a disk")).await.unwrap();
     let entry = home.newest(Operation::CompromiseKey).await;
-    assert_eq!((entry.reason.as_deref(), entry.key, entry.version), (Some("found on a disk"), Some(id), Some(1)));
+    assert_eq!(
+        (entry.reason.as_deref(), entry.key, entry.version),
+        (Some("found on a disk"), Some(id), Some(1))
+    );
     assert_eq!(home.decrypt(id, &message).await, Err(wrong_state(State::Compromised, Operation::Decrypt)));
     let switches = Switches { process_when_compromised: true, ..Switches::default() };
     let change = KeyChange { switches: Some(switches), ..KeyChange::default() };
@@ -106,7 +109,10 @@ async fn destruction_is_scheduled_cancelled_and_final() {
     let other = home.aes().await.id;
     assert!(home.ask(&home.key_admin, destroy(id)).await.is_err(), "a custodian destroys, nobody else");
     assert!(home.ask(&home.user, destroy(id)).await.is_err());
-    assert!(matches!(home.ask(&home.custodian, destroy(other)).await, Err(Error::Invalid { field: "confirm", .. })));
+    assert!(matches!(
+        home.ask(&home.custodian, destroy(other)).await,
+        Err(Error::Invalid { field: "confirm", .. })
+    ));
     let active = home.ask(&home.custodian, destroy(id)).await.unwrap_err();
     assert_eq!(active, wrong_state(State::Active, Operation::DestroyKey));
     home.manage(Ask::DeactivateKey { key: by_id(id), version: None }).await.unwrap();
@@ -117,7 +123,8 @@ async fn destruction_is_scheduled_cancelled_and_final() {
 
     let closed = house.close().await;
     let material = "SELECT count(*) FROM row WHERE tbl = 2 AND substr(id, 1, 16) = ?1";
-    let rows = |id: [u8; 16]| closed.database().query_row(material, [id], |row| row.get::<_, i64>(0)).unwrap();
+    let rows =
+        |id: [u8; 16]| closed.database().query_row(material, [id], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!((rows(id.0), rows(other.0)), (0, 1));
     let house = closed.open().await.map_err(|(_, error)| error).unwrap();
     let home = home.within(&house);
@@ -210,7 +217,8 @@ async fn every_algorithm_serves_each_of_its_uses() {
             assert!(!der.is_empty());
         }
         if algorithm.info().family != Family::Hmac {
-            let mac = Ask::Mac { key: by_id(key.id), mechanism: Some(Mechanism::HmacSha256), message: secret("m") };
+            let mac =
+                Ask::Mac { key: by_id(key.id), mechanism: Some(Mechanism::HmacSha256), message: secret("m") };
             assert!(matches!(home.ask(&home.user, mac).await, Err(Error::Unsupported(_))));
         }
     }
@@ -223,17 +231,30 @@ async fn serve(home: &Household, key: &Key, purpose: Purpose, mechanism: Mechani
     match purpose {
         Purpose::Encrypt => {
             let plaintext = secret("sixteen bytes ok");
-            let encrypt = Ask::Encrypt { key: id(), mechanism: chosen, context: Vec::new(), plaintext: plaintext.clone() };
+            let encrypt = Ask::Encrypt {
+                key: id(),
+                mechanism: chosen,
+                context: Vec::new(),
+                plaintext: plaintext.clone(),
+            };
             let (iv, ciphertext) = got!(home.ask(user, encrypt).await, Response::Encrypted { iv, ciphertext, .. } => (iv, ciphertext));
-            let decrypt = Ask::Decrypt { key: id(), mechanism: chosen, version, iv, context: Vec::new(), ciphertext };
+            let decrypt =
+                Ask::Decrypt { key: id(), mechanism: chosen, version, iv, context: Vec::new(), ciphertext };
             got!(home.ask(user, decrypt).await, Response::Decrypted { plaintext: opened, .. } => assert_eq!(opened, plaintext, "{name}"));
         }
         Purpose::Sign => {
             let message = |text| Message::Whole(secret(text));
             let sign = Ask::Sign { key: id(), mechanism: chosen, message: message("one") };
-            let signature = got!(home.ask(user, sign).await, Response::Signature { signature, .. } => signature);
+            let signature =
+                got!(home.ask(user, sign).await, Response::Signature { signature, .. } => signature);
             for (text, holds) in [("one", true), ("two", false)] {
-                let verify = Ask::Verify { key: id(), mechanism: chosen, version, message: message(text), signature: signature.clone() };
+                let verify = Ask::Verify {
+                    key: id(),
+                    mechanism: chosen,
+                    version,
+                    message: message(text),
+                    signature: signature.clone(),
+                };
                 got!(home.ask(user, verify).await, Response::Verified { valid, .. } => assert_eq!(valid, holds, "{name}"));
             }
         }
@@ -241,7 +262,13 @@ async fn serve(home: &Household, key: &Key, purpose: Purpose, mechanism: Mechani
             let mac = Ask::Mac { key: id(), mechanism: chosen, message: secret("one") };
             let mac = got!(home.ask(user, mac).await, Response::Mac { mac, .. } => mac);
             for (text, holds) in [("one", true), ("two", false)] {
-                let verify = Ask::VerifyMac { key: id(), mechanism: chosen, version, message: secret(text), mac: mac.clone() };
+                let verify = Ask::VerifyMac {
+                    key: id(),
+                    mechanism: chosen,
+                    version,
+                    message: secret(text),
+                    mac: mac.clone(),
+                };
                 got!(home.ask(user, verify).await, Response::Verified { valid, .. } => assert_eq!(valid, holds, "{name}"));
             }
         }
@@ -298,7 +325,9 @@ async fn a_context_and_a_data_key_are_bound() {
     let (plaintext, ciphertext) = got!(home.ask(&home.user, data_key).await,
         Response::DataKey { plaintext: Some(plaintext), ciphertext, .. } => (plaintext, ciphertext));
     let open = |context| {
-        let Ask::Decrypt { key, mechanism, version, iv, ciphertext, .. } = decrypt(id, &ciphertext) else { panic!() };
+        let Ask::Decrypt { key, mechanism, version, iv, ciphertext, .. } = decrypt(id, &ciphertext) else {
+            panic!()
+        };
         Ask::Decrypt { key, mechanism, version, iv, context, ciphertext }
     };
     assert_eq!(plaintext.len(), 32);
@@ -336,7 +365,11 @@ async fn uses_under_random_ivs_are_counted_ahead_and_the_count_survives_a_restar
     let house = house.restart().await;
     let home = home.within(&house);
     once(&home).await;
-    assert_eq!(reserved(&home).await, 2 * first, "what was reserved and not used is not used after a restart");
+    assert_eq!(
+        reserved(&home).await,
+        2 * first,
+        "what was reserved and not used is not used after a restart"
+    );
 
     let closed = house.close().await;
     closed.rewrite_key(home.id, id, Time::from_unix_ms(1), |key| key.versions[0].random_iv_uses = 1 << 32);

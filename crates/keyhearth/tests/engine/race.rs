@@ -1,1 +1,221 @@
-//! race
+//! Many at once: what has returned holds for everything that begins later.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use keyhearth::engine::{Engine, UnsealWith};
+use keyhearth_core::Error;
+use keyhearth_core::id::KeyId;
+use keyhearth_core::principal::{Caller, Role};
+use keyhearth_core::request::{Ask, Response};
+use keyhearth_core::state::State;
+use keyhearth_crypto::algorithm::Algorithm;
+use tokio::task::JoinHandle;
+
+use super::support::{HERE, House, Household, ask, by_id, encrypt, new_key, role_change, with_passphrase};
+
+/// Callers that encrypt without pause, and know whether the change they race with had returned before.
+struct Flood {
+    changed: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    before: Arc<AtomicUsize>,
+    tasks: Vec<JoinHandle<usize>>,
+}
+
+impl Flood {
+    fn begin(engine: &Arc<Engine>, caller: &Arc<Caller>, key: KeyId) -> Self {
+        let (changed, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let before = Arc::new(AtomicUsize::new(0));
+        let tasks = (0..16).map(|_| {
+            let (engine, caller) = (Arc::clone(engine), Arc::clone(caller));
+            let (changed, stop, before) = (Arc::clone(&changed), Arc::clone(&stop), Arc::clone(&before));
+            tokio::spawn(async move {
+                let mut too_late = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let had_changed = changed.load(Ordering::SeqCst);
+                    match (ask(&engine, &caller, encrypt(key, "x")).await.is_ok(), had_changed) {
+                        (true, true) => too_late += 1,
+                        (true, false) => drop(before.fetch_add(1, Ordering::SeqCst)),
+                        (false, _) => tokio::task::yield_now().await,
+                    }
+                }
+                too_late
+            })
+        });
+        let tasks = tasks.collect();
+        Self { changed, stop, before, tasks }
+    }
+
+    /// Makes the change while the flood runs; nothing that began after it returned may succeed.
+    async fn meets(self, change: impl Future<Output = Result<Response, Error>>) {
+        while self.before.load(Ordering::SeqCst) < 50 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        change.await.unwrap();
+        self.changed.store(true, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.stop.store(true, Ordering::SeqCst);
+        for task in self.tasks {
+            assert_eq!(task.await.unwrap(), 0, "something succeeded that began later");
+        }
+    }
+}
+
+async fn scene() -> (House, Household, KeyId) {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    (house, home, key)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_encrypted_after_a_suspension_returned() {
+    let (house, home, key) = scene().await;
+    for _ in 0..5 {
+        let suspend = home.ask(&home.key_admin, Ask::SuspendKey { key: by_id(key), version: None });
+        Flood::begin(&house.engine, &home.user, key).meets(suspend).await;
+        home.manage(Ask::ResumeKey { key: by_id(key), version: None }).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_encrypted_after_a_policy_a_role_an_identity_or_a_tenant_ended() {
+    let (house, home, key) = scene().await;
+    let text = r#"forbid (principal, action == Keyhearth::Action::"encrypt", resource);"#.to_owned();
+    let put = home.ask(&home.admin, Ask::PutPolicy { name: "stop".parse().unwrap(), text });
+    Flood::begin(&house.engine, &home.user, key).meets(put).await;
+    home.ask(&home.admin, Ask::DeletePolicy { name: "stop".parse().unwrap() }).await.unwrap();
+
+    let change = home.ask(&home.admin, role_change(home.user.principal, &[]));
+    Flood::begin(&house.engine, &home.user, key).meets(change).await;
+
+    let other = home.issue("other", &[Role::KeyUser]).await;
+    let revoke = home.ask(&home.admin, Ask::RevokeIdentity { identity: other.principal });
+    Flood::begin(&house.engine, &other, key).meets(revoke).await;
+
+    let third = home.issue("third", &[Role::KeyUser]).await;
+    let disable = house.ask(&house.operator, Ask::DisableTenant { tenant: home.id });
+    Flood::begin(&house.engine, &third, key).meets(disable).await;
+    house.ask(&house.operator, Ask::EnableTenant { tenant: home.id }).await.unwrap();
+
+    let seal = house.ask(&house.operator, Ask::Seal);
+    Flood::begin(&house.engine, &third, key).meets(seal).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_administrators_one_wins() {
+    let (house, home, key) = scene().await;
+    let second = home.issue("second", &[Role::KeyAdmin]).await;
+    for round in 0..20 {
+        let both = |request: fn(KeyId) -> Ask| {
+            let asks = [&home.key_admin, &second].map(|caller| {
+                let (engine, caller) = (Arc::clone(&house.engine), Arc::clone(caller));
+                tokio::spawn(async move { ask(&engine, &caller, request(key)).await })
+            });
+            async move {
+                let [first, second] = asks;
+                [first.await.unwrap(), second.await.unwrap()].into_iter().filter(Result::is_ok).count()
+            }
+        };
+        assert_eq!(both(|key| Ask::ScheduleDestroy { key: by_id(key), days: 7 }).await, 1, "round {round}");
+        assert_eq!(both(|key| Ask::CancelDestroy { key: by_id(key) }).await, 1, "round {round}");
+        assert_eq!(both(|key| Ask::SuspendKey { key: by_id(key), version: None }).await, 1, "round {round}");
+        assert_eq!(both(|key| Ask::ResumeKey { key: by_id(key), version: None }).await, 1, "round {round}");
+    }
+    home.encrypt(key, "x").await.unwrap();
+}
+
+/// A request that is dropped is done or not done; what others see afterwards is what is stored.
+#[tokio::test]
+async fn a_dropped_request_leaves_nothing_stale() {
+    let (house, home, key) = scene().await;
+    let mut outcomes = [0, 0];
+    for round in 0..60 {
+        home.encrypt(key, "warm").await.unwrap();
+        {
+            let mut suspend =
+                pin!(home.ask(&home.key_admin, Ask::SuspendKey { key: by_id(key), version: None }));
+            for _ in 0..=round % 6 {
+                poll_fn(|context| Poll::Ready(suspend.as_mut().poll(context).is_ready())).await;
+                tokio::time::sleep(Duration::from_micros(200 * (round / 6))).await;
+            }
+        }
+        // What was handed in before comes before this.
+        home.ask(&home.user, Ask::WhoAmI).await.unwrap();
+        let state = home.manage(Ask::DescribeKey { key: by_id(key) }).await.unwrap().versions[0].state;
+        let suspended = state == State::Suspended;
+        outcomes[usize::from(suspended)] += 1;
+        assert_eq!(home.encrypt(key, "x").await.is_err(), suspended, "round {round}");
+        if suspended {
+            home.manage(Ask::ResumeKey { key: by_id(key), version: None }).await.unwrap();
+        }
+    }
+    assert!(outcomes.iter().all(|count| *count > 0), "both ways were tried: {outcomes:?}");
+    drop(house);
+}
+
+/// Keys are made and rotated while their tenant's key and the root are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keys_made_during_rotations_are_all_readable() {
+    let (house, home, _) = scene().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let makers: Vec<_> = (0..6)
+        .map(|_| {
+            let (engine, admin, user) =
+                (Arc::clone(&house.engine), Arc::clone(&home.key_admin), Arc::clone(&home.user));
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    let Ok(Response::Key(key)) =
+                        ask(&engine, &admin, Ask::CreateKey(new_key(Algorithm::Aes256))).await
+                    else {
+                        continue;
+                    };
+                    let Ok(Response::Encrypted { ciphertext, .. }) =
+                        ask(&engine, &user, encrypt(key.id, "text")).await
+                    else {
+                        panic!("a key that was made does not encrypt");
+                    };
+                    made.push((key.id, ciphertext));
+                }
+                made
+            })
+        })
+        .collect();
+    for _ in 0..4 {
+        house.ask(&house.operator, Ask::RotateTenantKey { tenant: home.id }).await.unwrap();
+        house.ask(&house.operator, Ask::RotateRoot).await.unwrap();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut made = Vec::new();
+    for maker in makers {
+        made.extend(maker.await.unwrap());
+    }
+    assert!(made.len() > 10);
+    let house = house.restart().await;
+    let home = home.within(&house);
+    for (key, message) in made {
+        assert_eq!(home.decrypt(key, &message).await.unwrap(), "text");
+    }
+}
+
+/// Two who unseal at the same time open one server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_opened_once() {
+    let passphrase = b"a passphrase of enough bytes";
+    let (_directory, engine) = with_passphrase(passphrase).await;
+    engine.seal();
+    let both = [(); 2].map(|()| {
+        let engine = Arc::clone(&engine);
+        tokio::spawn(async move { engine.unseal(UnsealWith::Passphrase(passphrase), HERE).await })
+    });
+    let [first, second] = both;
+    let results = [first.await.unwrap(), second.await.unwrap()];
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    assert!(!engine.is_sealed());
+}

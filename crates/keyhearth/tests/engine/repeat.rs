@@ -23,9 +23,7 @@ async fn count(home: &Household) -> usize {
 async fn a_repeated_request_gives_the_first_answer() {
     let house = House::new().await;
     let home = house.tenant("one").await;
-    let again = async |ask, name| {
-        got!(repeatably(&home.engine(), &home.key_admin, ask, name).await, Response::Key(key) => key)
-    };
+    let again = async |ask, name| got!(repeatably(&home.engine(), &home.key_admin, ask, name).await, Response::Key(key) => key);
     let first = again(create(), ("a", 1)).await;
     assert_eq!(again(create(), ("a", 1)).await.id, first.id);
     assert_eq!(home.newest(Operation::CreateKey).await.detail.as_deref(), Some("repeated"));
@@ -66,15 +64,17 @@ async fn grants_and_identities_are_made_once() {
     let home = house.tenant("one").await;
     let key = home.aes().await.id;
     let grantee = home.issue("a", &[]).await.principal;
-    let grant = || Ask::CreateGrant(NewGrant {
-        key: by_id(key),
-        grantee,
-        operations: vec![Operation::Encrypt],
-        context: BTreeMap::new(),
-        expires: None,
-        delegable: false,
-        parent: None,
-    });
+    let grant = || {
+        Ask::CreateGrant(NewGrant {
+            key: by_id(key),
+            grantee,
+            operations: vec![Operation::Encrypt],
+            context: BTreeMap::new(),
+            expires: None,
+            delegable: false,
+            parent: None,
+        })
+    };
     let mut grants = Vec::new();
     for _ in 0..2 {
         grants.push(got!(repeatably(&home.engine(), &home.user, grant(), ("g", 1)).await, Response::Grant(grant) => grant.id));
@@ -83,7 +83,12 @@ async fn grants_and_identities_are_made_once() {
     let request = certificate_request("b");
     let mut made = Vec::new();
     for _ in 0..2 {
-        let issue = Ask::IssueIdentity { name: "b".parse().unwrap(), roles: Vec::new(), request: request.clone(), days: None };
+        let issue = Ask::IssueIdentity {
+            name: "b".parse().unwrap(),
+            roles: Vec::new(),
+            request: request.clone(),
+            days: None,
+        };
         made.push(got!(repeatably(&home.engine(), &home.admin, issue, ("i", 1)).await,
             Response::Identity { principal, certificate, .. } => (principal.id, certificate)));
     }
@@ -132,7 +137,9 @@ async fn a_request_repeated_after_a_crash_makes_one_key() {
     let engine = home.engine();
     let lost = repeatably(&engine, &home.key_admin, create(), ("b", 1));
     let _ = tokio::time::timeout(std::time::Duration::from_millis(1), lost).await;
-    let first = got!(repeatably(&engine, &home.key_admin, create(), ("b", 1)).await, Response::Key(key) => key.id);
-    let second = got!(repeatably(&engine, &home.key_admin, create(), ("b", 1)).await, Response::Key(key) => key.id);
+    let first =
+        got!(repeatably(&engine, &home.key_admin, create(), ("b", 1)).await, Response::Key(key) => key.id);
+    let second =
+        got!(repeatably(&engine, &home.key_admin, create(), ("b", 1)).await, Response::Key(key) => key.id);
     assert_eq!((first, count(&home).await), (second, 1));
 }

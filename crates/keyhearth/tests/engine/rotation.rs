@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use keyhearth_core::Error;
 use keyhearth_core::id::KeyId;
+use keyhearth_core::principal::Role;
 use keyhearth_core::request::{Ask, ImportMechanism, Response};
 use keyhearth_core::row::Table;
 use keyhearth_core::store::StoreError;
 use keyhearth_crypto::algorithm::Algorithm;
 
-use super::support::{Closed, Failing, House, Household, by_id, certificate_request, got, new_key};
+use super::support::{
+    Closed, Failing, House, Household, by_id, certificate_request, got, issue, new_key, sign_in,
+};
 
 /// Keys of two tenants, with a message under each, and other things that tenant keys wrap.
 struct Furnished {
@@ -158,10 +161,11 @@ async fn a_tenant_made_while_the_root_rotates_is_not_lost() {
     let made = held_back(house.ask(&house.operator, create), async {
         house.ask(&house.operator, Ask::RotateRoot).await.unwrap();
     });
-    let tenant = got!(made.await, Response::Tenant { tenant, .. } => tenant.id);
-    house.ask(&house.operator, Ask::RotateTenantKey { tenant }).await.unwrap();
+    let certificate = got!(made.await, Response::Tenant { certificate, .. } => certificate);
     let house = house.restart().await;
-    house.ask(&house.operator, Ask::RotateTenantKey { tenant }).await.unwrap();
+    let admin = sign_in(&house.engine, &certificate).await.unwrap();
+    let key_admin = issue(&house.engine, &admin, "key-admin", &[Role::KeyAdmin]).await;
+    house.ask(&key_admin, Ask::CreateKey(new_key(Algorithm::Aes256))).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use keyhearth::engine::{Engine, Settings, UnsealWith, initialise};
 use keyhearth::identity;
-use keyhearth::seal::{self, Collected, Quorum, SealChoice, SealRecord, Unsealed};
+use keyhearth::seal::{self, Collected, Passphrase, Quorum, SealChoice, SealRecord, Unsealed};
 use keyhearth::store::sqlite::SqliteStore;
 use keyhearth_core::Error;
 use keyhearth_core::entry::Entry;
@@ -22,6 +22,7 @@ use keyhearth_core::row::{Row, RowAuth, RowKey, StateDigest, Table};
 use keyhearth_core::store::{Commit, Expect, Head, Outcome, SealDigest, Store, StoreError, Write};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::Algorithm;
+use keyhearth_crypto::passphrase::Params;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
@@ -50,7 +51,8 @@ pub async fn because(
     ask: Ask,
     reason: Option<&str>,
 ) -> Result<Response, Error> {
-    let request = Request { id: engine.request_id(), ask, reason: reason.map(str::to_owned), idempotency: None };
+    let request =
+        Request { id: engine.request_id(), ask, reason: reason.map(str::to_owned), idempotency: None };
     engine.execute(caller, Arc::new(request)).await
 }
 
@@ -110,6 +112,17 @@ pub fn certificate_request(name: &str) -> String {
     identity::generate_key_and_csr(name).unwrap().1
 }
 
+/// A deployment that a passphrase opens.
+pub async fn with_passphrase(text: &[u8]) -> (TempDir, Arc<Engine>) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(&data(directory.path())).unwrap());
+    let choice = SealChoice { passphrase: Some(Passphrase { text, params: Params::MIN }), quorum: None };
+    let name: Name = "operator".parse().unwrap();
+    let request = certificate_request("operator");
+    let initial = initialise(store, settings(directory.path()), &choice, &name, &request).await.unwrap();
+    (directory, initial.engine)
+}
+
 impl House {
     pub async fn new() -> Self {
         Self::over(|store| Arc::new(store)).await
@@ -125,7 +138,13 @@ impl House {
         let initial = initialise(store, settings(directory.path()), &choice, &name, &request).await.unwrap();
         let operator = sign_in(&initial.engine, &initial.certificate).await.unwrap();
         let shares = initial.shares.0.iter().map(|share| share.to_string()).collect();
-        Self { directory, engine: initial.engine, operator, operator_certificate: initial.certificate, shares }
+        Self {
+            directory,
+            engine: initial.engine,
+            operator,
+            operator_certificate: initial.certificate,
+            shares,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -158,7 +177,8 @@ impl House {
     /// A new tenant with one identity of each role.
     pub async fn tenant(&self, name: &str) -> Household {
         let request = certificate_request("admin");
-        let create = Ask::CreateTenant { name: name.parse().unwrap(), admin: "admin".parse().unwrap(), request };
+        let create =
+            Ask::CreateTenant { name: name.parse().unwrap(), admin: "admin".parse().unwrap(), request };
         let (id, certificate) = got!(self.ask(&self.operator, create).await,
             Response::Tenant { tenant, certificate, .. } => (tenant.id, certificate));
         let admin = sign_in(&self.engine, &certificate).await.unwrap();
@@ -192,7 +212,10 @@ impl Closed {
         self.open_over(|store| Arc::new(store)).await
     }
 
-    pub async fn open_over(self, wrap: impl FnOnce(SqliteStore) -> Arc<dyn Store>) -> Result<House, (Self, Error)> {
+    pub async fn open_over(
+        self,
+        wrap: impl FnOnce(SqliteStore) -> Arc<dyn Store>,
+    ) -> Result<House, (Self, Error)> {
         let engine = self.begin(wrap);
         let mut refusal = None;
         for share in &self.shares[..2] {
@@ -298,8 +321,10 @@ pub struct Household {
 /// A new identity, signed in.
 pub async fn issue(engine: &Arc<Engine>, admin: &Arc<Caller>, name: &str, roles: &[Role]) -> Arc<Caller> {
     let request = certificate_request(name);
-    let issue = Ask::IssueIdentity { name: name.parse().unwrap(), roles: roles.to_vec(), request, days: None };
-    let certificate = got!(ask(engine, admin, issue).await, Response::Identity { certificate, .. } => certificate);
+    let issue =
+        Ask::IssueIdentity { name: name.parse().unwrap(), roles: roles.to_vec(), request, days: None };
+    let certificate =
+        got!(ask(engine, admin, issue).await, Response::Identity { certificate, .. } => certificate);
     sign_in(engine, &certificate).await.unwrap()
 }
 
@@ -349,7 +374,12 @@ impl Household {
         self.encrypt_as(&self.user, key, plaintext).await
     }
 
-    pub async fn encrypt_as(&self, caller: &Arc<Caller>, key: KeyId, plaintext: &str) -> Result<Vec<u8>, Error> {
+    pub async fn encrypt_as(
+        &self,
+        caller: &Arc<Caller>,
+        key: KeyId,
+        plaintext: &str,
+    ) -> Result<Vec<u8>, Error> {
         match self.ask(caller, encrypt(key, plaintext)).await? {
             Response::Encrypted { ciphertext, .. } => Ok(ciphertext),
             other => panic!("not a ciphertext: {other:?}"),
@@ -360,7 +390,12 @@ impl Household {
         self.decrypt_as(&self.user, key, ciphertext).await
     }
 
-    pub async fn decrypt_as(&self, caller: &Arc<Caller>, key: KeyId, ciphertext: &[u8]) -> Result<String, Error> {
+    pub async fn decrypt_as(
+        &self,
+        caller: &Arc<Caller>,
+        key: KeyId,
+        ciphertext: &[u8],
+    ) -> Result<String, Error> {
         match self.ask(caller, decrypt(key, ciphertext)).await? {
             Response::Decrypted { plaintext, .. } => Ok(String::from_utf8(plaintext.to_vec()).unwrap()),
             other => panic!("not a plaintext: {other:?}"),
@@ -383,7 +418,8 @@ impl Household {
 
     /// The newest entry about `operation`.
     pub async fn newest(&self, operation: Operation) -> Entry {
-        let found = self.entries().await.into_iter().rev().find(|(_, entry)| entry.operation() == Some(operation));
+        let found =
+            self.entries().await.into_iter().rev().find(|(_, entry)| entry.operation() == Some(operation));
         found.unwrap_or_else(|| panic!("no entry about {}", operation.name())).1
     }
 }
@@ -472,7 +508,10 @@ impl Store for Failing {
     ) -> Result<Vec<(RowKey, Row)>, StoreError> {
         self.inner.scan(table, tenant, prefix, after, limit)
     }
-    fn visit_all(&self, visit: &(dyn Fn(RowKey, Row) -> Result<(), StoreError> + Sync)) -> Result<(), StoreError> {
+    fn visit_all(
+        &self,
+        visit: &(dyn Fn(RowKey, Row) -> Result<(), StoreError> + Sync),
+    ) -> Result<(), StoreError> {
         self.inner.visit_all(visit)
     }
     fn head(&self) -> Result<Head, StoreError> {

@@ -10,7 +10,8 @@ use keyhearth_core::principal::{Caller, Role};
 use keyhearth_core::request::{Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, Response};
 
 use super::support::{
-    HERE, House, Household, by_id, certificate_request, decrypt, encrypt, got, new_key, page, role_change, secret, sign_in,
+    HERE, House, Household, by_id, certificate_request, decrypt, encrypt, got, new_key, page, role_change,
+    secret, sign_in,
 };
 use keyhearth_core::entry::Entry;
 use keyhearth_crypto::algorithm::Algorithm;
@@ -43,11 +44,24 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
     ];
     let user = [
         Ask::Encrypt { key: k(), mechanism, context: Vec::new(), plaintext: secret("x") },
-        Ask::Decrypt { key: k(), mechanism, version, iv: Vec::new(), context: Vec::new(), ciphertext: vec![1; 120] },
+        Ask::Decrypt {
+            key: k(),
+            mechanism,
+            version,
+            iv: Vec::new(),
+            context: Vec::new(),
+            ciphertext: vec![1; 120],
+        },
         Ask::Rewrap { key: k(), source: None, context: Vec::new(), ciphertext: vec![1; 120] },
         Ask::DataKey { key: k(), context: Vec::new(), bytes: 32, with_plaintext: true },
         Ask::Sign { key: k(), mechanism, message: Message::Whole(secret("m")) },
-        Ask::Verify { key: k(), mechanism, version, message: Message::Whole(secret("m")), signature: vec![1; 64] },
+        Ask::Verify {
+            key: k(),
+            mechanism,
+            version,
+            message: Message::Whole(secret("m")),
+            signature: vec![1; 64],
+        },
         Ask::Mac { key: k(), mechanism, message: secret("m") },
         Ask::VerifyMac { key: k(), mechanism, version, message: secret("m"), mac: vec![1; 32] },
         Ask::Wrap { key: k(), mechanism, material: secret("0123456789abcdef") },
@@ -82,7 +96,9 @@ async fn another_tenants_key_is_like_a_key_that_never_was() {
     new.alias = Some("theirs".parse().unwrap());
     let theirs = one.create(new).await.id;
     one.encrypt(theirs, "warm").await.unwrap();
-    let of_key = Operation::ALL.iter().filter(|o| o.is_request() && o.info().scope == keyhearth_core::operation::Scope::Key);
+    let of_key = Operation::ALL
+        .iter()
+        .filter(|o| o.is_request() && o.info().scope == keyhearth_core::operation::Scope::Key);
     assert_eq!(about_key(&two, &by_id(theirs)).len(), of_key.count(), "every operation on a key is tried");
     for (caller, ask) in about_key(&two, &by_id(theirs)) {
         let name = ask.operation().name();
@@ -125,7 +141,12 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
             Ask::RevokeIdentity { identity },
             role_change(identity, &[]),
             Ask::CreateAccessKey { identity, import: None },
-            Ask::TestPolicy { identity, operation: Operation::Encrypt, key: Some(by_id(ours)), context: Vec::new() },
+            Ask::TestPolicy {
+                identity,
+                operation: Operation::Encrypt,
+                key: Some(by_id(ours)),
+                context: Vec::new(),
+            },
         ];
         asks.push(Ask::BindCertificate { identity, certificate: house.operator_certificate.clone() });
         for ask in asks {
@@ -133,10 +154,18 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
             assert_eq!(two.ask(&two.admin, ask).await.unwrap_err(), Error::NotFound("identity"), "{name}");
         }
         let grant = NewGrant {
-            key: by_id(ours), grantee: identity, operations: vec![Operation::Encrypt],
-            context: BTreeMap::new(), expires: None, delegable: false, parent: None,
+            key: by_id(ours),
+            grantee: identity,
+            operations: vec![Operation::Encrypt],
+            context: BTreeMap::new(),
+            expires: None,
+            delegable: false,
+            parent: None,
         };
-        assert_eq!(two.ask(&two.user, Ask::CreateGrant(grant)).await.unwrap_err(), Error::NotFound("identity"));
+        assert_eq!(
+            two.ask(&two.user, Ask::CreateGrant(grant)).await.unwrap_err(),
+            Error::NotFound("identity")
+        );
     }
     for grant in [their_grant, GrantId([9; 16])] {
         let revoke = Ask::RevokeGrant { key: by_id(ours), grant };
@@ -152,11 +181,16 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
     }
     assert!(one.ask(&one.auditor, prove(their_entry)).await.is_ok());
     let test = Ask::TestPolicy {
-        identity: two.user.principal, operation: Operation::Encrypt, key: Some(by_id(theirs)), context: Vec::new(),
+        identity: two.user.principal,
+        operation: Operation::Encrypt,
+        key: Some(by_id(theirs)),
+        context: Vec::new(),
     };
     assert_eq!(two.ask(&two.admin, test).await.unwrap_err(), Error::NotFound("key"));
     let rewrap = Ask::Rewrap {
-        key: by_id(ours), source: Some(by_id(theirs)), context: Vec::new(),
+        key: by_id(ours),
+        source: Some(by_id(theirs)),
+        context: Vec::new(),
         ciphertext: one.encrypt(theirs, "x").await.unwrap(),
     };
     assert_eq!(two.ask(&two.user, rewrap).await.unwrap_err(), Error::NotFound("key"));
@@ -174,7 +208,11 @@ async fn nobody_but_the_platform_reaches_the_deployment() {
             Ask::RotateRoot,
             Ask::Seal,
             Ask::ExportLog { path: "checkpoint".to_owned() },
-            Ask::CreateTenant { name: "x".parse().unwrap(), admin: "x".parse().unwrap(), request: certificate_request("x") },
+            Ask::CreateTenant {
+                name: "x".parse().unwrap(),
+                admin: "x".parse().unwrap(),
+                request: certificate_request("x"),
+            },
         ] {
             let name = ask.operation().name();
             assert_eq!(home.ask(caller, ask).await.unwrap_err(), Error::Denied, "{name} by {}", caller.name);
@@ -202,7 +240,10 @@ async fn roles_hold_against_the_most_permissive_policy() {
     for ask in [
         Ask::CreateKey(new_key(Algorithm::Aes256)),
         Ask::SuspendKey { key: by_id(id), version: None },
-        Ask::PutPolicy { name: "more".parse().unwrap(), text: "permit (principal, action, resource);".to_owned() },
+        Ask::PutPolicy {
+            name: "more".parse().unwrap(),
+            text: "permit (principal, action, resource);".to_owned(),
+        },
         role_change(home.user.principal, &[]),
     ] {
         let name = ask.operation().name();
@@ -253,8 +294,10 @@ async fn a_revoked_identity_and_a_lost_role_end_at_once() {
     let home = house.tenant("one").await;
     let id = home.aes().await.id;
     let request = certificate_request("web");
-    let issue = Ask::IssueIdentity { name: "web".parse().unwrap(), roles: vec![Role::KeyUser], request, days: None };
-    let certificate = got!(home.ask(&home.admin, issue).await, Response::Identity { certificate, .. } => certificate);
+    let issue =
+        Ask::IssueIdentity { name: "web".parse().unwrap(), roles: vec![Role::KeyUser], request, days: None };
+    let certificate =
+        got!(home.ask(&home.admin, issue).await, Response::Identity { certificate, .. } => certificate);
     let der = keyhearth::identity::certificate_der(&certificate).unwrap();
     let known = house.engine.authenticate(Some(&der), HERE).await.unwrap();
     assert!(house.engine.still_holds(&known));
@@ -277,7 +320,10 @@ async fn a_revoked_identity_and_a_lost_role_end_at_once() {
     let back = home.ask(&home.admin, role_change(now.principal, &[Role::KeyUser])).await;
     assert!(matches!(back, Err(Error::Conflict(_))), "for ever");
     let reused = Ask::IssueIdentity {
-        name: "web".parse().unwrap(), roles: Vec::new(), request: certificate_request("web"), days: None,
+        name: "web".parse().unwrap(),
+        roles: Vec::new(),
+        request: certificate_request("web"),
+        days: None,
     };
     assert!(matches!(home.ask(&home.admin, reused).await, Err(Error::Conflict(_))), "names are not reused");
 }
@@ -287,7 +333,8 @@ async fn a_renewed_certificate_is_the_same_identity() {
     let house = House::new().await;
     let home = house.tenant("one").await;
     let renew = Ask::RenewIdentity { request: certificate_request("user"), days: Some(1) };
-    let certificate = got!(home.ask(&home.user, renew).await, Response::Identity { certificate, .. } => certificate);
+    let certificate =
+        got!(home.ask(&home.user, renew).await, Response::Identity { certificate, .. } => certificate);
     let renewed = sign_in(&house.engine, &certificate).await.unwrap();
     assert_eq!((renewed.principal, renewed.roles), (home.user.principal, home.user.roles));
     let bind = Ask::BindCertificate { identity: home.admin.principal, certificate };

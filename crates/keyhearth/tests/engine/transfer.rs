@@ -30,7 +30,9 @@ fn wrap(mechanism: ImportMechanism, public: &[u8], key: KeyId, material: &[u8]) 
     let rsa = || PublicKey::from_der(Algorithm::Rsa3072, public).unwrap();
     match mechanism {
         ImportMechanism::RsaOaepSha256 => rsa().wrap(Mechanism::RsaOaepSha256, material).unwrap(),
-        ImportMechanism::RsaAesKwpSha256 => rsa_aes_kwp_wrap(&rsa(), Mechanism::RsaOaepSha256, material).unwrap(),
+        ImportMechanism::RsaAesKwpSha256 => {
+            rsa_aes_kwp_wrap(&rsa(), Mechanism::RsaOaepSha256, material).unwrap()
+        }
         ImportMechanism::HpkeX25519 | ImportMechanism::HpkeX25519MlKem768 => {
             hpke::seal(suite(mechanism), public, b"keyhearth/import", &key.0, material).unwrap()
         }
@@ -67,7 +69,10 @@ async fn material_comes_in_and_goes_out_by_every_mechanism() {
         let key = awaiting(&home).await;
         assert_eq!((key.origin, key.versions[0].state), (Origin::Imported, State::PreActive));
         assert!(matches!(home.encrypt(key.id, "x").await, Err(Error::WrongState { .. })));
-        assert!(matches!(import(&home, key.id, vec![1; 40]).await, Err(Error::Conflict(_))), "no parameters yet");
+        assert!(
+            matches!(import(&home, key.id, vec![1; 40]).await, Err(Error::Conflict(_))),
+            "no parameters yet"
+        );
 
         let material: [u8; 32] = std::array::from_fn(|at| byte + u8::try_from(at).unwrap());
         let public = parameters(&home, key.id, mechanism).await;
@@ -96,8 +101,11 @@ async fn export(
     let rsa = matches!(mechanism, ImportMechanism::RsaOaepSha256 | ImportMechanism::RsaAesKwpSha256);
     if !rsa {
         let pair = hpke::generate(suite(mechanism)).unwrap();
-        let wrapped = got!(home.ask(caller, ask(pair.public)).await, Response::Exported { wrapped, .. } => wrapped);
-        return hpke::open(suite(mechanism), &pair.private, b"keyhearth/export", &key.0, &wrapped).unwrap().to_vec();
+        let wrapped =
+            got!(home.ask(caller, ask(pair.public)).await, Response::Exported { wrapped, .. } => wrapped);
+        return hpke::open(suite(mechanism), &pair.private, b"keyhearth/export", &key.0, &wrapped)
+            .unwrap()
+            .to_vec();
     }
     let private = generate(Algorithm::Rsa2048).unwrap();
     let private = keyhearth_crypto::key::Key::load(Algorithm::Rsa2048, &private).unwrap();
