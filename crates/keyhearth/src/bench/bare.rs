@@ -46,7 +46,7 @@ pub async fn serve(
     let handler = move |peer: Arc<Peer<()>>, request: Request<Incoming>| {
         let fixed = fixed.clone();
         async move {
-            let mut response = match read_body(&peer, request.into_body(), BODY_BYTES_MAX).await {
+            let mut response = match read_body(&peer, &mut request.into_body(), BODY_BYTES_MAX).await {
                 Ok(_) => Response::new(Full::new(fixed)),
                 Err(error) => {
                     let mut refusal = Response::new(Full::default());

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 const MIB: f64 = 1_048_576.0;
 /// Columns of a file's name.
-const NAME_CHARS: usize = 24;
+const NAME_CHARS: usize = 20;
 
 /// Something that was done, checked and measured.
 #[derive(Clone, Debug, Serialize)]

@@ -102,11 +102,29 @@ impl BodyError {
 ///
 /// # Errors
 /// [`BodyError`]; an announced length over `limit` is refused before a byte is read.
-pub async fn read_body<C>(peer: &Peer<C>, body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+pub async fn read_body<C>(peer: &Peer<C>, body: &mut Incoming, limit: usize) -> Result<Bytes, BodyError> {
     timeout(peer.limits.body, collect(body, limit)).await.unwrap_or(Err(BodyError::Timeout))
 }
 
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+/// Reads and forgets what is left of a refused request, up to `limit` bytes, so that the client finishes writing
+/// and reads the refusal. What is longer is cut off with its connection.
+///
+/// Source: RFC 9112 §9.6 (a close with unread data resets the connection, and the answer is lost).
+pub async fn discard_body<C>(peer: &Peer<C>, body: &mut Incoming, limit: usize) {
+    let discard = async {
+        let mut left = u64::try_from(limit).unwrap_or(u64::MAX);
+        while body.size_hint().lower() <= left
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            let read = frame.data_ref().map_or(0, |piece| piece.len() as u64);
+            let Some(rest) = left.checked_sub(read) else { return };
+            left = rest;
+        }
+    };
+    let _ = timeout(peer.limits.body, discard).await;
+}
+
+async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, BodyError> {
     let too_large = BodyError::TooLarge { limit };
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {

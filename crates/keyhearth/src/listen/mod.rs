@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-pub use self::http::{BodyError, Peer, Protocol, read_body};
+pub use self::http::{BodyError, Peer, Protocol, discard_body, read_body};
 use self::limits::{ACCEPT_RETRY_DELAY, Admission};
 pub use self::limits::{Counters, HEADER_BYTES_MAX, HEADERS_MAX, Limits};
 pub use self::tls::{Tls, TlsError};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -13,12 +14,17 @@ use keyhearth_core::request::{Idempotency, Request as Asked, Response as Answer}
 use keyhearth_crypto::digest::sha256;
 use keyhearth_proto::rest;
 
-use super::{BodyError, Peer, read_body};
+use super::{BodyError, Peer, discard_body, read_body};
 use crate::engine::{Authenticated, Engine, UnsealWith};
 use crate::telemetry::Metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(rest::REQUEST_ID);
+/// Bytes of a refused request's body that are read before the answer.
+const DISCARD_BYTES_MAX: usize = 4 << 20;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// When to come back to a sealed server, in seconds: people have to unseal it.
+const SEALED_RETRY_S: u32 = 10;
 
 /// What the REST listener answers from.
 pub struct Rest {
@@ -43,19 +49,28 @@ impl Reply {
 
     fn problem(error: &Error, id: RequestId) -> Self {
         let (status, body) = rest::problem(error, id);
-        let retry_after_s = match error {
-            Error::TooMany { retry_after_ms } | Error::Unavailable { retry_after_ms } => {
+        let retry_after_s =
+            if let Error::TooMany { retry_after_ms } | Error::Unavailable { retry_after_ms } = error {
                 Some(retry_after_ms.div_ceil(1_000))
-            }
-            Error::Sealed => Some(10),
-            _ => None,
-        };
+            } else {
+                (*error == Error::Sealed).then_some(SEALED_RETRY_S)
+            };
         Self { status, retry_after_s, ..Self::json(body) }
+    }
+
+    fn refused(refused: rest::Refused, id: RequestId) -> Self {
+        let (status, body) = rest::not_found(refused, id);
+        let allow = match refused {
+            rest::Refused::MethodNotAllowed(allow) => Some(allow),
+            rest::Refused::NotFound => None,
+        };
+        Self { status, allow, ..Self::json(body) }
     }
 
     fn into_response(self, id: RequestId) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(Bytes::from(self.body)));
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, self.content_type);
         if let Ok(id) = HeaderValue::try_from(id.to_string()) {
@@ -80,41 +95,54 @@ impl Rest {
     }
 
     /// Answers one request.
-    pub async fn answer(self: Arc<Self>, peer: Arc<Peer<Authenticated>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn answer(
+        self: Arc<Self>,
+        peer: Arc<Peer<Authenticated>>,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let id = self.engine.request_id();
-        if request.method() == Method::GET && request.uri().path() == "/v1/openapi.json" {
-            let mut response = Response::new(Full::new(self.openapi.clone()));
-            response.headers_mut().insert(CONTENT_TYPE, JSON);
-            return response;
-        }
-        let reply = match request.uri().path() {
-            "/healthz" | "/readyz" if request.method() == Method::GET => health(&self.engine, request.uri().path()),
-            "/v1/unseal" if request.method() == Method::POST => self.unseal(&peer, request, id).await,
-            _ => self.operation(&peer, request, id).await,
+        let (parts, mut body) = request.into_parts();
+        let path = parts.uri.path();
+        let reply = match (path, &parts.method) {
+            ("/v1/openapi.json", &Method::GET) => {
+                let mut response = Response::new(Full::new(self.openapi.clone()));
+                response.headers_mut().insert(CONTENT_TYPE, JSON);
+                return response;
+            }
+            ("/healthz" | "/readyz", &Method::GET) => health(&self.engine, path),
+            ("/healthz" | "/readyz" | "/v1/openapi.json", _) => {
+                Reply::refused(rest::Refused::MethodNotAllowed("GET"), id)
+            }
+            ("/v1/unseal", &Method::POST) => self.unseal(&peer, &mut body, id).await,
+            _ => self.operation(&peer, &parts, &mut body, id).await,
         };
+        if reply.status >= 400 {
+            discard_body(&peer, &mut body, DISCARD_BYTES_MAX).await;
+        }
         reply.into_response(id)
     }
 
     /// An operation of the table.
-    async fn operation(&self, peer: &Peer<Authenticated>, request: Request<Incoming>, id: RequestId) -> Reply {
-        let (parts, body) = request.into_parts();
+    async fn operation(
+        &self,
+        peer: &Peer<Authenticated>,
+        parts: &Parts,
+        body: &mut Incoming,
+        id: RequestId,
+    ) -> Reply {
         let (operation, params) = match rest::route(parts.method.as_str(), parts.uri.path()) {
             Ok(found) => found,
-            Err(refused) => {
-                let (status, body) = rest::not_found(refused, id);
-                let allow = match refused {
-                    rest::Refused::MethodNotAllowed(allow) => Some(allow),
-                    rest::Refused::NotFound => None,
-                };
-                return Reply { status, allow, ..Reply::json(body) };
-            }
+            Err(refused) => return Reply::refused(refused, id),
         };
         let began = std::time::Instant::now();
         let result = async {
             // Who asks comes first: a stranger learns nothing about what is wrong with the request.
             let caller = self.caller(peer).await?;
             let body = read_body(peer, body, rest::BODY_BYTES_MAX).await.map_err(body_error)?;
-            let headers = rest::Headers::new(bytes_of(&parts.headers, rest::IDEMPOTENCY_KEY), bytes_of(&parts.headers, rest::REASON))?;
+            let headers = rest::Headers::new(
+                bytes_of(&parts.headers, rest::IDEMPOTENCY_KEY),
+                bytes_of(&parts.headers, rest::REASON),
+            )?;
             let ask = rest::parse(operation, &params, parts.uri.query(), &body)?;
             let idempotency = headers.idempotency_key.map(|key| {
                 let digest = sha256(&[parts.uri.path().as_bytes(), &[0], &body]);
@@ -128,7 +156,10 @@ impl Rest {
         match result {
             Ok(answer) => {
                 let printed = rest::print(answer);
-                Reply { content_type: HeaderValue::from_static(printed.content_type), ..Reply::json(printed.body) }
+                Reply {
+                    content_type: HeaderValue::from_static(printed.content_type),
+                    ..Reply::json(printed.body)
+                }
             }
             Err(error) => Reply::problem(&error, id),
         }
@@ -136,11 +167,10 @@ impl Rest {
 
     /// The connection's caller: found out once, and again whenever anything changed.
     async fn caller(&self, peer: &Peer<Authenticated>) -> Result<Arc<Authenticated>, Error> {
-        if let Some(known) = peer.caller.load_full() {
-            if self.engine.still_holds(&known) {
+        if let Some(known) = peer.caller.load_full()
+            && self.engine.still_holds(&known) {
                 return Ok(known);
             }
-        }
         let certificate = peer.certificate.as_deref();
         let found = Arc::new(self.engine.authenticate(certificate, peer.remote.ip()).await?);
         peer.caller.store(Some(Arc::clone(&found)));
@@ -148,16 +178,18 @@ impl Rest {
     }
 
     /// Unsealing: before anybody can prove who they are, so a certificate of the CA is asked for, nothing more.
-    async fn unseal(&self, peer: &Peer<Authenticated>, request: Request<Incoming>, id: RequestId) -> Reply {
+    async fn unseal(&self, peer: &Peer<Authenticated>, body: &mut Incoming, id: RequestId) -> Reply {
         let result = async {
             if peer.certificate.is_none() {
                 return Err(Error::Unauthenticated);
             }
-            let body = read_body(peer, request.into_body(), rest::BODY_BYTES_MAX).await.map_err(body_error)?;
+            let body = read_body(peer, body, rest::BODY_BYTES_MAX).await.map_err(body_error)?;
             let with: rest::body::Unseal = rest::read(&body)?;
             let with = match &with {
                 rest::body::Unseal::Share(share) => UnsealWith::Share(share.expose()),
-                rest::body::Unseal::Passphrase(passphrase) => UnsealWith::Passphrase(passphrase.expose().as_bytes()),
+                rest::body::Unseal::Passphrase(passphrase) => {
+                    UnsealWith::Passphrase(passphrase.expose().as_bytes())
+                }
             };
             self.engine.unseal(with, peer.remote.ip()).await
         };
@@ -176,7 +208,11 @@ fn health(engine: &Engine, path: &str) -> Reply {
 }
 
 /// Answers the loopback listener for health and metrics.
-pub async fn answer_health(engine: Arc<Engine>, metrics: Arc<Metrics>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub async fn answer_health(
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let id = engine.request_id();
     let reply = match (request.method(), request.uri().path()) {
         (&Method::GET, path @ ("/healthz" | "/readyz")) => health(&engine, path),

@@ -102,7 +102,7 @@ struct Server {
 
 async fn answer(peer: Arc<Peer<()>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let who = if peer.certificate.is_some() { "known" } else { "anonymous" };
-    match read_body(&peer, request.into_body(), BODY_BYTES_MAX).await {
+    match read_body(&peer, &mut request.into_body(), BODY_BYTES_MAX).await {
         Ok(body) => Response::new(Full::from(format!("{who} {}", body.len()))),
         Err(error) => Response::builder().status(error.status()).body(Full::default()).unwrap(),
     }

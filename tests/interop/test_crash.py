@@ -1,0 +1,103 @@
+"""What was acknowledged survives being killed at any moment."""
+
+import base64
+import collections
+import http.client
+import json
+import random
+import threading
+import time
+
+from conftest import Server
+
+ROUNDS = 8
+THREADS = 4
+LOAD_S_MAX = 1.5
+SEED = 20261120
+
+
+class Load(threading.Thread):
+    """Creates keys and encrypts until the server is gone; keeps what was acknowledged."""
+
+    def __init__(self, server, number, known):
+        super().__init__()
+        self.identity, self.number = server.developer, number
+        self.keys, self.ciphertexts = list(known), []
+        self.made = collections.Counter()
+        self.failure = None
+
+    def run(self):
+        try:
+            with self.identity.connect() as client:
+                for step in range(1_000_000):
+                    self.step(client, step)
+        except (OSError, http.client.HTTPException):
+            pass  # It was killed.
+        except Exception as failure:  # noqa: BLE001 raised again by the test
+            self.failure = failure
+
+    def step(self, client, step):
+        if step % 4 == 0:
+            self.keys.append(client.call("POST", "/v1/keys", {"algorithm": "aes-256"}).ok()["id"])
+            self.made["create-key"] += 1
+        key = random.choice(self.keys)
+        plaintext = f"{self.number} {step} {time.monotonic_ns()}".encode()
+        body = {"plaintext": base64.b64encode(plaintext).decode(), "context": {"thread": str(self.number)}}
+        answer = client.call("POST", f"/v1/keys/{key}/encrypt", body).ok()
+        self.ciphertexts.append((key, self.number, answer["ciphertext"], plaintext))
+        self.made["encrypt"] += 1
+
+
+def test_acknowledged_is_durable(program, tmp_path):
+    print(f"seed {SEED}")
+    chance = random.Random(SEED)
+    keys, ciphertexts, made = [], [], collections.Counter()
+    server = Server(program, tmp_path / "data")
+    for _ in range(ROUNDS):
+        server.start()
+        loads = [Load(server, number, keys[-5:]) for number in range(THREADS)]
+        for load in loads:
+            load.start()
+        time.sleep(chance.uniform(0.2, LOAD_S_MAX))
+        server.kill()
+        for load in loads:
+            load.join(timeout=60)
+            assert not load.is_alive() and load.failure is None, load.failure
+            keys += [key for key in load.keys if key not in keys]
+            ciphertexts += load.ciphertexts
+            made += load.made
+    assert made["create-key"] >= ROUNDS and made["encrypt"] >= ROUNDS
+
+    with server:
+        check(server, keys, ciphertexts)
+        counts = logged(server, tmp_path)
+        # An entry may be there for what was done but not acknowledged any more: one a thread and round.
+        for operation, count in made.items():
+            assert count <= counts[operation] <= count + ROUNDS * THREADS
+        assert counts["start"] >= ROUNDS + 1
+        assert counts["decrypt"] == len(ciphertexts)
+        server.stop()
+    print(f"{len(keys)} keys, {len(ciphertexts)} ciphertexts, {sum(counts.values())} entries")
+
+
+def check(server, keys, ciphertexts):
+    """Every key is found and every ciphertext decrypts."""
+    with server.developer.connect() as client:
+        for key in keys:
+            client.call("GET", f"/v1/keys/{key}").ok()
+        for key, thread, ciphertext, plaintext in ciphertexts:
+            body = {"ciphertext": ciphertext, "context": {"thread": str(thread)}}
+            answer = client.call("POST", f"/v1/keys/{key}/decrypt", body).ok()
+            assert base64.b64decode(answer["plaintext"]) == plaintext
+
+
+def logged(server, folder):
+    """Exports and verifies the log; how often it has each operation that was done."""
+    auditor = server.issue(server.operator, "log-auditor", folder / "auditor", "auditor")
+    export, key = folder / "log", ("--log-key-file", server.data / "log.vkey")
+    server.done(auditor, "audit", "export", export)
+    server.done(auditor, "audit", "verify", export, *key)
+    lines = server.done(auditor, "audit", "show", export, *key).splitlines()
+    entries = [json.loads(line) for line in lines]
+    assert [entry["index"] for entry in entries] == list(range(len(entries)))
+    return collections.Counter(entry["operation"] for entry in entries if entry["result"] == "done")
