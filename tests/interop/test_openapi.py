@@ -32,7 +32,7 @@ def test_answers_are_as_described(server, tmp_path, who, examples, also):
         [pathlib.Path(sys.executable).parent / "schemathesis", "run", description, "--url", server.url,
          "--tls-verify", identity.ca, "--request-cert", identity.certificate, "--request-cert-key", identity.key,
          "--phases", "examples,coverage,fuzzing", "--checks", CHECKS, "--max-examples", str(examples),
-         "--seed", str(SEED), "--no-shrink", "--no-color", "--warnings", "off", *LEFT_OUT, *also],
+         "--seed", str(SEED), "--no-shrink", "--no-color", *LEFT_OUT, *also],
         cwd=tmp_path, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     print(finished.stdout[-8000:], finished.stderr[-2000:])

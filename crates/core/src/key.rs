@@ -101,6 +101,7 @@ impl Usage {
     }
 
     /// Whether the set allows `operation`; operations that use no material are always allowed.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only uses of material are restricted")]
     #[must_use]
     pub fn permits(self, operation: Operation) -> bool {
         let name = match operation {
@@ -390,10 +391,11 @@ impl Key {
 
     /// Makes `number` the version that protects; the one before goes on processing.
     fn make_primary(&mut self, number: u32, now: Now) {
-        if let Ok(old) = self.version_mut(self.primary) {
-            if old.number != number && matches!(old.state_at(now), State::Active) {
-                old.state = State::Deactivated;
-            }
+        if let Ok(old) = self.version_mut(self.primary)
+            && old.number != number
+            && matches!(old.state_at(now), State::Active)
+        {
+            old.state = State::Deactivated;
         }
         self.primary = number;
     }

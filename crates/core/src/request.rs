@@ -1,6 +1,7 @@
 //! Requests and their results: the one vocabulary that every protocol translates into.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use zeroize::Zeroizing;
@@ -45,7 +46,6 @@ impl std::str::FromStr for KeyRef {
 }
 
 /// A request as any protocol spells it.
-#[derive(Debug)]
 pub struct Request {
     /// Its id, made by the server.
     pub id: RequestId,
@@ -75,7 +75,6 @@ pub const IDEMPOTENCY_MS: u64 = 24 * 60 * 60 * 1000;
 pub type ContextPairs = Vec<(String, String)>;
 
 /// What is signed or verified.
-#[derive(Debug)]
 pub enum Message {
     /// The message itself.
     Whole(Secret),
@@ -133,7 +132,6 @@ pub struct KeyChange {
 }
 
 /// What is asked, one variant an operation.
-#[derive(Debug)]
 #[allow(
     missing_docs,
     reason = "the operation table documents the variants; fields repeat the vocabulary of this module"
@@ -423,7 +421,6 @@ pub struct NewGrant {
 }
 
 /// One step of replacing shares or passphrase.
-#[derive(Debug)]
 pub enum Rekey {
     /// Begin: make new shares; the old ones stay good.
     Shares {
@@ -594,6 +591,7 @@ impl Ask {
     }
 
     /// The pairs bound to the ciphertext, for policies and grants.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
     #[must_use]
     pub fn context(&self) -> &[(String, String)] {
         match self {
@@ -607,6 +605,7 @@ impl Ask {
     }
 
     /// The key version the caller names.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
     #[must_use]
     pub fn version(&self) -> Option<u32> {
         match self {
@@ -630,7 +629,6 @@ impl Ask {
 }
 
 /// What a request gave.
-#[derive(Debug)]
 #[allow(missing_docs, reason = "fields repeat the vocabulary of this module")]
 pub enum Response {
     Done,
@@ -673,6 +671,30 @@ pub enum Response {
     Status(Box<Status>),
     RekeyShares(Vec<Secret>),
     RekeyProgress { proved: u8, needed: u8, done: bool },
+}
+
+/// Requests and results hold secrets: their `Debug` says which they are and nothing of what is in them.
+macro_rules! says_no_more {
+    ($($name:ident),*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    )*};
+}
+says_no_more!(Message, Rekey, Response);
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ask({})", self.operation().name())
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({}, {:?})", self.id, self.ask)
+    }
 }
 
 /// One difference that a change of policies would make.

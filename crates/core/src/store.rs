@@ -68,9 +68,12 @@ pub struct Head {
     pub digest_seal: [u8; 32],
 }
 
-/// Computes the new seal of all rows from what a batch changes: `(old mac, new mac)` of each changed
-/// row, the new epoch, and the new size of the log. Called inside the transaction, only if rows change.
-pub type SealDigest<'a> = &'a mut dyn FnMut(&[(Option<[u8; 32]>, Option<[u8; 32]>)], u64, u64) -> [u8; 32];
+/// The MAC that a changed row had, and the one it has now.
+pub type RowChange = (Option<[u8; 32]>, Option<[u8; 32]>);
+
+/// Computes the new seal of all rows from what a batch changes, the new epoch, and the new size of the
+/// log. Called inside the transaction, only if rows change.
+pub type SealDigest<'a> = &'a mut dyn FnMut(&[RowChange], u64, u64) -> [u8; 32];
 
 /// Why a store did not do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

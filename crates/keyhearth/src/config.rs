@@ -178,9 +178,11 @@ impl Config {
             return Err(ConfigError::TooLong(path.to_owned()));
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
-        Self::parse(&text).map_err(|error| match error {
-            ConfigError::Text { error, .. } => ConfigError::Text { path: path.to_owned(), error },
-            other => other,
+        Self::parse(&text).map_err(|mut error| {
+            if let ConfigError::Text { path: named, .. } = &mut error {
+                path.clone_into(named);
+            }
+            error
         })
     }
 
@@ -189,8 +191,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Text`], [`ConfigError::Value`].
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Text { path: PathBuf::from("configuration"), error: Box::new(error) })?;
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Text {
+            path: PathBuf::from("configuration"),
+            error: Box::new(error),
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -223,7 +227,13 @@ impl Config {
         if self.origin.parse::<keyhearth_core::log::KeyName>().is_err() {
             return refuse("origin", "must be a name without spaces and `+`, such as `kms.example.com/log`");
         }
-        let LimitsConfig { connections, connections_per_address, principal_per_second, tenant_per_second, .. } = self.limits;
+        let LimitsConfig {
+            connections,
+            connections_per_address,
+            principal_per_second,
+            tenant_per_second,
+            ..
+        } = self.limits;
         if [connections, connections_per_address, principal_per_second, tenant_per_second].contains(&0) {
             return refuse("limits", "must be at least 1");
         }
@@ -335,8 +345,10 @@ mod tests {
         let reference = Config::parse(&Config::reference()).unwrap();
         let defaults = Config::default_for(Path::new("/var/lib/keyhearth"));
         assert_eq!(format!("{reference:?}"), format!("{defaults:?}"));
-        let uncommented = Config::reference().replace("\n# certificate", "\ncertificate").replace("\n# key", "\nkey");
-        let uncommented = uncommented.replace("\n# external_ca", "\nexternal_ca").replace("\n# anchor", "\nanchor");
+        let uncommented =
+            Config::reference().replace("\n# certificate", "\ncertificate").replace("\n# key", "\nkey");
+        let uncommented =
+            uncommented.replace("\n# external_ca", "\nexternal_ca").replace("\n# anchor", "\nanchor");
         assert!(Config::parse(&uncommented).unwrap().anchor.is_some());
     }
 

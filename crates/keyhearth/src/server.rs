@@ -106,7 +106,10 @@ pub async fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
     Ok(made)
 }
 
-async fn init_open(options: &InitOptions, config: &Config) -> Result<(Initialised, Arc<Engine>), ServerError> {
+async fn init_open(
+    options: &InitOptions,
+    config: &Config,
+) -> Result<(Initialised, Arc<Engine>), ServerError> {
     let data = &options.data;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data)?);
     let (operator_key_pem, request) = identity::generate_key_and_csr(options.operator.as_str())?;
@@ -119,7 +122,8 @@ async fn init_open(options: &InitOptions, config: &Config) -> Result<(Initialise
     let local = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let names = if options.names.is_empty() { &local[..] } else { &options.names };
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (server_key, server_certificate) = initial.engine.issue_server_certificate(&names, SERVER_DAYS_MAX)?;
+    let (server_key, server_certificate) =
+        initial.engine.issue_server_certificate(&names, SERVER_DAYS_MAX)?;
     let made = Initialised {
         shares: initial.shares.0,
         ca: data.join("ca.crt"),
@@ -145,7 +149,8 @@ fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServerError> {
     let write = || -> std::io::Result<()> {
         let temporary = path.with_extension("new");
         let _ = std::fs::remove_file(&temporary);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
@@ -257,10 +262,9 @@ impl Running {
         let metrics = Arc::new(Metrics::default());
         let front = Rest::new(Arc::clone(&engine), Arc::clone(&metrics));
         let (stopping, shutdown) = Stop::new();
-        let rest_task = tokio::spawn(rest.serve(
-            move |peer, request| Arc::clone(&front).answer(peer, request),
-            shutdown.clone(),
-        ));
+        let rest_task = tokio::spawn(
+            rest.serve(move |peer, request| Arc::clone(&front).answer(peer, request), shutdown.clone()),
+        );
         let health_engine = Arc::clone(&engine);
         let health_task = tokio::spawn(health.serve(
             move |_: Arc<crate::listen::Peer<()>>, request| {
@@ -336,7 +340,8 @@ pub async fn begin_dev(data: &Path) -> Result<Running, ServerError> {
         make_dev(data, &config).await?
     };
     let ports = std::fs::read_to_string(data.join("dev.ports")).ok();
-    let known: Vec<u16> = ports.iter().flat_map(|text| text.split_whitespace()).filter_map(|port| port.parse().ok()).collect();
+    let known: Vec<u16> =
+        ports.iter().flat_map(|text| text.split_whitespace()).filter_map(|port| port.parse().ok()).collect();
     let address = |at: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, known.get(at).copied().unwrap_or(0)));
     (config.listen, config.health) = (address(0), address(1));
     let running = match Running::begin(&config, Arc::clone(&engine)).await {
@@ -371,29 +376,31 @@ async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerErr
     let ask = Ask::CreateTenant { name: "dev".parse()?, admin: "dev".parse()?, request };
     let asked = Request { id: engine.request_id(), ask, reason: None, idempotency: None };
     let caller = first_operator(&engine, &data.join("operator/operator.crt")).await?;
-    match engine.execute(&caller, Arc::new(asked)).await? {
-        Response::Tenant { certificate, .. } => {
-            write_file(&data.join("dev.crt"), certificate.as_bytes(), 0o600)?;
-            write_file(&data.join("dev.key"), key.as_bytes(), 0o600)?;
-        }
-        _ => return Err(Error::Internal("a tenant was asked for").into()),
-    }
+    let Response::Tenant { certificate, .. } = engine.execute(&caller, Arc::new(asked)).await? else {
+        return Err(Error::Internal("a tenant was asked for").into());
+    };
+    write_file(&data.join("dev.crt"), certificate.as_bytes(), 0o600)?;
+    write_file(&data.join("dev.key"), key.as_bytes(), 0o600)?;
     // Last: with this file the directory is complete.
     write_file(&data.join("dev.passphrase"), passphrase.as_bytes(), 0o600)?;
     Ok(engine)
 }
 
 async fn first_operator(engine: &Engine, certificate: &Path) -> Result<Arc<Caller>, ServerError> {
-    let pem = String::from_utf8(read_file(certificate)?).map_err(|_| Error::Damaged("operator certificate"))?;
+    let pem =
+        String::from_utf8(read_file(certificate)?).map_err(|_| Error::Damaged("operator certificate"))?;
     let der = identity::certificate_der(&pem)?;
     let found = engine.authenticate(Some(&der), IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
-    debug_assert!(matches!(found.caller.proof, Proof::Certificate(_)) && found.caller.principal != PrincipalId([0; 16]));
+    debug_assert!(
+        matches!(found.caller.proof, Proof::Certificate(_)) && found.caller.principal != PrincipalId([0; 16])
+    );
     Ok(found.caller)
 }
 
 /// What clients read, in shell syntax.
 fn dev_env(data: &Path, ready: &Ready) -> Result<String, ServerError> {
-    let data = std::path::absolute(data).map_err(|error| ServerError::File { path: data.to_owned(), error })?;
+    let data =
+        std::path::absolute(data).map_err(|error| ServerError::File { path: data.to_owned(), error })?;
     let quoted = |name: &str| shell_quote(&data.join(name).display().to_string());
     Ok(format!(
         "# A development server: not for production.\n\

@@ -12,7 +12,8 @@ use keyhearth_core::operation::Operation;
 use crate::engine::Engine;
 
 /// Upper bounds of the latency histogram, in microseconds.
-const BOUNDS_US: [u64; 12] = [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_000_000, 10_000_000];
+const BOUNDS_US: [u64; 12] =
+    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_000_000, 10_000_000];
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -59,21 +60,31 @@ impl Metrics {
         let mut text = String::new();
         let gauges = engine.gauges();
         for (name, help, value) in gauges {
-            let _ = writeln!(text, "# HELP keyhearth_{name} {help}\n# TYPE keyhearth_{name} gauge\nkeyhearth_{name} {value}");
+            let _ = writeln!(
+                text,
+                "# HELP keyhearth_{name} {help}\n# TYPE keyhearth_{name} gauge\nkeyhearth_{name} {value}"
+            );
         }
         let _ = writeln!(text, "# HELP keyhearth_requests_total Requests by operation and result.");
         let _ = writeln!(text, "# TYPE keyhearth_requests_total counter");
-        let used = || Operation::ALL.iter().zip(&self.operations).filter(|(operation, _)| operation.is_request());
+        let used =
+            || Operation::ALL.iter().zip(&self.operations).filter(|(operation, _)| operation.is_request());
         for (operation, counts) in used() {
-            for (result, counter) in [("done", &counts.done), ("refused", &counts.refused), ("failed", &counts.failed)] {
+            for (result, counter) in
+                [("done", &counts.done), ("refused", &counts.refused), ("failed", &counts.failed)]
+            {
                 let value = counter.load(Ordering::Relaxed);
                 if value > 0 {
                     let name = operation.name();
-                    let _ = writeln!(text, "keyhearth_requests_total{{operation=\"{name}\",result=\"{result}\"}} {value}");
+                    let _ = writeln!(
+                        text,
+                        "keyhearth_requests_total{{operation=\"{name}\",result=\"{result}\"}} {value}"
+                    );
                 }
             }
         }
-        let _ = writeln!(text, "# HELP keyhearth_request_seconds Time from a request's headers to its answer.");
+        let _ =
+            writeln!(text, "# HELP keyhearth_request_seconds Time from a request's headers to its answer.");
         let _ = writeln!(text, "# TYPE keyhearth_request_seconds histogram");
         for (operation, counts) in used() {
             let name = operation.name();
@@ -84,7 +95,10 @@ impl Metrics {
             for (count, bound) in loads.zip(bounds) {
                 total += count;
                 let le = bound.map_or_else(|| "+Inf".to_owned(), |us| seconds(us).to_string());
-                let _ = writeln!(lines, "keyhearth_request_seconds_bucket{{operation=\"{name}\",le=\"{le}\"}} {total}");
+                let _ = writeln!(
+                    lines,
+                    "keyhearth_request_seconds_bucket{{operation=\"{name}\",le=\"{le}\"}} {total}"
+                );
             }
             if total > 0 {
                 let sum = seconds(counts.sum_us.load(Ordering::Relaxed));
@@ -103,7 +117,8 @@ fn seconds(us: u64) -> f64 {
 
 /// Sends log lines to standard error: `json`, or `text` for people.
 pub fn start_logging(json: bool, level: tracing::Level) {
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
     // A second call, as from tests, changes nothing.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }

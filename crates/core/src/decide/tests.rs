@@ -87,7 +87,7 @@ fn every_state_and_class_as_the_table_says() {
             let mut key = key();
             key.versions[0].state = state;
             key.versions[0].has_material = state != State::Destroyed;
-        key.versions[0].activation = None;
+            key.versions[0].activation = None;
             let expected = state.allows(class, Switches::default());
             let found = ask(&key, None, operation, &allow(), &[]);
             assert_eq!(found.is_ok(), expected, "{state} {operation:?}: {found:?}");

@@ -36,7 +36,8 @@ pub fn run_server() -> Result<(), Error> {
     process::stop_with_input(stop);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let running = crate::server::begin_dev(&data).await.map_err(|error| Error::Server(Box::new(error)))?;
+        let running =
+            crate::server::begin_dev(&data).await.map_err(|error| Error::Server(Box::new(error)))?;
         process::announce(running.address());
         running.until(shutdown.requested()).await;
         Ok(())
@@ -99,7 +100,8 @@ fn new_key(target: &Target, body: &str) -> Result<String, Error> {
 }
 
 /// 64 bytes in base64.
-const PLAINTEXT: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
+const PLAINTEXT: &str =
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
 
 /// Makes keys and what the workloads need.
 fn prepare(target: &Target) -> Result<Vec<Workload>, Error> {
@@ -122,7 +124,11 @@ fn prepare(target: &Target) -> Result<Vec<Workload>, Error> {
         workload("data-key", format!("/v1/keys/{aes}/data-key"), "{}"),
         workload("sign-ec-p256", format!("/v1/keys/{p256}/sign"), &sign),
         workload("sign-ml-dsa-65", format!("/v1/keys/{ml_dsa}/sign"), &sign),
-        workload("create-key", "/v1/keys".to_owned(), &format!(r#"{{"algorithm":"aes-256","description":"{SEQUENCE}"}}"#)),
+        workload(
+            "create-key",
+            "/v1/keys".to_owned(),
+            &format!(r#"{{"algorithm":"aes-256","description":"{SEQUENCE}"}}"#),
+        ),
     ])
 }
 

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use keyhearth_core::Error;
 use keyhearth_core::row::{Presence, RowAuth, StateDigest};
-use keyhearth_core::store::{Commit, Outcome, Store, StoreError, Write};
+use keyhearth_core::store::{Commit, Outcome, RowChange, Store, StoreError, Write};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::oneshot;
 
@@ -26,6 +26,9 @@ pub const WAITING_RESERVE: usize = 4_096;
 /// How long a refused request should wait, in milliseconds.
 const RETRY_AFTER_MS: u32 = 100;
 
+/// Called with each write of a commit.
+type OnChange = Box<dyn Fn(&Write) + Send + Sync>;
+
 /// What the ledger knows about rows while the server is unsealed.
 pub struct Book {
     /// Which rows there are. Held for writing while a commit changes rows, so that a reader who holds
@@ -37,7 +40,7 @@ pub struct Book {
     /// Counts commits that changed rows.
     pub epoch: AtomicU64,
     /// Told what a commit wrote, before anybody can read it.
-    changed: OnceLock<Box<dyn Fn(&Write) + Send + Sync>>,
+    changed: OnceLock<OnChange>,
 }
 
 impl Book {
@@ -211,7 +214,7 @@ fn commit_rows(shared: &Shared, book: &Book, commits: &[Commit]) -> Result<Vec<O
     let mut presence = book.presence.write();
     let mut digest = book.digest.lock().clone();
     let mut epoch = None;
-    let mut seal = |changes: &[(Option<[u8; 32]>, Option<[u8; 32]>)], new_epoch: u64, log_size: u64| {
+    let mut seal = |changes: &[RowChange], new_epoch: u64, log_size: u64| {
         for (old, new) in changes {
             old.iter().for_each(|mac| digest.remove(&book.auth, mac));
             new.iter().for_each(|mac| digest.add(&book.auth, mac));

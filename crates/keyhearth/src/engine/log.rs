@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use keyhearth_core::Error;
 use keyhearth_core::entry::Entry;
 use keyhearth_core::log::{
-    Checkpoint, Hash, KeyName, SignedCheckpoint, TILE_WIDTH, TileId, Tree, VerifierKey, consistency_proof,
-    inclusion_proof, leaf_hash, push_entry, tile_hashes, verify_consistency,
+    Checkpoint, Hash, KeyName, SignedCheckpoint, TILE_WIDTH, TileId, Tree, VerifierKey, bundle_path,
+    consistency_proof, inclusion_proof, leaf_hash, push_entry, tile_hashes, verify_consistency,
 };
 use keyhearth_core::request::{Ask, PAGE_MAX, Response};
 use keyhearth_core::store::{Store, StoreError};
@@ -110,6 +110,7 @@ impl Turn<'_> {
 }
 
 /// Reads `tile/entries/N[.p/W]` and `tile/L/N[.p/W]`: the level (none for entries), index and width.
+/// A file has one path: what reads like it but is spelled otherwise is none.
 ///
 /// Source: C2SP tlog-tiles, "Merkle Tree" (paths of tiles).
 fn parse_path(path: &str) -> Option<(Option<u8>, u64, usize)> {
@@ -122,12 +123,13 @@ fn parse_path(path: &str) -> Option<(Option<u8>, u64, usize)> {
     let mut index = 0_u64;
     for group in rest.split('/') {
         let digits = group.strip_prefix('x').unwrap_or(group);
-        if digits.len() != 3 || !digits.bytes().all(|c| c.is_ascii_digit()) {
-            return None;
-        }
         index = index.checked_mul(1_000)?.checked_add(digits.parse().ok()?)?;
     }
-    Some((level, index, width))
+    let spelled = match level {
+        Some(level) => TileId { level, index }.path_at_width(width),
+        None => bundle_path(index, width),
+    };
+    (spelled == path).then_some((level, index, width))
 }
 
 /// The tiles of the log at one size: full ones from the store, those at the right edge computed.
@@ -243,6 +245,8 @@ mod tests {
             "tile/entries/000.p/256",
             "tile/0/../000",
             "tile/0/x99999999999",
+            "tile/0/x000",
+            "tile/entries/x000/001",
         ] {
             assert_eq!(parse_path(bad), None, "{bad}");
         }

@@ -13,6 +13,11 @@
 //! If rows changed while a use of a key was being committed, the decision is made again before the
 //! result is released: after a revoke has returned, no result of an older decision leaves.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each module of acts takes the requests of its scope, and the funnel sends it no others"
+)]
+
 mod authenticate;
 mod clock;
 mod govern;
@@ -200,10 +205,11 @@ impl Engine {
             Err(Error::Conflict(_)) => return None,
             Err(error) => return Some(Err(error)),
         }
-        if operation.class() != Class::Metadata && open.epoch() != loaded.epoch {
-            if let Err(error) = self.still_allowed(open, caller, request, &permit).await {
-                return Some(Err(error));
-            }
+        if operation.class() != Class::Metadata
+            && open.epoch() != loaded.epoch
+            && let Err(error) = self.still_allowed(open, caller, request, &permit).await
+        {
+            return Some(Err(error));
         }
         if operation.info().scope == Scope::Platform {
             // In a task of its own: it goes on if the client goes away.
@@ -314,10 +320,12 @@ impl Engine {
     ) -> Result<Effect, Error> {
         if let (Some(held), Some(version)) = (&loaded.held, permit.version()) {
             let uses_material = matches!(permit.operation().class(), Class::Protect | Class::Process);
-            if uses_material && permit.operation() != Operation::Rewrap {
-                if Open::is_ready(held, version) && !usage::is_slow(held.key.value.algorithm) {
-                    return usage::act(open, permit, &request.ask, held);
-                }
+            if uses_material
+                && permit.operation() != Operation::Rewrap
+                && Open::is_ready(held, version)
+                && !usage::is_slow(held.key.value.algorithm)
+            {
+                return usage::act(open, permit, &request.ask, held);
             }
         }
         let (engine, open, caller, request) =

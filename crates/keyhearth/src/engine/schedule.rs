@@ -61,10 +61,10 @@ impl Engine {
                     open.dates.lock().insert((now.latest.plus_ms(RETRY_MS), tenant, key));
                 }
             }
-            if tick % CLEARING_TICKS == 0 {
-                if let Err(error) = self.clear_remembered(&open).await {
-                    tracing::error!(%error, "remembered results could not be cleared");
-                }
+            if tick % CLEARING_TICKS == 0
+                && let Err(error) = self.clear_remembered(&open).await
+            {
+                tracing::error!(%error, "remembered results could not be cleared");
             }
         }
     }

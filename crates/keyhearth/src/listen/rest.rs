@@ -168,9 +168,10 @@ impl Rest {
     /// The connection's caller: found out once, and again whenever anything changed.
     async fn caller(&self, peer: &Peer<Authenticated>) -> Result<Arc<Authenticated>, Error> {
         if let Some(known) = peer.caller.load_full()
-            && self.engine.still_holds(&known) {
-                return Ok(known);
-            }
+            && self.engine.still_holds(&known)
+        {
+            return Ok(known);
+        }
         let certificate = peer.certificate.as_deref();
         let found = Arc::new(self.engine.authenticate(certificate, peer.remote.ip()).await?);
         peer.caller.store(Some(Arc::clone(&found)));

@@ -13,7 +13,7 @@ use keyhearth_core::request::{Ask, Response};
 use keyhearth_crypto::algorithm::Algorithm;
 use tokio::runtime::Handle;
 
-use super::support::{HERE, House, by_id, encrypt, got, issue, new_key};
+use super::support::{HERE, House, by_id, encrypt, flip, got, issue, new_key};
 
 fn log_key(house: &House) -> VerifierKey {
     house.engine.log_key().unwrap().parse().unwrap()
@@ -259,9 +259,9 @@ async fn an_entry_altered_in_the_database_is_found_in_the_export() {
         home.encrypt(id, "x").await.unwrap();
     }
     let closed = house.close().await;
-    let alter = "UPDATE bundle SET entries = CAST(substr(entries, 1, 30) || x'00' || substr(entries, 32) AS BLOB) \
-                 WHERE first = (SELECT min(first) FROM bundle)";
-    assert_eq!(closed.database().execute(alter, []).unwrap(), 1);
+    let alter =
+        format!("UPDATE bundle SET {} WHERE first = (SELECT min(first) FROM bundle)", flip("entries"));
+    assert_eq!(closed.database().execute(&alter, []).unwrap(), 1);
     let house = closed.open().await.map_err(|(_, error)| error).unwrap();
     let key = log_key(&house);
     let read = |path: &str| -> Result<Option<Vec<u8>>, Error> {

@@ -140,7 +140,9 @@ async fn a_dropped_request_leaves_nothing_stale() {
             let mut suspend =
                 pin!(home.ask(&home.key_admin, Ask::SuspendKey { key: by_id(key), version: None }));
             for _ in 0..=round % 6 {
-                poll_fn(|context| Poll::Ready(suspend.as_mut().poll(context).is_ready())).await;
+                if poll_fn(|context| Poll::Ready(suspend.as_mut().poll(context).is_ready())).await {
+                    break;
+                }
                 tokio::time::sleep(Duration::from_micros(200 * (round / 6))).await;
             }
         }

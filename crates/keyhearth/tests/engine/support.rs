@@ -307,6 +307,16 @@ impl Closed {
     }
 }
 
+/// SQL that replaces the byte in the middle of a column by another.
+pub fn flip(column: &str) -> String {
+    let at = format!("length({column}) / 2");
+    format!(
+        "{column} = CAST(substr({column}, 1, {at}) || \
+         CASE substr({column}, {at} + 1, 1) WHEN x'41' THEN x'42' ELSE x'41' END || \
+         substr({column}, {at} + 2) AS BLOB)"
+    )
+}
+
 /// A tenant and one identity of each role. It does not keep its engine alive.
 pub struct Household {
     engine: Weak<Engine>,
