@@ -17,26 +17,43 @@ CHECKS = (
 # What would end the identity that the requests are made with; and what only the listener for health answers.
 LEFT_OUT = ("--exclude-operation-id-regex", "^(revoke-identity|set-roles|seal|disable-tenant)$",
             "--exclude-path", "/metrics")  # fmt: skip
+# What changes a key's state or material would leave the rest with a key that does nothing.
+KEEPS_KEY = ("--include-tag", "protect", "--include-tag", "process", "--include-tag", "inspect",
+             "--include-operation-id-regex", "^(update-key|rotate-key|set-alias|create-grant|who-can)$")  # fmt: skip
 
 
-@pytest.mark.parametrize(("who", "examples", "also"), [
-    ("developer", 12, ()),
-    ("operator", 6, ("--include-tag", "operate")),
-    ("operator", 6, ("--include-tag", "audit")),
-], ids=["developer", "operator", "operator-audit"])  # fmt: skip
-def test_answers_are_as_described(server, tmp_path, who, examples, also):
-    identity = getattr(server, who)
-    description = tmp_path / "openapi.json"
+def generated(server, identity, folder, examples, *only, settings=""):
+    """Runs generated requests as `identity`; every answer must be as described."""
+    description, configuration = folder / "openapi.json", folder / "schemathesis.toml"
     description.write_bytes(identity.call("GET", "/v1/openapi.json").ok().body)
+    configuration.write_text(settings)
     finished = subprocess.run(
-        [pathlib.Path(sys.executable).parent / "schemathesis", "run", description, "--url", server.url,
-         "--tls-verify", identity.ca, "--request-cert", identity.certificate, "--request-cert-key", identity.key,
+        [pathlib.Path(sys.executable).parent / "schemathesis", "--config-file", configuration, "run", description,
+         "--url", server.url, "--tls-verify", identity.ca,
+         "--request-cert", identity.certificate, "--request-cert-key", identity.key,
          "--phases", "examples,coverage,fuzzing", "--checks", CHECKS, "--max-examples", str(examples),
-         "--seed", str(SEED), "--no-shrink", "--no-color", *LEFT_OUT, *also],
-        cwd=tmp_path, capture_output=True, text=True, timeout=240,
+         "--seed", str(SEED), "--no-shrink", "--no-color", *LEFT_OUT, *only],
+        cwd=folder, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     print(finished.stdout[-8000:], finished.stderr[-2000:])
     assert finished.returncode == 0
     # Still who it was: otherwise most of the answers were refusals.
     identity.call("GET", "/v1/whoami").ok()
     assert server.health() == 200
+
+
+def test_every_operation(server, tmp_path):
+    generated(server, server.developer, tmp_path, 12)
+
+
+@pytest.mark.parametrize("tag", ["operate", "audit", "govern"])
+def test_operations_on_the_deployment(server, tmp_path, tag):
+    generated(server, server.operator, tmp_path, 6, "--include-tag", tag)
+
+
+@pytest.mark.parametrize("algorithm", ["aes-256", "ec-p256", "hmac-sha256", "x25519", "ml-kem-768", "rsa-2048"])
+def test_operations_on_a_key_that_exists(server, tmp_path, algorithm):
+    body = {"algorithm": algorithm, "alias": "known", "exportable": True}
+    server.developer.call("POST", "/v1/keys", body).ok()
+    generated(server, server.developer, tmp_path, 8, *KEEPS_KEY, settings='[parameters]\nkey = "known"\n')
+    server.developer.call("GET", "/v1/keys/known").ok()

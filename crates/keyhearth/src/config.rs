@@ -261,6 +261,7 @@ impl Config {
             anchor: self.anchor.clone().unwrap_or_else(|| self.data.join("anchor")),
             origin: self.origin.clone(),
             development,
+            danger_accept_found: false,
         }
     }
 

@@ -174,18 +174,22 @@ pub struct Ready {
 
 /// Runs a server until SIGTERM or SIGINT, then finishes what is under way. SIGHUP reads the certificates again.
 ///
+/// With `danger_accept_found` it opens although what is stored is not what the last commit left.
+///
 /// # Errors
 /// [`ServerError`] if it cannot begin.
 pub async fn serve(
     config: Config,
     passphrase: Option<Zeroizing<Vec<u8>>>,
+    danger_accept_found: bool,
     ready: impl FnOnce(&Ready),
 ) -> Result<(), ServerError> {
     if !config.data.join("ca.crt").exists() {
         return Err(ServerError::NotInitialised(config.data));
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data)?);
-    let engine = Engine::new(store, config.settings(false))?;
+    let settings = crate::engine::Settings { danger_accept_found, ..config.settings(false) };
+    let engine = Engine::new(store, settings)?;
     if let Some(passphrase) = passphrase {
         engine.unseal(UnsealWith::Passphrase(&passphrase), IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
     }

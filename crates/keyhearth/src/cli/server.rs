@@ -87,6 +87,10 @@ pub struct Serve {
     /// File with the passphrase that unseals; `-` is standard input. Sealed if absent.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Go on although the stored rows or the log are not those of the last commit, as after a disk
+    /// was lost. What was destroyed since may live again. The log says for ever that you did.
+    #[arg(long, conflicts_with = "dev")]
+    danger_accept_found: bool,
 }
 
 impl Verb {
@@ -185,7 +189,7 @@ impl Serve {
         let ready = |ready: &server::Ready| {
             say(&ready.url, if ready.sealed { "; sealed: `keyhearth unseal` opens it" } else { "" });
         };
-        Ok(runtime()?.block_on(server::serve(config, passphrase, ready))?)
+        Ok(runtime()?.block_on(server::serve(config, passphrase, self.danger_accept_found, ready))?)
     }
 }
 

@@ -77,6 +77,9 @@ pub struct Settings {
     pub origin: String,
     /// The role `developer` exists.
     pub development: bool,
+    /// Go on with rows and a log that are not those of the last commit. What was destroyed since they were
+    /// good may live again; the log says for ever that they were accepted.
+    pub danger_accept_found: bool,
 }
 
 /// The server's engine. Sealed at first; see [`Engine::unseal`].

@@ -182,9 +182,16 @@ impl Engine {
         let auth = RowAuth::new(unsealed.secrets().row.expose());
         let found = Found::read(self.store.as_ref(), &auth)?;
         let head = self.store.head()?;
-        let Some(digest) = found.digest(&auth, &head) else {
-            tracing::error!("the rows are not those of the last commit: some are missing, older or foreign");
-            return Err(Error::Damaged("database: its rows are not those of the last commit"));
+        let mut accepted = Vec::new();
+        let digest = match found.digest(&auth, &head) {
+            Some(digest) => digest,
+            None => {
+                tracing::error!(
+                    "the rows are not those of the last commit: some are missing, older or foreign"
+                );
+                self.accept("database: its rows are not those of the last commit", &mut accepted)?;
+                found.stored.clone()
+            }
         };
         let damaged = found.damaged.len();
         self.keys.store(found.keys, Ordering::Relaxed);
@@ -197,7 +204,9 @@ impl Engine {
         if record.revision() < open.seal_revision()?.value {
             return Err(Error::Damaged("seal record: an older one was put back"));
         }
-        self.check_anchor(&open)?;
+        if let Err(Error::Damaged(what)) = self.check_anchor(&open) {
+            self.accept(what, &mut accepted)?;
+        }
         let caches = Arc::downgrade(&open);
         book.on_change(move |write| {
             if let Some(open) = caches.upgrade() {
@@ -206,7 +215,16 @@ impl Engine {
         });
         self.ledger.open(book);
         self.open.store(Some(Arc::clone(&open)));
-        self.after_opening(&open, damaged);
+        self.after_opening(&open, damaged, accepted);
+        Ok(())
+    }
+
+    /// Refuses what was found, unless the operator said to go on with it.
+    fn accept(&self, what: &'static str, accepted: &mut Vec<&'static str>) -> Result<(), Error> {
+        if !self.settings.danger_accept_found {
+            return Err(Error::Damaged(what));
+        }
+        accepted.push(what);
         Ok(())
     }
 
@@ -218,9 +236,7 @@ impl Engine {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && stored.is_none() => {}
             Err(error) => {
                 tracing::error!(path = %self.settings.anchor.display(), %error, "the anchor cannot be read");
-                return Err(Error::Damaged(
-                    "anchor: restore the file, or accept the log as it is with `keyhearth audit accept`",
-                ));
+                return Err(Error::Damaged("anchor: the file is not there or cannot be read"));
             }
         }
         if let Some(note) = stored {
@@ -231,9 +247,12 @@ impl Engine {
 
     /// What is done in the background once the server is open: an alarm for damaged rows, the dates of all
     /// keys, and what a crash left of rotations.
-    fn after_opening(self: &Arc<Self>, open: &Arc<Open>, damaged: usize) {
+    fn after_opening(self: &Arc<Self>, open: &Arc<Open>, damaged: usize, accepted: Vec<&'static str>) {
         let (engine, open) = (Arc::clone(self), Arc::clone(open));
         tokio::runtime::Handle::current().spawn(async move {
+            if let Err(error) = engine.log_accepted(&open, &accepted).await {
+                engine.alarm(&format!("what was accepted could not be logged: {error}")).await;
+            }
             if damaged > 0 {
                 engine
                     .alarm(&format!("{damaged} stored rows fail their integrity check and are not used"))
@@ -269,6 +288,20 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Logs for ever what an operator accepted as it was found, with a row, so that the sum of all rows is
+    /// sealed anew.
+    async fn log_accepted(&self, open: &Open, accepted: &[&'static str]) -> Result<(), Error> {
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        let row = RowKey::new(Table::System, TenantId::PLATFORM, b"accepted");
+        let write = match open.records.read::<u64>(&row)? {
+            Some(old) => open.records.replace(&old, &(old.value + 1)),
+            None => open.records.create(row, &1_u64),
+        };
+        self.commit_own(Operation::LogAccepted, vec![write], accepted.join("; ")).await
     }
 
     /// Makes a certificate for the server itself: private key and certificate, PEM.

@@ -147,7 +147,7 @@ async fn rows_put_back_taken_out_or_put_in_keep_it_sealed() {
     }
     for sql in [
         "UPDATE head SET digest_seal = zeroblob(32)",
-        "UPDATE head SET sealed_log_size = sealed_log_size + 1",
+        "UPDATE head SET sealed_log_size = sealed_log_size - 1",
     ] {
         let copy = closed.copy();
         copy.database().execute(sql, []).unwrap();

@@ -84,6 +84,7 @@ fn settings(directory: &Path) -> Settings {
         anchor: anchor(directory),
         origin: "keyhearth.test/log".to_owned(),
         development: false,
+        danger_accept_found: false,
     }
 }
 
