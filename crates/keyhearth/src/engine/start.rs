@@ -204,8 +204,9 @@ impl Engine {
         if record.revision() < open.seal_revision()?.value {
             return Err(Error::Damaged("seal record: an older one was put back"));
         }
-        if let Err(Error::Damaged(what)) = self.check_anchor(&open) {
-            self.accept(what, &mut accepted)?;
+        match self.check_anchor(&open) {
+            Err(Error::Damaged(what)) => self.accept(what, &mut accepted)?,
+            checked => checked?,
         }
         let caches = Arc::downgrade(&open);
         book.on_change(move |write| {
