@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 
+import pytest
+
 
 def demo(program, tmp_path, *words):
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
@@ -43,14 +45,17 @@ def test_json_has_a_step_each(program, tmp_path):
     assert log["entries"] == log["done"] + log["refused"] and log["refused"] >= 7
 
 
-def test_nothing_is_left_after_an_error_or_an_interruption(program, tmp_path):
+def test_nothing_is_left_after_an_error(program, tmp_path):
     process = demo(program, tmp_path, tmp_path / "missing")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "missing" in err and left_behind(tmp_path) == []
 
+
+@pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_nothing_is_left_after_an_interruption(program, tmp_path, ended):
     process = demo(program, tmp_path)
     while not process.stdout.readline().startswith("seal"):
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ended)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "interrupted" in err and left_behind(tmp_path) == []

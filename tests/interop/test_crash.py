@@ -1,4 +1,4 @@
-"""What was acknowledged survives being killed at any moment."""
+"""What was acknowledged survives being killed at any moment, and being stopped under load."""
 
 import base64
 import collections
@@ -17,12 +17,12 @@ SEED = 20261120
 
 
 class Load(threading.Thread):
-    """Creates keys and encrypts until the server is gone; keeps what was acknowledged."""
+    """Creates keys, encrypts and deactivates until the server is gone; keeps what was acknowledged."""
 
     def __init__(self, server, number, known):
         super().__init__()
         self.identity, self.number = server.developer, number
-        self.keys, self.ciphertexts = list(known), []
+        self.keys, self.ciphertexts, self.ended = list(known), [], []
         self.made = collections.Counter()
         self.failure = None
 
@@ -40,6 +40,12 @@ class Load(threading.Thread):
         if step % 4 == 0:
             self.keys.append(client.call("POST", "/v1/keys", {"algorithm": "aes-256"}).ok()["id"])
             self.made["create-key"] += 1
+        if step % 16 == 9:
+            # The newest key is nobody else's; it never protects anything after this.
+            key = self.keys.pop()
+            client.call("POST", f"/v1/keys/{key}/deactivate").ok()
+            self.ended.append(key)
+            self.made["deactivate-key"] += 1
         key = random.choice(self.keys)
         plaintext = f"{self.number} {step} {time.monotonic_ns()}".encode()
         body = {"plaintext": base64.b64encode(plaintext).decode(), "context": {"thread": str(self.number)}}
@@ -51,40 +57,47 @@ class Load(threading.Thread):
 def test_acknowledged_is_durable(program, tmp_path):
     print(f"seed {SEED}")
     chance = random.Random(SEED)
-    keys, ciphertexts, made = [], [], collections.Counter()
+    keys, ended, ciphertexts, made = [], [], [], collections.Counter()
     server = Server(program, tmp_path / "data")
-    for _ in range(ROUNDS):
+    for round in range(ROUNDS + 1):
         server.start()
         loads = [Load(server, number, keys[-5:]) for number in range(THREADS)]
         for load in loads:
             load.start()
         time.sleep(chance.uniform(0.2, LOAD_S_MAX))
-        server.kill()
+        if round < ROUNDS:
+            server.kill()
+        else:
+            server.stop()
         for load in loads:
             load.join(timeout=60)
             assert not load.is_alive() and load.failure is None, load.failure
             keys += [key for key in load.keys if key not in keys]
+            ended += load.ended
             ciphertexts += load.ciphertexts
             made += load.made
-    assert made["create-key"] >= ROUNDS and made["encrypt"] >= ROUNDS
+    assert all(made[operation] >= ROUNDS for operation in ("create-key", "encrypt", "deactivate-key")), made
 
     with server:
-        check(server, keys, ciphertexts)
+        check(server, keys, ended, ciphertexts)
         counts = logged(server, tmp_path)
         # An entry may be there for what was done but not acknowledged any more: one a thread and round.
         for operation, count in made.items():
-            assert count <= counts[operation] <= count + ROUNDS * THREADS
-        assert counts["start"] >= ROUNDS + 1
+            assert count <= counts[operation] <= count + (ROUNDS + 1) * THREADS
+        assert counts["start"] == ROUNDS + 2 and counts["stop"] == 1
         assert counts["decrypt"] == len(ciphertexts)
         server.stop()
     print(f"{len(keys)} keys, {len(ciphertexts)} ciphertexts, {sum(counts.values())} entries")
 
 
-def check(server, keys, ciphertexts):
-    """Every key is found and every ciphertext decrypts."""
+def check(server, keys, ended, ciphertexts):
+    """Every key is found in the state it had, and every ciphertext decrypts."""
     with server.developer.connect() as client:
-        for key in keys:
-            client.call("GET", f"/v1/keys/{key}").ok()
+        for key in keys + ended:
+            versions = client.call("GET", f"/v1/keys/{key}").ok()["versions"]
+            # One may have been deactivated without being told so any more.
+            assert versions[0]["state"] == "deactivated" or key not in ended
+            assert versions[0]["has_material"]
         for key, thread, ciphertext, plaintext in ciphertexts:
             body = {"ciphertext": ciphertext, "context": {"thread": str(thread)}}
             answer = client.call("POST", f"/v1/keys/{key}/decrypt", body).ok()

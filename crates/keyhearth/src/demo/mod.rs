@@ -44,17 +44,15 @@ pub trait Audience {
 /// Demonstrates with copies of `files`, or with files of its own if there are none.
 ///
 /// # Errors
-/// [`Error`], [`Error::Interrupted`] by SIGINT or SIGTERM. The temporary folder is removed before that.
+/// [`Error`], [`Error::Interrupted`] by SIGINT, SIGTERM or SIGHUP. The temporary folder is removed before that.
 pub async fn run(files: &[PathBuf], audience: &dyn Audience) -> Result<(), Error> {
     let begun = Instant::now();
-    let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    let mut ended = Ended::listen()?;
     let folder = tempfile::Builder::new().prefix("keyhearth-demo-").tempdir()?;
     let deployment = Deployment::start(&folder.path().join("data")).await?;
-    let [interrupt, terminate] = &mut signals;
     let told = tokio::select! {
         told = tell(&deployment, folder.path(), files, audience, begun) => told,
-        () = caught(interrupt) => Err(Error::Interrupted),
-        () = caught(terminate) => Err(Error::Interrupted),
+        () = ended.wait() => Err(Error::Interrupted),
     };
     deployment.stop().await;
     folder.close()?;
@@ -63,8 +61,24 @@ pub async fn run(files: &[PathBuf], audience: &dyn Audience) -> Result<(), Error
     Ok(())
 }
 
-async fn caught(signal: &mut Signal) {
-    signal.recv().await;
+/// The signals that end a program; from `listen` on they no longer end it before the folder is removed.
+struct Ended([Signal; 3]);
+
+impl Ended {
+    fn listen() -> io::Result<Self> {
+        let [interrupt, terminate, hangup] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }
 
 fn ms(since: Instant) -> f64 {
