@@ -266,10 +266,8 @@ async fn an_entry_altered_in_the_database_is_found_in_the_export() {
     let key = log_key(&house);
     let read = |path: &str| -> Result<Option<Vec<u8>>, Error> {
         let ask = house.ask(&auditor, Ask::ExportLog { path: path.to_owned() });
-        match tokio::task::block_in_place(|| Handle::current().block_on(ask))? {
-            Response::LogFile(bytes) => Ok(Some(bytes)),
-            other => panic!("not a file: {other:?}"),
-        }
+        let answer = tokio::task::block_in_place(|| Handle::current().block_on(ask));
+        Ok(Some(got!(answer, Response::LogFile(bytes) => bytes)))
     };
     let fault = verify_export(read, &key, &[], |_, _| Ok(())).unwrap_err();
     assert!(matches!(fault, Fault::Entry { index: 0, .. } | Fault::Bundle { .. }), "{fault:?}");

@@ -195,6 +195,35 @@ async fn an_older_database_is_refused_while_the_anchor_is_there() {
     assert!(home.within(&house).decrypt(keys[0].0, &keys[0].1).await.is_err(), "still suspended");
 }
 
+/// What was refused can be gone on with, on purpose; that is in the log, and from then on it is what is right.
+#[tokio::test]
+async fn what_is_found_is_accepted_only_on_purpose_and_once() {
+    let Scene { home, keys, closed } = scene().await;
+    let before = closed.copy();
+    let house = opened(closed).await;
+    home.within(&house).manage(Ask::SuspendKey { key: by_id(keys[0].0), version: None }).await.unwrap();
+    home.within(&house).ask(&home.auditor, Ask::Checkpoint).await.unwrap();
+    let today = house.close().await;
+    let put_back = today.copy();
+    std::fs::copy(database(before.path()), database(put_back.path())).unwrap();
+    let cut = today.copy();
+    cut.database().execute("DELETE FROM row WHERE tbl = 1 AND id = ?1", [keys[0].0.0]).unwrap();
+    for (damaged, refused) in [(put_back, LOG), (cut, ROWS)] {
+        let (damaged, error) = damaged.open().await.map(|_| panic!("it opened")).unwrap_err();
+        assert_eq!(error, refused);
+        let house = damaged.open_accepting().await.map_err(|(_, error)| error).unwrap();
+        let here = home.within(&house);
+        assert_eq!(here.decrypt(keys[1].0, &keys[1].1).await.unwrap(), "text");
+        here.ask(&here.auditor, Ask::Checkpoint).await.unwrap();
+        let closed = house.close().await;
+        let accepted =
+            closed.log().into_iter().filter(|entry| entry.operation() == Some(Operation::LogAccepted));
+        assert_eq!(accepted.count(), 1);
+        let house = opened(closed).await;
+        assert_eq!(home.within(&house).decrypt(keys[1].0, &keys[1].1).await.unwrap(), "text");
+    }
+}
+
 #[tokio::test]
 async fn an_older_seal_record_is_refused() {
     let Scene { closed, .. } = scene().await;

@@ -26,10 +26,8 @@ fn grant(key: KeyId, to: &Caller, operations: &[Operation]) -> NewGrant {
 }
 
 async fn give(home: &Household, from: &Arc<Caller>, new: NewGrant) -> Result<Grant, Error> {
-    match home.ask(from, Ask::CreateGrant(new)).await? {
-        Response::Grant(grant) => Ok(*grant),
-        other => panic!("not a grant: {other:?}"),
-    }
+    let answer = home.ask(from, Ask::CreateGrant(new)).await?;
+    Ok(*got!(Ok::<_, Error>(answer), Response::Grant(grant) => grant))
 }
 
 async fn revoke(home: &Household, by: &Arc<Caller>, key: KeyId, grant: GrantId) -> Result<(), Error> {

@@ -2,10 +2,11 @@
 
 use keyhearth_core::Error;
 use keyhearth_core::entry::Result as Outcome;
+use keyhearth_core::id::KeyId;
 use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Ask, KeyChange, KeyRef, Message, Response};
-use keyhearth_core::state::{State, Switches};
+use keyhearth_core::state::{State, Switches, Transition};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose};
 use keyhearth_crypto::key::generate;
@@ -83,6 +84,51 @@ async fn each_state_allows_what_its_table_says() {
     let change = KeyChange { switches: Some(switches), ..KeyChange::default() };
     home.manage(Ask::UpdateKey { key, change }).await.unwrap();
     assert_eq!(home.decrypt(id, &message).await.unwrap(), "text");
+}
+
+/// Walks the whole table of states and transitions through the engine.
+#[tokio::test]
+async fn transitions_are_those_of_the_table() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let change = async |id: KeyId, transition| {
+        let (key, version) = (by_id(id), None);
+        let (caller, ask) = match transition {
+            Transition::Activate => (&home.key_admin, Ask::ActivateKey { key, version }),
+            Transition::Suspend => (&home.key_admin, Ask::SuspendKey { key, version }),
+            Transition::Resume => (&home.key_admin, Ask::ResumeKey { key, version }),
+            Transition::Deactivate => (&home.key_admin, Ask::DeactivateKey { key, version }),
+            Transition::Compromise => (&home.key_admin, Ask::CompromiseKey { key, version }),
+            Transition::Destroy => (&home.custodian, Ask::DestroyKey { key, version: 1, confirm: id }),
+        };
+        let operation = ask.operation();
+        let answer = because(&house.engine, caller, ask, Some("a test")).await;
+        (
+            operation,
+            answer.map(|answer| got!(Ok::<_, Error>(answer), Response::Key(key) => key.versions[0].state)),
+        )
+    };
+    let ways: [(State, &[Transition]); 6] = [
+        (State::PreActive, &[]),
+        (State::Active, &[Transition::Activate]),
+        (State::Suspended, &[Transition::Activate, Transition::Suspend]),
+        (State::Deactivated, &[Transition::Activate, Transition::Deactivate]),
+        (State::Compromised, &[Transition::Compromise]),
+        (State::Destroyed, &[Transition::Destroy]),
+    ];
+    for (state, way) in ways {
+        for transition in Transition::ALL {
+            let mut new = new_key(Algorithm::Aes256);
+            new.activation = Some(house.engine.now().latest.plus_days(1));
+            let id = home.create(new).await.id;
+            for step in way {
+                change(id, *step).await.1.unwrap();
+            }
+            let (operation, result) = change(id, transition).await;
+            let expected = state.after(transition).ok_or(wrong_state(state, operation));
+            assert_eq!(result, expected, "{state} {transition:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Role};
 use keyhearth_core::request::{Ask, Idempotency, KeyRef, NewKey, Page, Request, Response, Secret};
 use keyhearth_core::row::{Row, RowAuth, RowKey, StateDigest, Table};
-use keyhearth_core::store::{Commit, Expect, Head, Outcome, SealDigest, Store, StoreError, Write};
+use keyhearth_core::store::{Commit, Expect, Head, Outcome, RowChange, SealDigest, Store, StoreError, Write};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_crypto::passphrase::Params;
@@ -148,10 +148,6 @@ impl House {
         }
     }
 
-    pub fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
     pub async fn ask(&self, caller: &Arc<Caller>, request: Ask) -> Result<Response, Error> {
         ask(&self.engine, caller, request).await
     }
@@ -213,11 +209,24 @@ impl Closed {
         self.open_over(|store| Arc::new(store)).await
     }
 
+    /// As [`Closed::open`], with the store seen through `wrap`.
     pub async fn open_over(
         self,
         wrap: impl FnOnce(SqliteStore) -> Arc<dyn Store>,
     ) -> Result<House, (Self, Error)> {
         let engine = self.begin(wrap);
+        self.unseal(engine).await
+    }
+
+    /// As [`Closed::open`], although what is found is not what the last commit left.
+    pub async fn open_accepting(self) -> Result<House, (Self, Error)> {
+        let store = Arc::new(SqliteStore::open(&data(self.path())).unwrap());
+        let settings = Settings { danger_accept_found: true, ..settings(self.path()) };
+        let engine = Engine::new(store, settings).unwrap();
+        self.unseal(engine).await
+    }
+
+    async fn unseal(self, engine: Arc<Engine>) -> Result<House, (Self, Error)> {
         let mut refusal = None;
         for share in &self.shares[..2] {
             refusal = engine.unseal(UnsealWith::Share(share), HERE).await.err();
@@ -296,7 +305,7 @@ impl Closed {
         let write = Write { key: place, expect: Expect::Mac(old.mac), row: Some(row) };
         let newest = store.entries(store.head().unwrap().log_size - 1, 1).unwrap().pop().unwrap();
         let entry = Entry { time, ..Entry::from_bytes(&newest).unwrap() }.to_bytes();
-        let mut seal = |changes: &[(Option<[u8; 32]>, Option<[u8; 32]>)], epoch, log_size| {
+        let mut seal = |changes: &[RowChange], epoch, log_size| {
             let mut digest = digest.lock();
             for (before, after) in changes {
                 before.iter().for_each(|mac| digest.remove(&auth, mac));
@@ -363,10 +372,8 @@ impl Household {
 
     /// Asks as the key administrator for something that answers with the key.
     pub async fn manage(&self, request: Ask) -> Result<Key, Error> {
-        match self.ask(&self.key_admin, request).await? {
-            Response::Key(key) => Ok(*key),
-            other => panic!("not a key: {other:?}"),
-        }
+        let answer = self.ask(&self.key_admin, request).await?;
+        Ok(*got!(Ok::<_, Error>(answer), Response::Key(key) => key))
     }
 
     pub async fn create(&self, new: NewKey) -> Key {
@@ -391,10 +398,8 @@ impl Household {
         key: KeyId,
         plaintext: &str,
     ) -> Result<Vec<u8>, Error> {
-        match self.ask(caller, encrypt(key, plaintext)).await? {
-            Response::Encrypted { ciphertext, .. } => Ok(ciphertext),
-            other => panic!("not a ciphertext: {other:?}"),
-        }
+        let answer = self.ask(caller, encrypt(key, plaintext)).await?;
+        Ok(got!(Ok::<_, Error>(answer), Response::Encrypted { ciphertext, .. } => ciphertext))
     }
 
     pub async fn decrypt(&self, key: KeyId, ciphertext: &[u8]) -> Result<String, Error> {
@@ -407,10 +412,9 @@ impl Household {
         key: KeyId,
         ciphertext: &[u8],
     ) -> Result<String, Error> {
-        match self.ask(caller, decrypt(key, ciphertext)).await? {
-            Response::Decrypted { plaintext, .. } => Ok(String::from_utf8(plaintext.to_vec()).unwrap()),
-            other => panic!("not a plaintext: {other:?}"),
-        }
+        let answer = self.ask(caller, decrypt(key, ciphertext)).await?;
+        let plaintext = got!(Ok::<_, Error>(answer), Response::Decrypted { plaintext, .. } => plaintext);
+        Ok(String::from_utf8(plaintext.to_vec()).unwrap())
     }
 
     /// All of the tenant's log entries, with their places.
