@@ -346,18 +346,57 @@ impl Engine {
         permit: &Permit,
     ) -> Result<(), Error> {
         let mut loaded = self.load(open, caller, request).await?;
-        loaded.version = permit.version();
-        let version_is_primary_only = permit.operation().class() == Class::Protect;
-        if version_is_primary_only
-            && loaded
-                .held
-                .as_ref()
-                .is_some_and(|held| held.key.value.primary != permit.version().unwrap_or(0))
-        {
-            // Rotated meanwhile: what the older version protected is still good if it may be processed.
-            return Ok(());
+        // What protects is the primary version. If another has become it, what the older one protected is good
+        // as long as the caller may still protect with the key.
+        if permit.operation().class() != Class::Protect {
+            loaded.version = permit.version();
         }
-        self.decide(open, caller, &request.ask, &loaded).map(|_| ()).map_err(|refusal| refusal.error)
+        self.decide(open, caller, &request.ask, &loaded).map(drop).map_err(|refusal| refusal.error)?;
+        if permit.operation() == Operation::Rewrap {
+            let (engine, open) = (Arc::clone(self), Arc::clone(open));
+            let (caller, request) = (Arc::clone(caller), Arc::clone(request));
+            let source = move || engine.decide_source(&open, &caller, &request.ask, loaded.now).map(drop);
+            blocking(source).await?;
+        }
+        Ok(())
+    }
+
+    /// A rewrap needs two permits: to encrypt under the one key, and this one, to decrypt under the other.
+    fn decide_source(
+        &self,
+        open: &Open,
+        caller: &Caller,
+        ask: &Ask,
+        now: Now,
+    ) -> Result<(Permit, Arc<Held>), Error> {
+        let Ask::Rewrap { key, source, context, ciphertext } = ask else {
+            return Err(Error::Internal("not a rewrap"));
+        };
+        let source = source.as_ref().unwrap_or(key);
+        let reading = Reading::take();
+        let id = open.resolve(caller.tenant, source)?;
+        let from = match open.held(caller.tenant, id, reading.boot) {
+            Some(held) => held,
+            None => open.hold(caller.tenant, id, reading.boot)?,
+        };
+        let version = keyhearth_crypto::kh1::header(ciphertext).map_err(|_| Error::NotAuthentic)?.version;
+        let decrypt = Ask::Decrypt {
+            key: source.clone(),
+            mechanism: None,
+            version: Some(version),
+            iv: Vec::new(),
+            context: context.clone(),
+            ciphertext: Vec::new(),
+        };
+        let loaded = Loaded {
+            tenant: open.tenant(caller.tenant)?,
+            held: Some(Arc::clone(&from)),
+            version: Some(version),
+            now,
+            epoch: open.epoch(),
+        };
+        let permit = self.decide(open, caller, &decrypt, &loaded).map_err(|refusal| refusal.error)?;
+        Ok((permit, from))
     }
 
     async fn log_failure(
@@ -500,37 +539,10 @@ impl Turn<'_> {
         self.held.ok_or(Error::NotFound("key"))
     }
 
-    /// A rewrap needs two permits: to encrypt under the one key, and to decrypt under the other.
     fn rewrap(&self) -> Result<Effect, Error> {
-        let Ask::Rewrap { key, source, context, ciphertext } = &self.request.ask else {
-            return Err(Error::Internal("not a rewrap"));
-        };
-        let source = source.as_ref().unwrap_or(key);
-        let reading = Reading::take();
-        let id = self.open.resolve(self.tenant(), source)?;
-        let from = match self.open.held(self.tenant(), id, reading.boot) {
-            Some(held) => held,
-            None => self.open.hold(self.tenant(), id, reading.boot)?,
-        };
-        let version = keyhearth_crypto::kh1::header(ciphertext).map_err(|_| Error::NotAuthentic)?.version;
-        let decrypt = Ask::Decrypt {
-            key: source.clone(),
-            mechanism: None,
-            version: Some(version),
-            iv: Vec::new(),
-            context: context.clone(),
-            ciphertext: Vec::new(),
-        };
-        let loaded = Loaded {
-            tenant: self.open.tenant(self.tenant())?,
-            held: Some(Arc::clone(&from)),
-            version: Some(version),
-            now: self.now,
-            epoch: self.open.epoch(),
-        };
-        let permit =
-            self.engine.decide(self.open, self.caller, &decrypt, &loaded).map_err(|refusal| refusal.error)?;
-        usage::rewrap(self.open, self.permit, &self.request.ask, self.held()?, (&permit, &from))
+        let (permit, from) = self.engine.decide_source(self.open, self.caller, &self.request.ask, self.now)?;
+        let effect = usage::rewrap(self.open, self.permit, &self.request.ask, self.held()?, (&permit, &from))?;
+        Ok(effect.detail(format!("from {}", from.key.value.id)))
     }
 }
 

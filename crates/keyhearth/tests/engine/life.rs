@@ -440,6 +440,8 @@ async fn rewrapping_needs_both_rights_and_gives_out_no_plaintext() {
         ciphertext: ciphertext.to_vec(),
     };
     let moved = got!(home.ask(&home.user, rewrap(&message)).await, Response::Encrypted { ciphertext, .. } => ciphertext);
+    let entry = home.newest(Operation::Rewrap).await;
+    assert_eq!((entry.key, entry.detail), (Some(to), Some(format!("from {from}"))));
     assert_eq!(home.decrypt(to, &moved).await.unwrap(), "text");
     assert_eq!(home.decrypt(from, &moved).await, Err(Error::NotAuthentic));
     assert_eq!(home.ask(&home.user, rewrap(&moved)).await.unwrap_err(), Error::NotAuthentic);

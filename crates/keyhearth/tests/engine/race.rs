@@ -1,5 +1,6 @@
 //! Many at once: what has returned holds for everything that begins later.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use keyhearth_core::state::State;
 use keyhearth_crypto::algorithm::Algorithm;
 use tokio::task::JoinHandle;
 
-use super::support::{HERE, House, Household, ask, by_id, encrypt, new_key, role_change, with_passphrase};
+use super::support::{
+    HERE, House, Household, ask, by_id, encrypt, got, new_key, role_change, with_passphrase,
+};
 
 /// Callers that encrypt without pause, and know whether the change they race with had returned before.
 struct Flood {
@@ -129,6 +132,26 @@ async fn of_two_administrators_one_wins() {
     home.encrypt(key, "x").await.unwrap();
 }
 
+/// All meet at the first reservation of random IVs; one makes it, and it serves all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reservation_of_random_ivs_serves_all_who_wait_for_it() {
+    let (house, home, _) = scene().await;
+    let key = home.create(new_key(Algorithm::Aes128)).await.id;
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let (engine, caller) = (Arc::clone(&house.engine), Arc::clone(&home.user));
+            tokio::spawn(async move { ask(&engine, &caller, encrypt(key, "x")).await })
+        })
+        .collect();
+    let mut ivs = BTreeSet::new();
+    for task in tasks {
+        ivs.insert(got!(task.await.unwrap(), Response::Encrypted { iv, .. } => iv));
+    }
+    assert_eq!(ivs.len(), 64);
+    let key = home.manage(Ask::DescribeKey { key: by_id(key) }).await.unwrap();
+    assert_eq!(key.versions[0].random_iv_uses, 1 << 20);
+}
+
 /// A request that is dropped is done or not done; what others see afterwards is what is stored.
 #[tokio::test]
 async fn a_dropped_request_leaves_nothing_stale() {
@@ -160,7 +183,18 @@ async fn a_dropped_request_leaves_nothing_stale() {
     drop(house);
 }
 
-/// Keys are made and rotated while their tenant's key and the root are.
+/// Asks until nobody else is in the way.
+async fn again(house: &House, request: impl Fn() -> Ask) {
+    for _ in 0..20 {
+        match house.ask(&house.operator, request()).await {
+            Err(Error::Conflict(_)) => {}
+            answer => return drop(answer.unwrap()),
+        }
+    }
+    panic!("always in the way");
+}
+
+/// Keys are made while their tenant's key and the root are rotated, both at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keys_made_during_rotations_are_all_readable() {
     let (house, home, _) = scene().await;
@@ -190,8 +224,9 @@ async fn keys_made_during_rotations_are_all_readable() {
         })
         .collect();
     for _ in 0..4 {
-        house.ask(&house.operator, Ask::RotateTenantKey { tenant: home.id }).await.unwrap();
-        house.ask(&house.operator, Ask::RotateRoot).await.unwrap();
+        // Whichever comes in the way of the other is asked for again.
+        let tenant_key = again(&house, || Ask::RotateTenantKey { tenant: home.id });
+        tokio::join!(tenant_key, again(&house, || Ask::RotateRoot));
     }
     stop.store(true, Ordering::SeqCst);
     let mut made = Vec::new();
@@ -199,7 +234,9 @@ async fn keys_made_during_rotations_are_all_readable() {
         made.extend(maker.await.unwrap());
     }
     assert!(made.len() > 10);
-    let house = house.restart().await;
+    let closed = house.close().await;
+    assert!(!closed.unsealed().is_rotating());
+    let house = closed.open().await.map_err(|(_, error)| error).unwrap();
     let home = home.within(&house);
     for (key, message) in made {
         assert_eq!(home.decrypt(key, &message).await.unwrap(), "text");

@@ -140,7 +140,10 @@ async fn held_back<T>(first: impl Future<Output = T>, meanwhile: impl Future<Out
 async fn a_key_made_while_its_tenants_key_rotates_is_not_lost() {
     let house = House::new().await;
     let home = house.tenant("one").await;
-    let key = held_back(home.aes(), async {
+    // One that is made on another thread: with an alias.
+    let mut new = new_key(Algorithm::Aes256);
+    new.alias = Some("late".parse().unwrap());
+    let key = held_back(home.create(new), async {
         house.ask(&house.operator, Ask::RotateTenantKey { tenant: home.id }).await.unwrap();
     });
     let key = key.await.id;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use keyhearth_core::Error;
 use keyhearth_core::id::{GrantId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::principal::{Caller, Role};
+use keyhearth_core::principal::{CERTIFICATES_MAX, Caller, Role};
 use keyhearth_core::request::{Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, Response};
 
 use super::support::{
@@ -339,6 +339,52 @@ async fn a_renewed_certificate_is_the_same_identity() {
     assert_eq!((renewed.principal, renewed.roles), (home.user.principal, home.user.roles));
     let bind = Ask::BindCertificate { identity: home.admin.principal, certificate };
     assert!(matches!(home.ask(&home.admin, bind).await, Err(Error::Conflict(_))), "it is somebody's");
+}
+
+#[tokio::test]
+async fn the_oldest_certificate_makes_room() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let request = certificate_request("web");
+    let issue = Ask::IssueIdentity { name: "web".parse().unwrap(), roles: Vec::new(), request, days: None };
+    let identity = |answer| got!(answer, Response::Identity { certificate, .. } => certificate);
+    let mut certificates = vec![identity(home.ask(&home.admin, issue).await)];
+    let web = sign_in(&house.engine, &certificates[0]).await.unwrap();
+    for _ in 0..CERTIFICATES_MAX {
+        let renew = Ask::RenewIdentity { request: certificate_request("web"), days: None };
+        certificates.push(identity(home.ask(&web, renew).await));
+    }
+    assert_eq!(sign_in(&house.engine, &certificates[0]).await.unwrap_err(), Error::Unauthenticated);
+    for certificate in &certificates[1..] {
+        assert_eq!(sign_in(&house.engine, certificate).await.unwrap().principal, web.principal);
+    }
+}
+
+#[tokio::test]
+async fn an_access_key_has_one_id_and_ends_for_ever() {
+    let house = House::new().await;
+    let (one, two) = (house.tenant("one").await, house.tenant("two").await);
+    let import = |home: &Household, id: &str, text: &str| Ask::CreateAccessKey {
+        identity: home.user.principal,
+        import: Some((id.to_owned(), secret(text))),
+    };
+    let create = Ask::CreateAccessKey { identity: one.user.principal, import: None };
+    let (id, made) =
+        got!(one.ask(&one.admin, create).await, Response::AccessKey { id, secret, .. } => (id, secret));
+    assert!(id.starts_with("KHIA") && made.len() >= 40);
+    for home in [&one, &two] {
+        let taken = home.ask(&home.admin, import(home, &id, "a secret's text, long enough")).await;
+        assert!(taken.is_err(), "with spaces");
+        let taken = home.ask(&home.admin, import(home, &id, "a-secret-of-enough-characters")).await;
+        assert!(matches!(taken, Err(Error::Conflict(_))), "one owner of an id");
+    }
+    one.ask(&one.admin, Ask::DisableAccessKey { id: id.clone() }).await.unwrap();
+    let again = one.ask(&one.admin, Ask::DisableAccessKey { id }).await;
+    assert!(matches!(again, Err(Error::Conflict(_))));
+    let listed = got!(one.ask(&one.auditor, Ask::ListAccessKeys { page: page(10) }).await, Response::AccessKeys { keys, .. } => keys);
+    assert!(listed.len() == 1 && listed[0].disabled.is_some());
+    assert_ne!(listed[0].wrapped_secret.as_slice(), &made[..]);
+    assert_eq!(one.ask(&one.user, Ask::ListAccessKeys { page: page(10) }).await.unwrap_err(), Error::Denied);
 }
 
 #[tokio::test]
