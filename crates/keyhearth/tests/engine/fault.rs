@@ -253,6 +253,30 @@ async fn an_older_seal_record_is_refused() {
     assert_eq!(refusal(older).await, Error::Damaged("seal record: an older one was put back"));
 }
 
+#[tokio::test]
+async fn documents_of_another_deployment_or_altered_ones_are_refused() {
+    let Scene { closed, .. } = scene().await;
+    let other = scene().await.closed;
+    let read = |name: &str| -> Vec<u8> {
+        let read = "SELECT body FROM document WHERE name = ?1";
+        other.database().query_row(read, [name], |row| row.get(0)).unwrap()
+    };
+    for name in ["ca", "seal"] {
+        let foreign = closed.copy();
+        let put = "UPDATE document SET body = ?2 WHERE name = ?1";
+        assert_eq!(foreign.database().execute(put, params![name, read(name)]).unwrap(), 1);
+        refusal(foreign).await;
+        let altered = closed.copy();
+        let alter = format!("UPDATE document SET {} WHERE name = ?1", flip("body"));
+        assert_eq!(altered.database().execute(&alter, [name]).unwrap(), 1);
+        refusal(altered).await;
+        let missing = closed.copy();
+        missing.database().execute("DELETE FROM document WHERE name = ?1", [name]).unwrap();
+        refusal(missing).await;
+    }
+    opened(closed).await;
+}
+
 async fn give(engine: &Arc<Engine>, share: &str) -> Result<Status, Error> {
     engine.unseal(UnsealWith::Share(share), HERE).await
 }
