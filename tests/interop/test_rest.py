@@ -91,6 +91,37 @@ def test_problems_say_what_to_do(server):
             assert answer.headers["X-Request-Id"] == answer["request_id"]
 
 
+def test_web_pages_of_others_are_refused(server):
+    with server.developer.connect() as client:
+        for method, path in (("POST", "/v1/random"), ("POST", "/v1/keys/none/rotate"), ("POST", "/v1/unseal")):
+            for origin in ("https://elsewhere.example", "null", server.url.replace("https", "http")):
+                answer = client.call(method, path, {"bytes": 16}, {"Origin": origin})
+                assert (answer.status, answer["field"]) == (400, "origin"), f"{path} {origin}"
+        client.call("POST", "/v1/random", {"bytes": 16}, {"Origin": server.url}).ok()
+
+
+def test_headers_that_are_given_twice_are_refused(server):
+    with server.developer.connect() as client:
+        client.http.putrequest("POST", "/v1/keys")
+        for name, value in (("Content-Length", "23"), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")):
+            client.http.putheader(name, value)
+        client.http.endheaders(b'{"algorithm":"aes-256"}')
+        answer = client.http.getresponse()
+        assert (answer.status, json.loads(answer.read())["field"]) == (400, "idempotency-key")
+        assert client.call("GET", "/v1/keys").ok()["keys"] == []
+
+
+def test_http_2(server):
+    me = server.developer
+    curl = ["curl", "--silent", "--show-error", "--http2", "--parallel", "--parallel-max", "20",
+            "--cacert", me.ca, "--cert", me.certificate, "--key", me.key, "--write-out", "%{http_version}/%{http_code} "]  # fmt: skip
+    body = ["--json", json.dumps({"algorithm": "aes-256"})]
+    wanted = [word for _ in range(20) for word in ("--output", os.devnull, server.url + "/v1/keys")]
+    done = subprocess.run([*curl, *body, *wanted], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2/200"] * 20
+    assert len(me.call("GET", "/v1/keys").ok()["keys"]) == 20
+
+
 def test_a_body_that_is_too_long_is_refused_in_words(server):
     with server.developer.connect() as client:
         key = client.call("POST", "/v1/keys", {"algorithm": "aes-256"}).ok()["id"]

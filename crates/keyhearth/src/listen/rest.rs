@@ -113,6 +113,7 @@ impl Rest {
             ("/healthz" | "/readyz" | "/v1/openapi.json", _) => {
                 Reply::refused(rest::Refused::MethodNotAllowed("GET"), id)
             }
+            _ if let Err(error) = from_own_origin(&parts) => Reply::problem(&error, id),
             ("/v1/unseal", &Method::POST) => self.unseal(&peer, &mut body, id).await,
             _ => self.operation(&peer, &parts, &mut body, id).await,
         };
@@ -140,8 +141,8 @@ impl Rest {
             let caller = self.caller(peer).await?;
             let body = read_body(peer, body, rest::BODY_BYTES_MAX).await.map_err(body_error)?;
             let headers = rest::Headers::new(
-                bytes_of(&parts.headers, rest::IDEMPOTENCY_KEY),
-                bytes_of(&parts.headers, rest::REASON),
+                header(&parts.headers, rest::IDEMPOTENCY_KEY)?,
+                header(&parts.headers, rest::REASON)?,
             )?;
             let ask = rest::parse(operation, &params, parts.uri.query(), &body)?;
             let idempotency = headers.idempotency_key.map(|key| {
@@ -161,7 +162,15 @@ impl Rest {
                     ..Reply::json(printed.body)
                 }
             }
-            Err(error) => Reply::problem(&error, id),
+            Err(error) => {
+                let (operation, code) = (operation.name(), error.code());
+                if rest::status(&error) >= 500 {
+                    tracing::error!(request = %id, operation, code, %error, "failed");
+                } else {
+                    tracing::debug!(request = %id, operation, code, "refused");
+                }
+                Reply::problem(&error, id)
+            }
         }
     }
 
@@ -226,8 +235,29 @@ pub async fn answer_health(
     reply.into_response(id)
 }
 
-fn bytes_of<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
-    headers.get(name).map(HeaderValue::as_bytes)
+/// The value of a header that means one thing.
+fn header<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h [u8]>, Error> {
+    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(Error::Invalid { field: name, rule: "is given twice" }),
+    }
+}
+
+/// Refuses what a web page of somebody else makes a browser send: the browser shows its user's certificate with
+/// it, unasked. Other clients send no origin. Nor do browsers with GET, which changes nothing here and whose answer
+/// they keep from the page.
+///
+/// Source: RFC 6454 §7.3; Fetch standard, "`Origin` header".
+fn from_own_origin(parts: &Parts) -> Result<(), Error> {
+    let Some(origin) = header(&parts.headers, "origin")? else { return Ok(()) };
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let own = authority.or(header(&parts.headers, "host")?);
+    if own.is_some() && origin.strip_prefix(b"https://") == own {
+        Ok(())
+    } else {
+        Err(Error::Invalid { field: "origin", rule: "must be the server's own" })
+    }
 }
 
 fn body_error(error: BodyError) -> Error {
