@@ -277,8 +277,12 @@ impl Engine {
             detail: Some(detail.to_owned()),
             ..self.own_entry(Operation::Unseal)
         };
-        self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await?;
-        result
+        let logged = self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await;
+        if logged.is_err() && result.as_ref().is_ok_and(|status| !status.sealed) {
+            // Nothing happens without its entry.
+            self.seal();
+        }
+        logged.and(result)
     }
 
     async fn try_unseal(self: &Arc<Self>, with: UnsealWith<'_>) -> Result<Status, Error> {

@@ -97,8 +97,11 @@ impl Turn<'_> {
         let expires = self.now.latest.plus_ms(IDEMPOTENCY_MS);
         let remembered = Remembered { digest, operation: self.permit.operation().info().code, expires, made };
         effect.writes.push(match self.open.records.read::<Remembered>(&row)? {
-            Some(old) => self.open.records.replace(&old, &remembered),
-            None => self.open.records.create(row, &remembered),
+            Some(old) if self.now.may_have_passed(old.value.expires) => {
+                self.open.records.replace(&old, &remembered)
+            }
+            // If the same request has come before this one meanwhile, this conflicts and is tried again.
+            Some(_) | None => self.open.records.create(row, &remembered),
         });
         Ok(effect)
     }

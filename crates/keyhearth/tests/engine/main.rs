@@ -12,3 +12,4 @@ mod schedule;
 mod support;
 mod tenants;
 mod transfer;
+mod wire;

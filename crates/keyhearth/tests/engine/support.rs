@@ -156,14 +156,7 @@ impl House {
     pub async fn close(self) -> Closed {
         let Self { directory, engine, operator_certificate, shares, .. } = self;
         drop(engine);
-        let closed = Closed { directory, operator_certificate, shares };
-        for _ in 0..2_000 {
-            if SqliteStore::open(&data(closed.path())).is_ok() {
-                return closed;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("something still holds the store");
+        Closed { directory, operator_certificate, shares }.released().await
     }
 
     /// Ends the engine and begins another one.
@@ -196,6 +189,17 @@ pub struct Closed {
 }
 
 impl Closed {
+    /// Waits until nobody uses the data directory.
+    pub async fn released(self) -> Self {
+        for _ in 0..2_000 {
+            if SqliteStore::open(&data(self.path())).is_ok() {
+                return self;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("something still holds the store");
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
