@@ -1,4 +1,4 @@
-//! Encrypts a few bytes under the key `invoices`, bound to a context, and decrypts them again.
+//! Encrypts a few bytes under the key `invoices` (example `create`), bound to a context, and decrypts them.
 
 use keyhearth_client::{Client, Pairs, body};
 

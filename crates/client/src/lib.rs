@@ -14,12 +14,15 @@
 //! says when). Plaintexts and other secrets are wiped when they are dropped; what TLS and HTTP hold in their
 //! own buffers for a moment is not. Nothing that is sent or received is logged.
 //!
+//! Tests of programs that embed it run against a real server: [`testing`].
+//!
 //! Not here: caching of data keys.
 
 mod connection;
 mod error;
 mod operations;
 mod retry;
+pub mod testing;
 mod tls;
 
 use std::sync::Arc;
@@ -28,7 +31,13 @@ use http::Uri;
 
 pub use error::{ConfigurationError, Error};
 pub use keyhearth_core::operation::Operation;
-pub use keyhearth_core::{id, principal::Role, request::ImportMechanism, state::State, time::Time};
+pub use keyhearth_core::{
+    id,
+    principal::Role,
+    request::{ImportMechanism, KeyRef},
+    state::State,
+    time::Time,
+};
 pub use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 pub use keyhearth_proto::rest::{
     AccessKeyId, Bytes, Cursor, Is, Object, Pairs, Problem, SecretText, Text, Use, Within, answer, body,

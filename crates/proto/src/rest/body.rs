@@ -398,6 +398,24 @@ bodies! {
     }
 }
 
+impl From<Algorithm> for NewKey {
+    /// A key with everything that is usual for the algorithm.
+    fn from(algorithm: Algorithm) -> Self {
+        Self {
+            algorithm: algorithm.into(),
+            usage: None,
+            exportable: None,
+            import: None,
+            description: None,
+            tags: None,
+            alias: None,
+            activation: None,
+            cryptoperiod: None,
+            rotate_days: None,
+        }
+    }
+}
+
 /// One step of replacing the shares or the passphrase.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
