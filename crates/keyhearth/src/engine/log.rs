@@ -1,6 +1,7 @@
 //! Acts on the log: listing, checkpoints, proofs, files for export.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use keyhearth_core::Error;
 use keyhearth_core::entry::Entry;
@@ -12,7 +13,7 @@ use keyhearth_core::request::{Ask, PAGE_MAX, Response};
 use keyhearth_core::store::{Store, StoreError};
 
 use super::open::Open;
-use super::{Effect, Engine, Turn};
+use super::{Effect, Engine, Turn, blocking};
 
 /// Entries that one listing looks at, at most; it may find fewer of the tenant's own.
 const ENTRIES_EXAMINED_MAX: usize = 10_000;
@@ -203,6 +204,14 @@ impl Engine {
         self.store.put_checkpoint(size, &note)?;
         super::start::write_anchor(&self.settings.anchor, &note)?;
         Ok(note)
+    }
+
+    /// Makes a checkpoint that nobody asked for.
+    pub(super) async fn keep_checkpoint(self: &Arc<Self>, open: &Arc<Open>) {
+        let (engine, of) = (Arc::clone(self), Arc::clone(open));
+        if let Err(error) = blocking(move || engine.checkpoint_now(&of).map(|_| ())).await {
+            tracing::error!(%error, "no checkpoint could be made");
+        }
     }
 
     /// Checks that the log continues what `note` states: same log, signed by us, not cut, not forked.

@@ -46,10 +46,7 @@ impl Engine {
             }
             let Some(open) = self.open.load_full() else { continue };
             open.forget_old(reading.boot);
-            let (engine, of) = (Arc::clone(self), Arc::clone(&open));
-            if let Err(error) = blocking(move || engine.checkpoint_now(&of).map(|_| ())).await {
-                tracing::error!(%error, "no checkpoint could be made");
-            }
+            self.keep_checkpoint(&open).await;
             let due: Vec<_> = {
                 let dates = open.dates.lock();
                 dates.iter().take_while(|(date, _, _)| now.reached(*date)).take(PAGE_MAX).copied().collect()

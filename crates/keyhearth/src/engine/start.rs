@@ -333,9 +333,12 @@ impl Engine {
         self.log_own(Operation::Start).await;
     }
 
-    /// Logs that the server stopped.
-    pub async fn log_stop(&self) {
+    /// Logs that the server stopped, and states the log as it ends: what is put back later must continue this.
+    pub async fn log_stop(self: &Arc<Self>) {
         self.log_own(Operation::Stop).await;
+        if let Some(open) = self.open.load_full() {
+            self.keep_checkpoint(&open).await;
+        }
     }
 
     async fn log_own(&self, operation: Operation) {
