@@ -16,5 +16,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let recovered = client.decrypt("invoices", &body).await?;
     assert_eq!(made.plaintext.as_deref(), Some(&*recovered.plaintext));
+    println!("a data key of {} bytes", recovered.plaintext.len());
     Ok(())
 }

@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let primary = body::OfVersion::default();
     show(&client.suspend_key(&key, &primary).await?);
     show(&client.resume_key(&key, &primary).await?);
-    show(&client.deactivate_key(&key, &body::OfVersion { version: body::Number::new(1) }).await?);
+    show(&client.deactivate_key(&key, &primary).await?);
     show(&client.schedule_destroy(&key, &body::Schedule::default()).await?);
     show(&client.cancel_destroy(&key).await?);
     Ok(())

@@ -19,7 +19,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     if let Some(id) = last {
-        println!("{:#?}", client.describe_key(&id).await?);
+        for version in client.describe_key(&id).await?.versions {
+            println!("version {} is {} since {}", version.number, version.state, version.created);
+        }
     }
     Ok(())
 }
