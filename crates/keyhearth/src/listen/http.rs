@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
@@ -106,13 +107,18 @@ pub async fn read_body<C>(peer: &Peer<C>, body: &mut Incoming, limit: usize) -> 
     timeout(peer.limits.body, collect(body, limit)).await.unwrap_or(Err(BodyError::Timeout))
 }
 
-/// Reads and forgets what is left of a refused request, up to `limit` bytes, so that the client finishes writing
-/// and reads the refusal. What is longer is cut off with its connection.
+/// Most bytes of a refused request's body that are still read.
+const DISCARD_BYTES_MAX: u64 = 4 << 20;
+/// How long they are waited for.
+const DISCARD: Duration = Duration::from_secs(5);
+
+/// Reads and forgets what is left of a refused request, so that the client finishes writing and reads the
+/// refusal. What is longer, or slower, is cut off with its connection.
 ///
 /// Source: RFC 9112 §9.6 (a close with unread data resets the connection, and the answer is lost).
-pub async fn discard_body<C>(peer: &Peer<C>, body: &mut Incoming, limit: usize) {
+pub async fn discard_body(body: &mut Incoming) {
     let discard = async {
-        let mut left = u64::try_from(limit).unwrap_or(u64::MAX);
+        let mut left = DISCARD_BYTES_MAX;
         while body.size_hint().lower() <= left
             && let Some(Ok(frame)) = body.frame().await
         {
@@ -121,7 +127,7 @@ pub async fn discard_body<C>(peer: &Peer<C>, body: &mut Incoming, limit: usize) 
             left = rest;
         }
     };
-    let _ = timeout(peer.limits.body, discard).await;
+    let _ = timeout(DISCARD, discard).await;
 }
 
 async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, BodyError> {

@@ -19,8 +19,6 @@ use crate::engine::{Authenticated, Engine, UnsealWith};
 use crate::telemetry::Metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static(rest::REQUEST_ID);
-/// Bytes of a refused request's body that are read before the answer.
-const DISCARD_BYTES_MAX: usize = 4 << 20;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// When to come back to a sealed server, in seconds: people have to unseal it.
@@ -118,7 +116,7 @@ impl Rest {
             _ => self.operation(&peer, &parts, &mut body, id).await,
         };
         if reply.status >= 400 {
-            discard_body(&peer, &mut body, DISCARD_BYTES_MAX).await;
+            discard_body(&mut body).await;
         }
         reply.into_response(id)
     }
