@@ -46,9 +46,11 @@ def test_json_has_a_step_each(program, tmp_path):
 
 
 def test_nothing_is_left_after_an_error(program, tmp_path):
-    process = demo(program, tmp_path, tmp_path / "missing")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1 and "missing" in err and left_behind(tmp_path) == []
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("missing", "pipe", "."):
+        process = demo(program, tmp_path, tmp_path / name)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 1 and str(tmp_path / name) in err and left_behind(tmp_path) == []
 
 
 @pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -222,11 +222,11 @@ impl Story<'_> {
 
     async fn seal(&self, number: usize, source: &Path) -> Result<Sealed, Error> {
         let at = |error| Error::File { path: source.to_owned(), error };
-        let from = File::open(source).map_err(at)?;
-        let metadata = from.metadata().map_err(at)?;
+        let metadata = fs::metadata(source).map_err(at)?;
         if !metadata.is_file() {
             return Err(at(io::Error::other("not a regular file")));
         }
+        let from = File::open(source).map_err(at)?;
         let (name, bytes) = (shown(source), metadata.len());
         let sealing = Instant::now();
         let wish = body::MakeDataKey { context: Some(context(&name)), ..body::MakeDataKey::default() };
