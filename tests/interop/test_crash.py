@@ -54,21 +54,46 @@ class Load(threading.Thread):
         self.made["encrypt"] += 1
 
 
+class Rotation(threading.Thread):
+    """Rotates the root key and the tenant's key, again and again, under the load."""
+
+    def __init__(self, server, tenant):
+        super().__init__()
+        self.identity, self.tenant = server.operator, tenant
+        self.failure, self.done = None, 0
+
+    def run(self):
+        try:
+            with self.identity.connect() as client:
+                while True:
+                    client.call("POST", f"/v1/tenants/{self.tenant}/rotate-key").ok()
+                    client.call("POST", "/v1/seal/rotate-root").ok()
+                    self.done += 1
+        except (OSError, http.client.HTTPException):
+            pass  # It was killed.
+        except Exception as failure:  # noqa: BLE001 raised again by the test
+            self.failure = failure
+
+
 def test_acknowledged_is_durable(program, tmp_path):
     print(f"seed {SEED}")
     chance = random.Random(SEED)
-    keys, ended, ciphertexts, made = [], [], [], collections.Counter()
+    keys, ended, ciphertexts, made, rotations = [], [], [], collections.Counter(), 0
     server = Server(program, tmp_path / "data")
     for round in range(ROUNDS + 1):
         server.start()
         loads = [Load(server, number, keys[-5:]) for number in range(THREADS)]
-        for load in loads:
+        rotation = Rotation(server, server.developer.call("GET", "/v1/whoami").ok()["tenant"])
+        for load in [rotation, *loads]:
             load.start()
         time.sleep(chance.uniform(0.2, LOAD_S_MAX))
         if round < ROUNDS:
             server.kill()
         else:
             server.stop()
+        rotation.join(timeout=60)
+        assert not rotation.is_alive() and rotation.failure is None, rotation.failure
+        rotations += rotation.done
         for load in loads:
             load.join(timeout=60)
             assert not load.is_alive() and load.failure is None, load.failure
@@ -76,6 +101,7 @@ def test_acknowledged_is_durable(program, tmp_path):
             ended += load.ended
             ciphertexts += load.ciphertexts
             made += load.made
+    assert rotations >= ROUNDS
     assert all(made[operation] >= ROUNDS for operation in ("create-key", "encrypt", "deactivate-key")), made
 
     with server:
@@ -87,7 +113,7 @@ def test_acknowledged_is_durable(program, tmp_path):
         assert counts["start"] == ROUNDS + 2 and counts["stop"] == 1
         assert counts["decrypt"] == len(ciphertexts)
         server.stop()
-    print(f"{len(keys)} keys, {len(ciphertexts)} ciphertexts, {sum(counts.values())} entries")
+    print(f"{rotations} rotations, {len(keys)} keys, {len(ciphertexts)} ciphertexts, {sum(counts.values())} entries")
 
 
 def check(server, keys, ended, ciphertexts):

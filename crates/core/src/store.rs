@@ -27,7 +27,8 @@ pub struct Write {
     pub key: RowKey,
     /// What must be there before.
     pub expect: Expect,
-    /// The new row, or `None` to delete it.
+    /// The new row, or `None` to delete it. A row with the MAC that is expected changes nothing: then this
+    /// only checks that the row is still there.
     pub row: Option<Row>,
 }
 
@@ -38,6 +39,14 @@ pub enum Expect {
     Absent,
     /// The row with this MAC.
     Mac([u8; 32]),
+}
+
+impl Write {
+    /// Whether it only checks.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        matches!((&self.row, self.expect), (Some(row), Expect::Mac(mac)) if row.mac == mac)
+    }
 }
 
 /// What became of one [`Commit`] of a batch.

@@ -162,12 +162,24 @@ impl Init {
     }
 }
 
+/// Said on a line of its own when a server takes requests.
+const READY: &str = "ready";
+
+/// Said by a development server, loudly.
+const NOT_FOR_PRODUCTION: &str = "\
+************************************************************************
+*  DEVELOPMENT SERVER - NOT FOR PRODUCTION                             *
+*  It unseals itself with a passphrase that lies beside its data, and  *
+*  one identity may do everything. Its keys are protected by nothing.  *
+************************************************************************";
+
 impl Serve {
     fn run(self, session: &Session) -> Result<(), Failure> {
         let say = |url: &str, more: &str| session.hint(&format!("listening on {url}{more}"));
         if let (true, Some(data)) = (self.dev, &self.data) {
             start_logging(false, tracing::Level::WARN);
             let ready = |ready: &server::DevReady| {
+                eprintln!("{NOT_FOR_PRODUCTION}");
                 say(
                     &ready.url,
                     &format!(
@@ -175,6 +187,7 @@ impl Serve {
                         ready.env_file.display()
                     ),
                 );
+                println!("{READY}");
             };
             return Ok(runtime()?.block_on(server::serve_dev(data, ready))?);
         }
@@ -188,6 +201,7 @@ impl Serve {
         start_logging(matches!(config.log.format, LogFormat::Json), config.log.level.into());
         let ready = |ready: &server::Ready| {
             say(&ready.url, if ready.sealed { "; sealed: `keyhearth unseal` opens it" } else { "" });
+            println!("{READY}");
         };
         Ok(runtime()?.block_on(server::serve(config, passphrase, self.danger_accept_found, ready))?)
     }

@@ -7,7 +7,7 @@ use keyhearth_core::key::{
     Usage, check_tags,
 };
 use keyhearth_core::operation::Operation;
-use keyhearth_core::request::{Ask, KeyChange, NewKey, PAGE_MAX, Page, Response};
+use keyhearth_core::request::{Ask, KeyChange, NewKey, PAGE_MAX, Page, Request, Response};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::state::{State, Transition};
 use keyhearth_core::store::Write;
@@ -24,6 +24,16 @@ pub(super) fn id_bytes() -> Result<[u8; 10], Error> {
     let mut bytes = [0; 10];
     random::fill("id", &mut bytes)?;
     Ok(bytes)
+}
+
+/// Whether a request makes a key without reading a row that is not cached, and makes its material quickly.
+pub(super) fn is_quick(request: &Request) -> bool {
+    match &request.ask {
+        Ask::CreateKey(new) => {
+            new.alias.is_none() && request.idempotency.is_none() && !super::usage::is_slow(new.algorithm)
+        }
+        _ => false,
+    }
 }
 
 impl Turn<'_> {

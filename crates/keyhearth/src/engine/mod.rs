@@ -331,9 +331,12 @@ impl Engine {
                 return usage::act(open, permit, &request.ask, held);
             }
         }
+        let acting = Acting { permit: Arc::clone(permit), held: loaded.held.clone(), now: loaded.now };
+        if keys::is_quick(request) {
+            return self.act_blocking(open, caller, request, &acting);
+        }
         let (engine, open, caller, request) =
             (Arc::clone(self), Arc::clone(open), Arc::clone(caller), Arc::clone(request));
-        let acting = Acting { permit: Arc::clone(permit), held: loaded.held.clone(), now: loaded.now };
         blocking(move || engine.act_blocking(&open, &caller, &request, &acting)).await
     }
 

@@ -265,6 +265,9 @@ impl Open {
 
     /// Follows a write that was committed: forgets what is cached of the row, and notes a key's next date.
     pub fn follow(&self, write: &Write) {
+        if write.is_check() {
+            return;
+        }
         self.forget(&write.key);
         let Some(row) = write.row.as_ref().filter(|_| write.key.table == Table::Key) else { return };
         if let Ok(key) = minicbor::decode::<Key>(&row.body) {

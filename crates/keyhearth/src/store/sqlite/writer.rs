@@ -157,6 +157,7 @@ impl Writer {
         let table = *table as u8;
         let (written, change) = match (expect, row) {
             (Expect::Absent, None) => return Ok(()),
+            (Expect::Mac(_), Some(_)) if write.is_check() => return Ok(()),
             (Expect::Absent, Some(Row { revision, body, mac })) => {
                 let written = self.execute(
                     "INSERT INTO row (tbl, tenant, id, revision, body, mac) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
