@@ -116,6 +116,35 @@ def test_acknowledged_is_durable(program, tmp_path):
     print(f"{rotations} rotations, {len(keys)} keys, {len(ciphertexts)} ciphertexts, {sum(counts.values())} entries")
 
 
+def test_rotations_at_once_lose_nothing(server):
+    tenant = server.developer.call("GET", "/v1/whoami").ok()["tenant"]
+    path = f"/v1/tenants/{tenant}/rotate-key"
+    load, until = Load(server, 0, []), time.monotonic() + 4
+    statuses = []
+
+    def rotate():
+        with server.operator.connect() as client:
+            while time.monotonic() < until:
+                statuses.append(client.call("POST", path).status)
+
+    rotating = [threading.Thread(target=rotate) for _ in range(4)]
+    with server.developer.connect() as client:
+        step = 0
+        for one in rotating:
+            one.start()
+        while time.monotonic() < until:
+            load.step(client, step)
+            step += 1
+    for one in rotating:
+        one.join()
+    # Those that found somebody faster say so.
+    assert set(statuses) <= {200, 409} and statuses.count(200) >= 2
+    check(server, load.keys, load.ended, load.ciphertexts)
+    server.stop()
+    server.start()
+    check(server, load.keys, load.ended, load.ciphertexts)
+
+
 def check(server, keys, ended, ciphertexts):
     """Every key is found in the state it had, and every ciphertext decrypts."""
     with server.developer.connect() as client:

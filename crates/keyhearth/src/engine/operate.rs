@@ -373,11 +373,17 @@ impl Engine {
     }
 
     /// Rewraps everything that a tenant's older keys wrap, and then deletes those. Returns the rows rewrapped.
+    ///
+    /// One sweep at a time. Older is what was so when it began: another rotation may make a newer key meanwhile,
+    /// and what was rewrapped before that still needs the one that it found.
     pub(super) async fn sweep_tenant(
         self: &Arc<Self>,
         open: &Arc<Open>,
         tenant: TenantId,
     ) -> Result<u64, Error> {
+        let _one = self.rotating.lock().await;
+        let of = Arc::clone(open);
+        let begun_at = blocking(move || Ok(of.tenant(tenant)?.value.tenant_key)).await?;
         let mut swept = 0;
         for table in [Table::Material, Table::AccessKey, Table::Import] {
             let mut after = Vec::new();
@@ -401,11 +407,10 @@ impl Engine {
         }
         let of = Arc::clone(open);
         let old_keys = blocking(move || {
-            let present = of.tenant(tenant)?.value.tenant_key;
             let keys: Vec<Stored<WrappedTenantKey>> =
                 of.records.scan(Table::TenantKey, tenant, &tenant.0, &[], PAGE_MAX)?;
-            let newest = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, present);
-            Ok(keys.iter().filter(|key| key.key != newest).map(Records::delete).collect::<Vec<_>>())
+            let kept = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, begun_at);
+            Ok(keys.iter().filter(|key| key.key.id < kept.id).map(Records::delete).collect::<Vec<_>>())
         })
         .await?;
         if !old_keys.is_empty() {
