@@ -34,13 +34,13 @@ pub(super) struct Owner {
 pub struct Authenticated {
     /// Who.
     pub caller: Arc<Caller>,
-    /// While the engine's epoch is this…
-    epoch: u64,
+    /// While no identity has changed since…
+    identity_epoch: u64,
     /// …and the certificate has not ended.
     not_after: Time,
 }
 
-/// Failed logins: counted always, logged up to a rate.
+/// Failed logins and untried unseals: counted always, logged up to a rate.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     second: u64,
@@ -50,7 +50,7 @@ pub(super) struct Failures {
 
 impl Failures {
     /// Whether to log one more, and how many were not logged before it.
-    fn admit(&mut self, second: u64) -> Option<u64> {
+    pub(super) fn admit(&mut self, second: u64) -> Option<u64> {
         if second != self.second {
             (self.second, self.logged) = (second, 0);
         }
@@ -68,7 +68,7 @@ impl Engine {
     pub fn still_holds(&self, known: &Authenticated) -> bool {
         let open = self.open.load();
         open.as_ref()
-            .is_some_and(|open| open.epoch() == known.epoch && !self.now().may_have_passed(known.not_after))
+            .is_some_and(|open| open.identity_epoch() == known.identity_epoch && !self.now().may_have_passed(known.not_after))
     }
 
     /// Finds out who presents `certificate` (DER, its chain already verified). A failure is logged.
@@ -94,7 +94,7 @@ impl Engine {
     }
 
     fn identify(&self, open: &Open, der: &[u8], address: IpAddr) -> Result<Authenticated, Error> {
-        let epoch = open.epoch();
+        let identity_epoch = open.identity_epoch();
         let refused = |_| Error::Unauthenticated;
         let presented = client_certificate(der, self.now()).map_err(refused)?;
         let row = RowKey::new(Table::Certificate, TenantId::PLATFORM, &presented.fingerprint.0);
@@ -112,7 +112,7 @@ impl Engine {
             proof: Proof::Certificate(presented.fingerprint),
             address,
         };
-        Ok(Authenticated { caller: Arc::new(caller), epoch, not_after: presented.not_after })
+        Ok(Authenticated { caller: Arc::new(caller), identity_epoch, not_after: presented.not_after })
     }
 
     async fn log_failed_login(&self, certificate: Option<&[u8]>, address: IpAddr) -> Result<(), Error> {
