@@ -30,6 +30,8 @@ pub struct Facts<'a> {
     pub grants: &'a [Grant],
     /// The pairs bound to the ciphertext.
     pub context: &'a [(String, String)],
+    /// Whether the caller says why.
+    pub reason_given: bool,
     /// The present.
     pub now: Now,
 }
@@ -138,7 +140,7 @@ pub fn decide(
     }
     let basis = authority(caller, operation, facts, authorizer)?;
     let version = match facts.key {
-        Some(key) if info.scope == Scope::Key => usable_version(operation, key, facts.version, facts.now)?,
+        Some(key) if info.scope == Scope::Key => usable_version(operation, key, facts)?,
         Some(_) | None => None,
     };
     Ok(Permit { operation, tenant: caller.tenant, key: facts.key.map(|key| key.id), version, basis })
@@ -160,9 +162,7 @@ fn authority(
                 grant.grantee == caller.principal
                     && facts.key.is_some_and(|key| key.id == grant.key)
                     && (grant.covers(operation, facts.context, facts.now)
-                        || (operation.info().group == Group::Delegate
-                            && grant.delegable
-                            && !ended(grant, facts.now)))
+                        || !ended(grant, facts.now) && delegates(operation, grant))
             };
             let grant = facts.grants.iter().find(by_grant).ok_or(Error::Denied)?;
             Ok(Basis::Grant(grant.id))
@@ -170,20 +170,21 @@ fn authority(
     }
 }
 
+/// A grant that may be passed on lets its holder do so. Every grant lets its holder give it back: which
+/// grants a caller may end is looked at when it is done.
+fn delegates(operation: Operation, grant: &Grant) -> bool {
+    operation == Operation::RevokeGrant || (operation.info().group == Group::Delegate && grant.delegable)
+}
+
 fn ended(grant: &Grant, now: Now) -> bool {
     grant.expires.is_some_and(|end| now.may_have_passed(end))
 }
 
 /// The version that serves, or why none does. `None` for operations that use no material.
-fn usable_version(
-    operation: Operation,
-    key: &Key,
-    named: Option<u32>,
-    now: Now,
-) -> Result<Option<u32>, Error> {
+fn usable_version(operation: Operation, key: &Key, facts: &Facts<'_>) -> Result<Option<u32>, Error> {
     let class = operation.class();
     if class == Class::Metadata {
-        return Ok(named);
+        return Ok(facts.version);
     }
     if !key.usage.permits(operation) {
         return Err(Error::Unsupported("the key was not made for this use"));
@@ -191,10 +192,10 @@ fn usable_version(
     if class == Class::Export && !key.exportable {
         return Err(Error::Unsupported("the key was made not exportable"));
     }
-    let version = key.version(named.unwrap_or(key.primary))?;
-    let state = version.state_at(now);
+    let version = key.version(facts.version.unwrap_or(key.primary))?;
+    let state = version.state_at(facts.now);
     let refuse = Err(Error::WrongState { state, operation });
-    let unusable = key.destroy_at.is_some() || !version.has_material || version.process_ended(now);
+    let unusable = key.destroy_at.is_some() || !version.has_material || version.process_ended(facts.now);
     if unusable && state != State::Destroyed {
         // Pending destruction, pending import and the end of processing show as what they amount to.
         let state = if version.has_material { State::Deactivated } else { State::PreActive };
@@ -203,7 +204,13 @@ fn usable_version(
     if class == Class::Protect && !protects_in(version, key) {
         return refuse;
     }
-    if state.allows(class, key.switches) { Ok(Some(version.number)) } else { refuse }
+    if !state.allows(class, key.switches) {
+        return refuse;
+    }
+    if state == State::Compromised && !facts.reason_given {
+        return Err(Error::Invalid { field: "reason", rule: "must say why a compromised version is used" });
+    }
+    Ok(Some(version.number))
 }
 
 /// Only the primary version protects.

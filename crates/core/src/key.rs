@@ -389,8 +389,15 @@ impl Key {
         Ok(number)
     }
 
-    /// Makes `number` the version that protects; the one before goes on processing.
+    /// Makes `number` the version that protects; the one before goes on processing. Protecting never goes
+    /// back to a version older than the primary one: that begins deactivated, and only processes.
     fn make_primary(&mut self, number: u32, now: Now) {
+        if number < self.primary {
+            if let Ok(older) = self.version_mut(number) {
+                older.state = State::Deactivated;
+            }
+            return;
+        }
         if let Ok(old) = self.version_mut(self.primary)
             && old.number != number
             && matches!(old.state_at(now), State::Active)
@@ -441,14 +448,14 @@ impl Key {
         let due: Vec<(u32, State)> =
             self.versions.iter().filter_map(|v| Some((v.number, v.due(now)?))).collect();
         for &(number, state) in &due {
-            if state == State::Active {
-                self.make_primary(number, now);
-            }
             if let Ok(version) = self.version_mut(number) {
                 version.state = state;
             }
+            if state == State::Active {
+                self.make_primary(number, now);
+            }
         }
-        due
+        due.into_iter().filter_map(|(number, _)| Some((number, self.version(number).ok()?.state))).collect()
     }
 
     /// The next date at which something happens to this key by itself.

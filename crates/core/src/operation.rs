@@ -152,7 +152,7 @@ operations! {
     ImportKey 15 "import-key" Key Manage Post "/v1/keys/{key}/import" "key import" "Imports wrapped key material.";
     ExportKey 16 "export-key" Key Export Post "/v1/keys/{key}/export" "key export" "Gives out a version's material, wrapped to a public key.";
     PublicKey 17 "public-key" Key Inspect Get "/v1/keys/{key}/public" "key public" "Gives the public half of a version.";
-    SetAlias 18 "set-alias" Key Manage Put "/v1/keys/{key}/aliases/{alias}" "key alias" "Points an alias at a key.";
+    SetAlias 18 "set-alias" Key Manage Put "/v1/keys/{key}/aliases/{alias}" "key alias" "Gives a key an alias.";
     DeleteAlias 19 "delete-alias" Key Manage Delete "/v1/keys/{key}/aliases/{alias}" "key unalias" "Deletes an alias.";
     ListAliases 20 "list-aliases" Tenant Inspect Get "/v1/aliases" "key aliases" "Lists the tenant's aliases.";
 

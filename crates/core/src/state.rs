@@ -12,7 +12,8 @@
 //! ```
 //! `compromise` is allowed from every state; on `Destroyed` it only records the date (the older
 //! "destroyed compromised", which KMIP still spells). Nothing goes back but `resume`.
-//! Destroying an `Active` or `Suspended` version is refused: deactivate or compromise it first.
+//! A version older than the primary one that is activated, or whose date comes, is deactivated at once: it
+//! only processes. Destroying an `Active` or `Suspended` version is refused: deactivate or compromise it first.
 //!
 //! Source: NIST SP 800-57 Part 1 Rev. 5 §7.
 
@@ -133,9 +134,9 @@ impl fmt::Display for State {
 /// What a use of key material does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Encrypt, sign, MAC, wrap, encapsulate, agree.
+    /// Encrypt, sign, MAC, wrap, encapsulate.
     Protect,
-    /// Decrypt, verify, unwrap, decapsulate.
+    /// Decrypt, verify, unwrap, decapsulate, agree.
     Process,
     /// Give the material out, wrapped.
     Export,
@@ -154,7 +155,7 @@ pub struct Switches {
     /// A suspended version still processes.
     #[n(0)]
     pub process_when_suspended: bool,
-    /// A compromised version still processes, to recover data. The reason is logged with each use.
+    /// A compromised version still processes, to recover data. Each use must state a reason, which is logged.
     #[n(1)]
     pub process_when_compromised: bool,
 }

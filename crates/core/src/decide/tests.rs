@@ -75,7 +75,15 @@ fn ask(
     grants: &[Grant],
 ) -> Result<Permit, Error> {
     let tenant = tenant(TENANT);
-    let facts = Facts { tenant: &tenant, key: Some(key), version, grants, context: &[], now: NOW };
+    let facts = Facts {
+        tenant: &tenant,
+        key: Some(key),
+        version,
+        grants,
+        context: &[],
+        reason_given: false,
+        now: NOW,
+    };
     decide(&caller(TENANT), operation, &facts, says).map_err(|refusal| refusal.error)
 }
 
@@ -140,6 +148,9 @@ fn a_forbid_beats_a_grant_and_a_grant_fills_silence() {
     assert_eq!(permit.basis(), &Basis::Grant(grant.id));
     assert!(ask(&key, None, Operation::Decrypt, &silent, grants).is_err(), "not granted");
     assert!(ask(&key, None, Operation::CreateGrant, &silent, grants).is_err(), "not delegable");
+    assert!(ask(&key, None, Operation::RevokeGrant, &silent, grants).is_ok(), "given back");
+    let over = Grant { expires: Some(NOW.latest), ..grant.clone() };
+    assert!(ask(&key, None, Operation::RevokeGrant, &silent, &[over]).is_err(), "ended");
     let forbid = Says(Verdict::Forbid(Arc::from(["f".to_owned()])));
     assert!(ask(&key, None, Operation::Encrypt, &forbid, grants).is_err());
     let to_another = Grant { grantee: PrincipalId([9; 16]), ..grant.clone() };
@@ -152,7 +163,15 @@ fn a_forbid_beats_a_grant_and_a_grant_fills_silence() {
 fn tenants_do_not_meet() {
     let key = key();
     let other = tenant(TenantId([2; 16]));
-    let facts = Facts { tenant: &other, key: Some(&key), version: None, grants: &[], context: &[], now: NOW };
+    let facts = Facts {
+        tenant: &other,
+        key: Some(&key),
+        version: None,
+        grants: &[],
+        context: &[],
+        reason_given: false,
+        now: NOW,
+    };
     let refusal = decide(&caller(other.id), Operation::Decrypt, &facts, &allow()).unwrap_err();
     assert_eq!(refusal.error, Error::NotFound("key"));
     let refusal = decide(&caller(TENANT), Operation::Decrypt, &facts, &allow()).unwrap_err();
@@ -165,7 +184,15 @@ fn tenants_do_not_meet() {
         Error::Denied
     );
     own.disabled = Some(NOW.latest);
-    let facts = Facts { tenant: &own, key: Some(&key), version: None, grants: &[], context: &[], now: NOW };
+    let facts = Facts {
+        tenant: &own,
+        key: Some(&key),
+        version: None,
+        grants: &[],
+        context: &[],
+        reason_given: false,
+        now: NOW,
+    };
     assert_eq!(
         decide(&caller(TENANT), Operation::Decrypt, &facts, &allow()).unwrap_err().error,
         Error::Denied
@@ -178,6 +205,23 @@ fn a_key_that_awaits_destruction_is_not_used() {
     key.destroy_at = Some(NOW.latest.plus_days(7));
     assert!(ask(&key, None, Operation::Decrypt, &allow(), &[]).is_err());
     assert!(ask(&key, None, Operation::CancelDestroy, &allow(), &[]).is_ok());
+}
+
+#[test]
+fn a_compromised_version_is_used_for_a_reason_only() {
+    let mut key = key();
+    key.apply(1, Transition::Compromise, Operation::CompromiseKey, NOW).unwrap();
+    key.switches.process_when_compromised = true;
+    let tenant = tenant(TENANT);
+    let ask = |operation, reason_given| {
+        let (key, version, grants, context) = (Some(&key), None, &[][..], &[][..]);
+        let facts = Facts { tenant: &tenant, key, version, grants, context, reason_given, now: NOW };
+        decide(&caller(TENANT), operation, &facts, &allow()).map(drop).map_err(|refusal| refusal.error)
+    };
+    assert!(matches!(ask(Operation::Decrypt, false), Err(Error::Invalid { field: "reason", .. })));
+    assert_eq!(ask(Operation::Decrypt, true), Ok(()));
+    assert!(matches!(ask(Operation::Encrypt, true), Err(Error::WrongState { .. })));
+    assert_eq!(ask(Operation::DescribeKey, false), Ok(()));
 }
 
 #[test]

@@ -81,6 +81,25 @@ fn a_scheduled_version_takes_over_when_its_date_comes() {
 }
 
 #[test]
+fn protecting_never_goes_back_to_an_older_version() {
+    let three = || {
+        let mut key = key();
+        key.add_version(at(0), None, true).unwrap();
+        key.add_version(at(0), Some(at(3).latest), true).unwrap();
+        key.add_version(at(1), None, true).unwrap();
+        key
+    };
+    let states = |key: &Key| key.versions.iter().map(|version| version.state).collect::<Vec<_>>();
+    let expected = [State::Deactivated, State::Deactivated, State::Active];
+    let mut by_date = three();
+    assert_eq!(by_date.apply_dates(at(3)), [(2, State::Deactivated)]);
+    assert_eq!((by_date.primary, states(&by_date)), (3, expected.to_vec()));
+    let mut asked = three();
+    asked.apply(2, Transition::Activate, Operation::ActivateKey, at(2)).unwrap();
+    assert_eq!((asked.primary, states(&asked)), (3, expected.to_vec()));
+}
+
+#[test]
 fn without_material_nothing_becomes_active() {
     let mut key = key();
     key.add_version(at(0), None, false).unwrap();

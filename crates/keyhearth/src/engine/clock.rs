@@ -1,7 +1,8 @@
 //! What time it is, as far as that is known.
 //!
 //! The wall clock is believed while it moves with the boot clock. When it jumps by more than
-//! [`JUMP_MS_MAX`], forwards or backwards, the present is only known to lie between both readings:
+//! [`JUMP_MS_MAX`], forwards or backwards, or has drifted by more than that and [`DRIFT_PPM_MAX`] of the time
+//! since the start, the present is only known to lie between both readings:
 //! nothing begins early, nothing ends late, no date changes a stored state, and an alarm is logged.
 //! A restart of the server believes the wall clock again, but never a time before the newest entry.
 
@@ -10,6 +11,10 @@ use parking_lot::Mutex;
 
 /// The most the wall clock may move against the boot clock between two readings, in milliseconds.
 pub const JUMP_MS_MAX: u64 = 60_000;
+
+/// The most the wall clock may drift from the boot clock for as long as the server runs, in parts per million.
+/// No kernel slews its clock faster.
+pub const DRIFT_PPM_MAX: u64 = 500;
 
 /// How often the clock is compared at most; in between the readings are too close to tell, in milliseconds.
 const FOLLOW_MS: u64 = 1_000;
@@ -39,6 +44,9 @@ pub struct Clock {
 
 #[derive(Clone, Copy, Debug)]
 struct Base {
+    /// As the server was started.
+    start: Reading,
+    /// The newest that is followed.
     reading: Reading,
     steady: bool,
 }
@@ -50,7 +58,7 @@ impl Clock {
         let newest = newest.map_or(0, Time::unix_ms);
         let steady = reading.wall + JUMP_MS_MAX >= newest;
         let wall = reading.wall.max(newest);
-        Self { state: Mutex::new(Base { reading: Reading { wall, ..reading }, steady }) }
+        Self { state: Mutex::new(Base { start: reading, reading: Reading { wall, ..reading }, steady }) }
     }
 
     /// The present at this reading.
@@ -59,7 +67,11 @@ impl Clock {
         let mut base = self.state.lock();
         let passed = reading.boot.saturating_sub(base.reading.boot);
         let expected = base.reading.wall + passed;
-        if expected.abs_diff(reading.wall) > JUMP_MS_MAX {
+        let elapsed = reading.boot.saturating_sub(base.start.boot);
+        let drift = (base.start.wall + elapsed).abs_diff(reading.wall);
+        if expected.abs_diff(reading.wall) > JUMP_MS_MAX
+            || drift > JUMP_MS_MAX + elapsed * DRIFT_PPM_MAX / 1_000_000
+        {
             base.steady = false;
         }
         if !base.steady {
@@ -103,11 +115,23 @@ mod tests {
     #[test]
     fn a_wall_clock_that_behaves_is_followed() {
         let clock = Clock::start(START, None);
-        for step in 1..1_000 {
-            let reading = later(step * 60_500, step * 60_000);
+        for step in 1..100_000 {
+            let reading = later(step * 60_030, step * 60_000);
             assert_eq!(clock.at(reading), Now::exactly(Time::from_unix_ms(reading.wall)));
         }
         assert!(clock.steady());
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_walked_away_in_small_steps_is_not_followed() {
+        for step_ms in [50_000, 70_000] {
+            let clock = Clock::start(START, None);
+            let steps = (1..1_000).take_while(|step| {
+                clock.at(later(step * step_ms, step * 60_000));
+                clock.steady()
+            });
+            assert!(steps.count() < 10);
+        }
     }
 
     #[test]

@@ -155,6 +155,7 @@ impl Turn<'_> {
             version: None,
             grants: &[],
             context: &[],
+            reason_given: false,
             now: self.now,
         };
         Ok(decide(self.caller, Operation::UpdateKey, &facts, authorizer.as_ref()).is_ok())

@@ -1,5 +1,6 @@
 //! What happens by itself: dates of keys, checkpoints, forgetting, and noticing that the clock jumped.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Request};
 use keyhearth_core::row::Table;
 use keyhearth_core::state::{State, Transition};
 use keyhearth_core::store::{Commit, Write};
+use keyhearth_core::time::{Now, Time};
 
 use super::open::Open;
 use super::records::{Records, Stored};
@@ -47,15 +49,11 @@ impl Engine {
             let Some(open) = self.open.load_full() else { continue };
             open.forget_old(reading.boot);
             self.keep_checkpoint(&open).await;
-            let due: Vec<_> = {
-                let dates = open.dates.lock();
-                dates.iter().take_while(|(date, _, _)| now.reached(*date)).take(PAGE_MAX).copied().collect()
-            };
-            for (date, tenant, key) in due {
-                open.dates.lock().remove(&(date, tenant, key));
+            for _ in 0..PAGE_MAX {
+                let Some((tenant, key)) = open.dates.lock().take_due(now) else { break };
                 if let Err(error) = self.date_reached(&open, tenant, key).await {
                     tracing::error!(%key, %error, "what was due could not be done; tried again in a minute");
-                    open.dates.lock().insert((now.latest.plus_ms(RETRY_MS), tenant, key));
+                    open.dates.lock().add((tenant, key), now.latest.plus_ms(RETRY_MS));
                 }
             }
             if tick % CLEARING_TICKS == 0
@@ -116,12 +114,9 @@ impl Engine {
         };
         let mut key = held.key.value.clone();
         let mut writes = Vec::new();
-        let mut said: Vec<String> = key
-            .apply_dates(now)
-            .into_iter()
-            .map(|(number, state)| format!("version {number} {state}"))
-            .collect();
+        let mut said = in_words(&key.apply_dates(now));
         if key.destroy_at.is_some_and(|date| now.reached(date)) {
+            let mut destroyed = Vec::new();
             for number in 1..=u32::try_from(key.versions.len()).unwrap_or(u32::MAX) {
                 let state = key.version(number)?.state;
                 if matches!(state, State::Active | State::Suspended) {
@@ -129,9 +124,10 @@ impl Engine {
                 }
                 if state != State::Destroyed {
                     writes.extend(turn.destroy_version(&mut key, number, Operation::DateReached, now)?);
-                    said.push(format!("version {number} destroyed"));
+                    destroyed.push((number, State::Destroyed));
                 }
             }
+            said.extend(in_words(&destroyed));
             (key.destroy_at, key.rotation) = (None, None);
         } else if key.rotation.is_some_and(|rotation| now.reached(rotation.next)) && key.destroy_at.is_none()
         {
@@ -172,15 +168,17 @@ impl Engine {
             let mut after = Vec::new();
             loop {
                 let (of, cursor, id) = (Arc::clone(open), after.clone(), tenant.value.id);
-                let rows: Vec<Stored<Remembered>> =
-                    blocking(move || of.records.scan(Table::Idempotency, id, &[], &cursor, PAGE_MAX)).await?;
+                let (rows, next) = blocking(move || {
+                    of.records.scan::<Remembered>(Table::Idempotency, id, &cursor, PAGE_MAX)
+                })
+                .await?;
                 let over: Vec<Write> =
                     rows.iter().filter(|row| now.reached(row.value.expires)).map(Records::delete).collect();
                 if !over.is_empty() {
                     let detail = format!("{} remembered results cleared", over.len());
                     self.commit_own(Operation::DateReached, over, detail).await?;
                 }
-                match super::keys::next_cursor(&rows, PAGE_MAX) {
+                match next {
                     Some(next) => after = next,
                     None => break,
                 }
@@ -188,6 +186,53 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// When something will happen to keys by itself: at most one date for each key.
+#[derive(Debug, Default)]
+pub struct Dates {
+    sorted: BTreeSet<(Time, (TenantId, KeyId))>,
+    of: HashMap<(TenantId, KeyId), Time>,
+}
+
+impl Dates {
+    /// Replaces the date of a key.
+    pub fn set(&mut self, key: (TenantId, KeyId), date: Option<Time>) {
+        if let Some(before) = self.of.remove(&key) {
+            self.sorted.remove(&(before, key));
+        }
+        if let Some(date) = date {
+            self.of.insert(key, date);
+            self.sorted.insert((date, key));
+        }
+    }
+
+    /// Adds a date that was read a while ago: one that is known already is newer, and stays.
+    pub fn add(&mut self, key: (TenantId, KeyId), date: Time) {
+        if !self.of.contains_key(&key) {
+            self.set(key, Some(date));
+        }
+    }
+
+    /// Takes out the earliest key whose date has certainly come.
+    fn take_due(&mut self, now: Now) -> Option<(TenantId, KeyId)> {
+        let &(_, key) = self.sorted.first().filter(|(date, _)| now.reached(*date))?;
+        self.set(key, None);
+        Some(key)
+    }
+}
+
+/// What happened to which versions: a few words, however many they are.
+fn in_words(changes: &[(u32, State)]) -> Vec<String> {
+    let of_state = |state| {
+        let of: Vec<u32> = changes.iter().filter(|change| change.1 == state).map(|change| change.0).collect();
+        match of.as_slice() {
+            [] => None,
+            [number] => Some(format!("version {number} {state}")),
+            [first, .., last] => Some(format!("{} versions from {first} to {last} {state}", of.len())),
+        }
+    };
+    State::ALL.into_iter().filter_map(of_state).collect()
 }
 
 /// The server as its own caller.
@@ -201,4 +246,36 @@ fn own_caller() -> Result<Caller, Error> {
         proof: Proof::Local,
         address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_date_and_the_newest_counts() {
+        let at = Time::from_unix_ms;
+        let key = |byte| (TenantId([1; 16]), KeyId([byte; 16]));
+        let mut dates = Dates::default();
+        for ms in [50, 30, 40] {
+            dates.set(key(1), Some(at(ms)));
+        }
+        dates.add(key(1), at(1));
+        dates.add(key(2), at(10));
+        assert_eq!(dates.sorted.len(), 2);
+        assert_eq!(dates.take_due(Now::exactly(at(39))), Some(key(2)));
+        assert_eq!(dates.take_due(Now::exactly(at(39))), None);
+        assert_eq!(dates.take_due(Now::exactly(at(40))), Some(key(1)));
+        dates.set(key(3), Some(at(1)));
+        dates.set(key(3), None);
+        assert!(dates.sorted.is_empty() && dates.of.is_empty());
+    }
+
+    #[test]
+    fn few_words_tell_of_many_versions() {
+        let changes: Vec<_> = (1..=4_096).map(|number| (number, State::Destroyed)).collect();
+        assert_eq!(in_words(&changes), ["4096 versions from 1 to 4096 destroyed"]);
+        let mixed = [(1, State::Deactivated), (2, State::Active), (3, State::Deactivated)];
+        assert_eq!(in_words(&mixed), ["version 2 active", "2 versions from 1 to 3 deactivated"]);
+    }
 }
