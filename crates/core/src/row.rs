@@ -211,33 +211,47 @@ impl StateDigest {
     }
 }
 
-/// Which MAC every row has now: 24 bytes a row.
+/// Which MAC every row has now: 24 bytes a row. And how many policies a tenant has, as these are read as a
+/// whole: nobody would miss one that was taken out.
 #[derive(Debug, Default)]
 pub struct Presence {
     rows: HashMap<u128, u64>,
+    policies: HashMap<TenantId, usize>,
 }
 
 impl Presence {
     /// Makes room for `rows` rows.
     #[must_use]
     pub fn with_capacity(rows: usize) -> Self {
-        Self { rows: HashMap::with_capacity(rows) }
+        Self { rows: HashMap::with_capacity(rows), policies: HashMap::new() }
     }
 
     /// Remembers that the row at `key` now has `mac`.
     pub fn set(&mut self, key: &RowKey, mac: &[u8; 32]) {
-        self.rows.insert(Self::place(key), Self::short(mac));
+        let old = self.rows.insert(Self::place(key), Self::short(mac));
+        if old.is_none() && key.table == Table::Policy {
+            *self.policies.entry(key.tenant).or_default() += 1;
+        }
     }
 
     /// Remembers that there is no row at `key`.
     pub fn unset(&mut self, key: &RowKey) {
-        self.rows.remove(&Self::place(key));
+        let old = self.rows.remove(&Self::place(key));
+        if old.is_some() && key.table == Table::Policy {
+            self.policies.entry(key.tenant).and_modify(|policies| *policies -= 1);
+        }
     }
 
     /// Whether `found` is what should be at `key` now.
     #[must_use]
     pub fn agrees(&self, key: &RowKey, found: Option<&[u8; 32]>) -> bool {
         self.rows.get(&Self::place(key)).copied() == found.map(Self::short)
+    }
+
+    /// How many policies the tenant has.
+    #[must_use]
+    pub fn policies(&self, tenant: TenantId) -> usize {
+        self.policies.get(&tenant).copied().unwrap_or(0)
     }
 
     /// How many rows there are.
@@ -322,5 +336,21 @@ mod tests {
         assert!(!presence.agrees(&key, Some(&[1; 32])) && !presence.agrees(&key, None));
         presence.unset(&key);
         assert!(presence.agrees(&key, None) && !presence.agrees(&key, Some(&[2; 32])));
+    }
+
+    #[test]
+    fn presence_counts_the_policies_of_each_tenant() {
+        let mut presence = Presence::default();
+        let [one, two] = [TenantId([1; 16]), TenantId([2; 16])];
+        let [a, b] = [b"a", b"b"].map(|name| RowKey::new(Table::Policy, one, name));
+        presence.set(&a, &[1; 32]);
+        presence.set(&b, &[1; 32]);
+        presence.set(&b, &[2; 32]);
+        presence.set(&RowKey::new(Table::Alias, one, b"a"), &[1; 32]);
+        assert_eq!([presence.policies(one), presence.policies(two)], [2, 0]);
+        presence.unset(&a);
+        presence.unset(&a);
+        presence.unset(&RowKey::new(Table::Policy, two, b"a"));
+        assert_eq!([presence.policies(one), presence.policies(two)], [1, 0]);
     }
 }

@@ -6,16 +6,17 @@ use keyhearth_core::Error;
 use keyhearth_core::id::{Name, PrincipalId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
-use keyhearth_core::policy::{Authorizer, POLICIES_MAX, POLICY_BYTES_MAX, Policy, Question, Verdict};
+use keyhearth_core::policy::{Authorizer, POLICY_BYTES_MAX, Policy, Question, Verdict};
 use keyhearth_core::principal::{AccessKey, CERTIFICATES_MAX, Fingerprint, Principal, Role, Roles};
 use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Page, RANDOM_BYTES_MAX, Response, Secret};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Write;
 use keyhearth_crypto::kh1::envelope;
 use keyhearth_crypto::random;
+use tokio::sync::SemaphorePermit;
 
 use super::authenticate::Owner;
-use super::keys::{id_bytes, next_cursor, page_limit};
+use super::keys::{id_bytes, page_limit};
 use super::records::{Records, Stored};
 use super::{Effect, Turn};
 use crate::identity::{self, Subject};
@@ -127,9 +128,8 @@ impl Turn<'_> {
 
     fn list_identities(&self, page: &Page) -> Result<Effect, Error> {
         let limit = page_limit(page)?;
-        let rows: Vec<Stored<Principal>> =
-            self.open.records.scan(Table::Principal, self.tenant(), &[], &page.after, limit)?;
-        let next = next_cursor(&rows, limit);
+        let (rows, next) =
+            self.open.records.scan::<Principal>(Table::Principal, self.tenant(), &page.after, limit)?;
         Ok(Effect::of(Response::Identities {
             principals: rows.into_iter().map(|row| row.value).collect(),
             next,
@@ -247,9 +247,8 @@ impl Turn<'_> {
 
     fn list_access_keys(&self, page: &Page) -> Result<Effect, Error> {
         let limit = page_limit(page)?;
-        let rows: Vec<Stored<AccessKey>> =
-            self.open.records.scan(Table::AccessKey, self.tenant(), &[], &page.after, limit)?;
-        let next = next_cursor(&rows, limit);
+        let (rows, next) =
+            self.open.records.scan::<AccessKey>(Table::AccessKey, self.tenant(), &page.after, limit)?;
         Ok(Effect::of(Response::AccessKeys { keys: rows.into_iter().map(|row| row.value).collect(), next }))
     }
 
@@ -265,8 +264,12 @@ impl Turn<'_> {
     }
 
     fn policies(&self) -> Result<Vec<Stored<Policy>>, Error> {
-        let view = self.open.records.view();
-        view.scan(Table::Policy, self.tenant(), &[], &[], POLICIES_MAX)?.into_iter().collect()
+        self.open.records.view().policies(self.tenant())
+    }
+
+    /// A place among the few who compute for long on policies, kept until it is dropped.
+    fn report(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.open.reports.try_acquire().map_err(|_| Error::Unavailable { retry_after_ms: 1_000 })
     }
 
     /// The tenant's policies with `name` set to `text`, or without it.
@@ -298,6 +301,8 @@ impl Turn<'_> {
     }
 
     fn put_policy(&self, name: &Name, text: &str) -> Result<Effect, Error> {
+        let _report = self.report()?;
+        let tenant = self.open.tenant(self.tenant())?;
         let (policies, old) = self.with_policy(name, Some(text))?;
         self.compile(&policies)?;
         let policy = Policy { name: name.clone(), text: text.to_owned(), activated: self.now.latest };
@@ -308,7 +313,9 @@ impl Turn<'_> {
                 self.open.records.create(row, &policy)
             }
         };
-        Ok(Effect::writing(Response::Done, vec![write]).detail(name.as_str()))
+        // Two that fit by themselves might not fit together: the second conflicts here, and is checked again.
+        let alone = self.open.records.replace(&tenant, &tenant.value);
+        Ok(Effect::writing(Response::Done, vec![write, alone]).detail(name.as_str()))
     }
 
     fn delete_policy(&self, name: &Name) -> Result<Effect, Error> {
@@ -318,6 +325,7 @@ impl Turn<'_> {
     }
 
     fn diff_policy(&self, name: &Name, text: Option<&str>) -> Result<Effect, Error> {
+        let _report = self.report()?;
         let (policies, _) = self.with_policy(name, text)?;
         let new = self.compile(&policies)?;
         let old = self.open.policies(self.tenant())?;
@@ -355,11 +363,13 @@ impl Turn<'_> {
 
     /// Who can do what with the key.
     pub(super) fn who_can(&self) -> Result<Effect, Error> {
+        let _report = self.report()?;
         let held = self.held()?;
         let policies = self.open.policies(self.tenant())?;
         let principals = self.everything::<Principal>(Table::Principal)?;
         let grants: Vec<_> = held.grants.iter().map(|grant| grant.value.clone()).collect();
-        Ok(Effect::of(Response::WhoCan(who_can(&policies, &held.key.value, &principals, &grants, self.now))))
+        let abilities = who_can(&policies, &held.key.value, &principals, &grants, self.now)?;
+        Ok(Effect::of(Response::WhoCan(abilities)))
     }
 
     /// All records of a table of the tenant, for a report.
@@ -367,8 +377,7 @@ impl Turn<'_> {
         let mut all: Vec<T> = Vec::new();
         let mut after = Vec::new();
         loop {
-            let rows: Vec<Stored<T>> = self.open.records.scan(table, self.tenant(), &[], &after, PAGE_MAX)?;
-            let next = next_cursor(&rows, PAGE_MAX);
+            let (rows, next) = self.open.records.scan::<T>(table, self.tenant(), &after, PAGE_MAX)?;
             all.extend(rows.into_iter().map(|row| row.value));
             if all.len() > REPORT_ITEMS_MAX {
                 return Err(Error::TooLarge { field: "report", limit: REPORT_ITEMS_MAX });

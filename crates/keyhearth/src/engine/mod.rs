@@ -28,6 +28,7 @@ mod limits;
 mod log;
 mod open;
 mod operate;
+mod policies;
 mod records;
 mod repeat;
 mod schedule;
@@ -45,7 +46,7 @@ use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{KeyId, RequestId, TenantId};
 use keyhearth_core::operation::{Operation, Scope};
-use keyhearth_core::principal::{Caller, Proof};
+use keyhearth_core::principal::{Caller, Principal, Proof};
 use keyhearth_core::request::{Ask, REASON_BYTES_MAX, Request, Response};
 use keyhearth_core::state::Class;
 use keyhearth_core::store::{Commit, Store, Write};
@@ -58,6 +59,7 @@ pub use limits::{PRINCIPAL_PER_S, TENANT_PER_S};
 pub use operate::UnsealWith;
 pub use start::{Initial, StartError, initialise};
 
+use crate::policy::Compiled;
 use ledger::Ledger;
 use open::{Held, Open};
 
@@ -95,11 +97,15 @@ pub struct Engine {
     request_prefix: [u8; 4],
     requests: AtomicU64,
     failures: parking_lot::Mutex<authenticate::Failures>,
-    /// One checkpoint is made at a time.
-    checkpointing: parking_lot::Mutex<()>,
+    /// When this process made the newest checkpoint, on the boot clock. One is made at a time.
+    checkpointed: parking_lot::Mutex<Option<u64>>,
+    /// Entries that were in the log when this process began.
+    found_log_size: u64,
+    /// One share or passphrase is tried at a time.
+    unsealing: tokio::sync::Mutex<()>,
     /// The server is opened once at a time.
     opening: parking_lot::Mutex<()>,
-    /// One rotation of the root runs at a time.
+    /// One rotation runs at a time: of the root, of a tenant's key, of the seals.
     rotating: tokio::sync::Mutex<()>,
     /// Keys there are, about.
     keys: AtomicU64,
@@ -153,8 +159,11 @@ impl Failure {
 /// What was loaded for a decision.
 struct Loaded {
     tenant: Arc<records::Stored<Tenant>>,
+    principal: Arc<records::Stored<Principal>>,
+    policies: Arc<Compiled>,
     held: Option<Arc<Held>>,
     version: Option<u32>,
+    reason_given: bool,
     now: Now,
     epoch: u64,
 }
@@ -196,16 +205,28 @@ impl Engine {
             Ok(done) => done,
             Err(failure) => return Some(self.log_failure(open, caller, request, failure).await),
         };
-        let Effect { response, writes, key, version, detail } = effect;
+        let Effect { response, mut writes, key, version, detail } = effect;
         let mut entry = self.entry(open, caller, request, loaded.now);
         entry.key = key.or(permit.key());
         entry.version = version.or(permit.version());
         entry.by = basis(permit.basis());
         entry.detail = detail;
+        if !writes.is_empty() {
+            // Of a caller or a tenant that ended meanwhile nothing is written. What itself writes that row, is
+            // a check of it already.
+            let same = [open.records.keep(&loaded.principal), open.records.keep(&loaded.tenant)];
+            let same = same.into_iter().filter(|check| writes.iter().all(|write| write.key != check.key));
+            writes.extend(same.collect::<Vec<_>>());
+        }
         // Commit point. Before it nothing is visible to anybody; after it the change and its entry are durable.
         match self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await {
             Ok(_) => {}
             Err(Error::Conflict(_)) => return None,
+            Err(error @ Error::TooLarge { .. }) => {
+                let Entry { key, version, by, .. } = entry;
+                let failure = Failure { error, outcome: Outcome::Failed, key, version, by };
+                return Some(self.log_failure(open, caller, request, failure).await);
+            }
             Err(error) => return Some(Err(error)),
         }
         if operation.class() != Class::Metadata
@@ -240,9 +261,8 @@ impl Engine {
             |error, key| Failure { error, outcome: Outcome::Refused, key, version: None, by: Vec::new() };
         let loaded = self.load(open, caller, request).await.map_err(|error| fail(error, None))?;
         let key = loaded.held.as_ref().map(|held| held.key.value.id);
-        let permit = self
-            .decide(open, caller, &request.ask, &loaded)
-            .map_err(|refusal| Failure::refused(refusal, key))?;
+        let permit =
+            Self::decide(caller, &request.ask, &loaded).map_err(|refusal| Failure::refused(refusal, key))?;
         let permit = Arc::new(permit);
         let acted = self.act(open, caller, request, &permit, &loaded).await;
         match acted {
@@ -257,7 +277,7 @@ impl Engine {
         }
     }
 
-    /// Step 1: the tenant, the caller, the key, and which version is meant.
+    /// Step 1: the tenant, the caller, the key, which version is meant, and the policies.
     async fn load(
         self: &Arc<Self>,
         open: &Arc<Open>,
@@ -288,12 +308,12 @@ impl Engine {
                 }
             }
         };
-        Ok(Loaded { tenant, held, version, now, epoch })
+        let policies = open.load_policies(caller.tenant).await?;
+        Ok(Loaded { tenant, principal, policies, held, version, reason_given: gives_reason(request), now, epoch })
     }
 
     /// Step 2.
-    fn decide(&self, open: &Open, caller: &Caller, ask: &Ask, loaded: &Loaded) -> Result<Permit, Refusal> {
-        let authorizer = open.policies(caller.tenant)?;
+    fn decide(caller: &Caller, ask: &Ask, loaded: &Loaded) -> Result<Permit, Refusal> {
         let held = loaded.held.as_deref();
         let own_grants: Vec<Grant> = held.map_or_else(Vec::new, |held| {
             let live = held.grants.iter().filter(|grant| grant.value.grantee == caller.principal);
@@ -307,9 +327,10 @@ impl Engine {
             version: loaded.version,
             grants: &own_grants,
             context: ask.context(),
+            reason_given: loaded.reason_given,
             now: loaded.now,
         };
-        decide(caller, ask.operation(), &facts, authorizer.as_ref())
+        decide(caller, ask.operation(), &facts, loaded.policies.as_ref())
     }
 
     /// Step 3: on this thread if it is quick, elsewhere if it reads the store or computes for long.
@@ -354,11 +375,11 @@ impl Engine {
         if permit.operation().class() != Class::Protect {
             loaded.version = permit.version();
         }
-        self.decide(open, caller, &request.ask, &loaded).map(drop).map_err(|refusal| refusal.error)?;
+        Self::decide(caller, &request.ask, &loaded).map(drop).map_err(|refusal| refusal.error)?;
         if permit.operation() == Operation::Rewrap {
             let (engine, open) = (Arc::clone(self), Arc::clone(open));
             let (caller, request) = (Arc::clone(caller), Arc::clone(request));
-            let source = move || engine.decide_source(&open, &caller, &request.ask, loaded.now).map(drop);
+            let source = move || engine.decide_source(&open, &caller, &request, loaded.now).map(drop);
             blocking(source).await?;
         }
         Ok(())
@@ -369,10 +390,10 @@ impl Engine {
         &self,
         open: &Open,
         caller: &Caller,
-        ask: &Ask,
+        request: &Request,
         now: Now,
     ) -> Result<(Permit, Arc<Held>), Error> {
-        let Ask::Rewrap { key, source, context, ciphertext } = ask else {
+        let Ask::Rewrap { key, source, context, ciphertext } = &request.ask else {
             return Err(Error::Internal("not a rewrap"));
         };
         let source = source.as_ref().unwrap_or(key);
@@ -393,12 +414,15 @@ impl Engine {
         };
         let loaded = Loaded {
             tenant: open.tenant(caller.tenant)?,
+            principal: open.principal(caller.tenant, caller.principal)?,
+            policies: open.policies(caller.tenant)?,
             held: Some(Arc::clone(&from)),
             version: Some(version),
+            reason_given: gives_reason(request),
             now,
             epoch: open.epoch(),
         };
-        let permit = self.decide(open, caller, &decrypt, &loaded).map_err(|refusal| refusal.error)?;
+        let permit = Self::decide(caller, &decrypt, &loaded).map_err(|refusal| refusal.error)?;
         Ok((permit, from))
     }
 
@@ -543,10 +567,16 @@ impl Turn<'_> {
     }
 
     fn rewrap(&self) -> Result<Effect, Error> {
-        let (permit, from) = self.engine.decide_source(self.open, self.caller, &self.request.ask, self.now)?;
-        let effect = usage::rewrap(self.open, self.permit, &self.request.ask, self.held()?, (&permit, &from))?;
+        let (permit, from) =
+            self.engine.decide_source(self.open, self.caller, self.request, self.now)?;
+        let effect =
+            usage::rewrap(self.open, self.permit, &self.request.ask, self.held()?, (&permit, &from))?;
         Ok(effect.detail(format!("from {}", from.key.value.id)))
     }
+}
+
+fn gives_reason(request: &Request) -> bool {
+    request.reason.as_ref().is_some_and(|reason| !reason.is_empty())
 }
 
 /// Names of policies in an entry; more of them would only make it long.

@@ -4,8 +4,8 @@
 //! committing thread before it lets go of the rows that a commit changed ([`Open::follow`]). So after a
 //! revoke has returned, nobody finds the old entry any more, whatever became of the request that revoked.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -13,20 +13,20 @@ use keyhearth_core::Error;
 use keyhearth_core::grant::{GRANTS_PER_KEY_MAX, Grant};
 use keyhearth_core::id::{Alias, DeploymentId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::key::{Key, Material};
-use keyhearth_core::policy::{POLICIES_MAX, Policy};
 use keyhearth_core::principal::Principal;
 use keyhearth_core::request::KeyRef;
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Write;
 use keyhearth_core::tenant::Tenant;
-use keyhearth_core::time::Time;
 use keyhearth_crypto::kdf::MacKey;
 use keyhearth_crypto::kh1::envelope;
 use keyhearth_crypto::secret::SecretBytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::ledger::Book;
+use super::policies::Policies;
 use super::records::{Records, Stored};
+use super::schedule::Dates;
 use crate::identity::Ca;
 use crate::policy::Compiled;
 use crate::seal::Unsealed;
@@ -37,6 +37,8 @@ pub const KEYS_CACHED_MAX: usize = 65_536;
 pub const KEY_RESIDENCY_MS_MAX: u64 = 15 * 60 * 1_000;
 /// Principals and aliases that are kept at hand.
 const NAMES_CACHED_MAX: usize = 65_536;
+/// What computes for long on policies, at a time: reports and the checks of new policies.
+const REPORTS_MAX: usize = 2;
 
 /// A key ready for use: its record, the grants on it, and its unwrapped versions as they are needed.
 pub struct Held {
@@ -67,10 +69,13 @@ pub struct Open {
     aliases: quick_cache::sync::Cache<(TenantId, Alias), KeyId>,
     principals: quick_cache::sync::Cache<PrincipalId, Arc<Stored<Principal>>>,
     tenants: RwLock<HashMap<TenantId, Arc<Stored<Tenant>>>>,
+    identity_epoch: AtomicU64,
     tenant_keys: Mutex<HashMap<(TenantId, u32), Arc<SecretBytes>>>,
-    policies: RwLock<HashMap<TenantId, Arc<Compiled>>>,
+    policies: Policies,
+    /// Reports that are made now; see [`REPORTS_MAX`].
+    pub reports: tokio::sync::Semaphore,
     /// What happens by itself, and when.
-    pub dates: Mutex<BTreeSet<(Time, TenantId, KeyId)>>,
+    pub dates: Mutex<Dates>,
     /// Uses under random IVs that were made, of those that are reserved durably.
     pub random_iv: Mutex<HashMap<(KeyId, u32), u64>>,
 }
@@ -80,6 +85,8 @@ impl Open {
     pub fn new(records: Records, book: Arc<Book>, unsealed: Unsealed, ca: Ca) -> Self {
         let deployment = unsealed.deployment();
         let audit = MacKey::new(unsealed.secrets().audit.expose());
+        // From the epoch, so that it does not repeat after sealing and unsealing.
+        let identity_epoch = AtomicU64::new(book.epoch.load(Ordering::Acquire));
         Self {
             records,
             book,
@@ -91,11 +98,20 @@ impl Open {
             aliases: quick_cache::sync::Cache::new(NAMES_CACHED_MAX),
             principals: quick_cache::sync::Cache::new(NAMES_CACHED_MAX),
             tenants: RwLock::default(),
+            identity_epoch,
             tenant_keys: Mutex::default(),
-            policies: RwLock::default(),
+            policies: Policies::default(),
+            reports: tokio::sync::Semaphore::new(REPORTS_MAX),
             dates: Mutex::default(),
             random_iv: Mutex::default(),
         }
+    }
+
+    /// Counts changes of identities and their certificates: who calls is looked up again when it changes.
+    ///
+    /// Apart from [`Open::epoch`], so that making keys does not send every connection back to the store.
+    pub fn identity_epoch(&self) -> u64 {
+        self.identity_epoch.load(Ordering::Acquire)
     }
 
     /// Counts changes of rows: what was read at one epoch is still so while it has not changed.
@@ -212,9 +228,9 @@ impl Open {
         if let Some(key) = self.tenant_keys.lock().get(&(tenant, version)) {
             return Ok(Arc::clone(key));
         }
+        let view = self.records.view();
         let row = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, version);
-        let wrapped: Stored<WrappedTenantKey> =
-            self.records.read(&row)?.ok_or(Error::NotFound("tenant key"))?;
+        let wrapped: Stored<WrappedTenantKey> = view.read(&row)?.ok_or(Error::NotFound("tenant key"))?;
         let key = Arc::new(self.unsealed.load().unwrap_tenant_key(tenant, version, &wrapped.value.0)?);
         self.tenant_keys.lock().insert((tenant, version), Arc::clone(&key));
         Ok(key)
@@ -249,29 +265,28 @@ impl Open {
         Ok(principal)
     }
 
-    /// The policies of a tenant. A damaged policy fails the whole: it might forbid something.
-    pub fn policies(&self, tenant: TenantId) -> Result<Arc<Compiled>, Error> {
-        if let Some(compiled) = self.policies.read().get(&tenant) {
-            return Ok(Arc::clone(compiled));
+    /// The policies of a tenant. Does not block, but takes long the first time and after a change.
+    pub async fn load_policies(&self, tenant: TenantId) -> Result<Arc<Compiled>, Error> {
+        match self.policies.ready(tenant) {
+            Some(policies) => Ok(policies),
+            None => self.policies.load(&self.records, tenant).await,
         }
-        let view = self.records.view();
-        let rows = view.scan::<Policy>(Table::Policy, tenant, &[], &[], POLICIES_MAX)?;
-        let texts: Vec<Policy> = rows.into_iter().map(|row| Ok(row?.value)).collect::<Result<_, Error>>()?;
-        let compiled = Compiled::new(tenant, &texts).map_err(|_| Error::Damaged("policy"))?;
-        let compiled = Arc::new(compiled);
-        self.policies.write().insert(tenant, Arc::clone(&compiled));
-        Ok(compiled)
+    }
+
+    /// The policies of a tenant. Blocks the first time and after a change.
+    pub fn policies(&self, tenant: TenantId) -> Result<Arc<Compiled>, Error> {
+        match self.policies.ready(tenant) {
+            Some(policies) => Ok(policies),
+            None => self.policies.load_blocking(&self.records, tenant),
+        }
     }
 
     /// Follows a write that was committed: forgets what is cached of the row, and notes a key's next date.
     pub fn follow(&self, write: &Write) {
-        if write.is_check() {
-            return;
-        }
         self.forget(&write.key);
         let Some(row) = write.row.as_ref().filter(|_| write.key.table == Table::Key) else { return };
         if let Ok(key) = minicbor::decode::<Key>(&row.body) {
-            self.dates.lock().extend(key.next_date().map(|date| (date, key.tenant, key.id)));
+            self.dates.lock().set((key.tenant, key.id), key.next_date());
         }
     }
 
@@ -288,21 +303,22 @@ impl Open {
                 }
             }
             Table::Principal => {
+                self.identity_epoch.fetch_add(1, Ordering::Release);
                 if let Ok(id) = row.id.as_slice().try_into() {
                     self.principals.remove(&PrincipalId(id));
                 }
             }
-            Table::Policy => {
-                self.policies.write().remove(&row.tenant);
-            }
+            Table::Policy => self.policies.forget(row.tenant),
             Table::Tenant => {
                 if let Ok(id) = row.id.as_slice().try_into() {
                     self.tenants.write().remove(&TenantId(id));
                 }
             }
             Table::TenantKey => self.tenant_keys.lock().retain(|(tenant, _), _| *tenant != row.tenant),
+            Table::Certificate => {
+                self.identity_epoch.fetch_add(1, Ordering::Release);
+            }
             Table::PrincipalName
-            | Table::Certificate
             | Table::AccessKey
             | Table::TenantName
             | Table::Idempotency
@@ -324,7 +340,7 @@ impl Open {
         self.principals.clear();
         self.tenants.write().clear();
         self.tenant_keys.lock().clear();
-        self.policies.write().clear();
+        self.policies.clear();
     }
 }
 

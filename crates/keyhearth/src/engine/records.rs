@@ -4,12 +4,18 @@ use std::sync::Arc;
 
 use keyhearth_core::Error;
 use keyhearth_core::id::TenantId;
+use keyhearth_core::policy::{POLICIES_MAX, Policy};
 use keyhearth_core::row::{Presence, Row, RowKey, Table};
 use keyhearth_core::store::{Expect, Store, Write};
 use minicbor::{Decode, Encode};
 use parking_lot::RwLockReadGuard;
 
 use super::ledger::Book;
+
+/// About how much a page of records takes at most, in bytes of their bodies.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Rows that are read at a time for a page.
+const STEP_ROWS: usize = 64;
 
 /// Verified access to rows.
 #[derive(Clone)]
@@ -30,6 +36,9 @@ pub struct Stored<T> {
     /// The row's MAC.
     pub mac: [u8; 32],
 }
+
+/// Records by id, and where the next page starts if there may be one.
+pub type Rows<T> = (Vec<T>, Option<Vec<u8>>);
 
 /// A view of the rows during which none of them changes.
 pub struct View<'a> {
@@ -53,16 +62,28 @@ impl Records {
         self.view().read(key)
     }
 
-    /// Reads records of one table by id; damaged ones are left out (see [`View::scan`]).
+    /// Reads a page of records of one table by id; damaged ones are left out. For lists and reports.
     pub fn scan<T: for<'b> Decode<'b, ()>>(
         &self,
         table: Table,
         tenant: TenantId,
-        prefix: &[u8],
         after: &[u8],
         limit: usize,
-    ) -> Result<Vec<Stored<T>>, Error> {
-        Ok(self.view().scan(table, tenant, prefix, after, limit)?.into_iter().flatten().collect())
+    ) -> Result<Rows<Stored<T>>, Error> {
+        let (rows, next) = self.view().page(table, tenant, after, limit)?;
+        Ok((rows.into_iter().flatten().collect(), next))
+    }
+
+    /// As [`Records::scan`], for who then deletes what the rows need: one damaged row fails the whole.
+    pub fn scan_whole<T: for<'b> Decode<'b, ()>>(
+        &self,
+        table: Table,
+        tenant: TenantId,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Rows<Stored<T>>, Error> {
+        let (rows, next) = self.view().page(table, tenant, after, limit)?;
+        Ok((rows.into_iter().collect::<Result<_, _>>()?, next))
     }
 
     /// The write that makes a new row; it conflicts if there is one.
@@ -125,6 +146,51 @@ impl View<'_> {
     ) -> Result<Vec<Result<Stored<T>, Error>>, Error> {
         let rows = self.records.store.scan(table, tenant, prefix, after, limit)?;
         Ok(rows.into_iter().map(|(key, row)| self.records.open(&self.presence, key, &row)).collect())
+    }
+
+    /// Reads a page of records: up to `limit`, fewer if they are large ([`PAGE_BYTES_MAX`]). The next page
+    /// follows the last row that is stored, good or damaged: a damaged row does not end what is read page by page.
+    pub fn page<T: for<'b> Decode<'b, ()>>(
+        &self,
+        table: Table,
+        tenant: TenantId,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Rows<Result<Stored<T>, Error>>, Error> {
+        let (mut rows, mut bytes, mut after) = (Vec::new(), 0, after.to_vec());
+        while rows.len() < limit {
+            let step = STEP_ROWS.min(limit - rows.len());
+            let found = self.records.store.scan(table, tenant, &[], &after, step)?;
+            let ended = found.len() < step;
+            for (key, row) in found {
+                bytes += row.body.len();
+                if bytes > PAGE_BYTES_MAX && !rows.is_empty() {
+                    return Ok((rows, Some(after)));
+                }
+                after.clone_from(&key.id);
+                rows.push(self.records.open(&self.presence, key, &row));
+            }
+            if ended {
+                return Ok((rows, None));
+            }
+        }
+        Ok((rows, Some(after)))
+    }
+
+    /// All policies of a tenant; fails as a whole if one is damaged or missing.
+    pub fn policies(&self, tenant: TenantId) -> Result<Vec<Stored<Policy>>, Error> {
+        let rows = self.scan(Table::Policy, tenant, &[], &[], POLICIES_MAX)?;
+        if rows.len() != self.presence.policies(tenant) {
+            tracing::error!(%tenant, "a stored policy is missing");
+            return Err(Error::Damaged("policy"));
+        }
+        rows.into_iter().collect()
+    }
+
+    /// Whether `policies` are the tenant's policies still.
+    pub fn has_policies(&self, tenant: TenantId, policies: &[Stored<Policy>]) -> bool {
+        policies.len() == self.presence.policies(tenant)
+            && policies.iter().all(|policy| self.presence.agrees(&policy.key, Some(&policy.mac)))
     }
 }
 

@@ -4,12 +4,12 @@
 //! particular address (`0.0.0.0`). What a policy allows only with certain pairs, from certain networks or
 //! at other times than now does not show, nor do grants in a difference.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use keyhearth_core::Error;
 use keyhearth_core::grant::Grant;
-use keyhearth_core::id::TenantId;
+use keyhearth_core::id::{KeyId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::operation::{Operation, Scope};
 use keyhearth_core::policy::{Authorizer, Question, Verdict};
@@ -21,8 +21,8 @@ use super::compiled::Compiled;
 use super::schema::requestable;
 use super::statement::{Statement, Subject};
 
-/// The most questions that one difference asks, of each side.
-pub const DIFF_QUESTIONS_MAX: usize = 200_000;
+/// The most questions that one report asks; a difference asks each side.
+pub const QUESTIONS_MAX: usize = 200_000;
 
 /// `principal` as it would call, for questions that nobody asked.
 #[must_use]
@@ -43,7 +43,7 @@ pub fn as_caller(principal: &Principal) -> Caller {
 /// Asks only what a statement that differs could change.
 ///
 /// # Errors
-/// [`Error::TooLarge`] if that is more than [`DIFF_QUESTIONS_MAX`] questions.
+/// [`Error::TooLarge`] if that is more than [`QUESTIONS_MAX`] questions.
 pub fn diff(
     old: &Compiled,
     new: &Compiled,
@@ -52,18 +52,19 @@ pub fn diff(
     now: Now,
 ) -> Result<Vec<Difference>, Error> {
     let changed: Vec<&Statement> = changes(old, new).chain(changes(new, old)).collect();
+    let by_id: BTreeMap<KeyId, &Key> = keys.iter().map(|key| (key.id, key)).collect();
     let mut differences = Vec::new();
     let mut questions = 0;
     for principal in principals.iter().filter(|principal| principal.revoked.is_none()) {
         let caller = as_caller(principal);
-        for (operation, key) in questions_in(old.tenant(), keys) {
-            if !changed.iter().any(|statement| concerns(statement, principal, operation, key)) {
-                continue;
-            }
-            questions += 1;
-            if questions > DIFF_QUESTIONS_MAX {
-                return Err(Error::TooLarge { field: "questions", limit: DIFF_QUESTIONS_MAX });
-            }
+        let own: Vec<&Statement> =
+            changed.iter().copied().filter(|statement| may_concern(statement, principal)).collect();
+        for (operation, key) in requestable().flat_map(|operation| {
+            questions_about(operation, old.tenant(), &own, &by_id)
+                .into_iter()
+                .map(move |key| (operation, key))
+        }) {
+            count(&mut questions)?;
             let question = Question { caller: &caller, operation, key, context: &[], now };
             let allowed = |policies: &Compiled| matches!(policies.authorize(&question), Verdict::Allow(_));
             let (before, after) = (allowed(old), allowed(new));
@@ -81,50 +82,78 @@ pub fn diff(
     Ok(differences)
 }
 
+fn count(questions: &mut usize) -> Result<(), Error> {
+    *questions += 1;
+    if *questions > QUESTIONS_MAX {
+        return Err(Error::TooLarge { field: "questions", limit: QUESTIONS_MAX });
+    }
+    Ok(())
+}
+
 /// The statements of `one` that `other` does not have.
 fn changes<'a>(one: &'a Compiled, other: &'a Compiled) -> impl Iterator<Item = &'a Statement> {
     let known: HashSet<&str> = other.statements().map(|statement| statement.text.as_str()).collect();
     one.statements().filter(move |statement| !known.contains(statement.text.as_str()))
 }
 
-/// Every question that can be asked in `tenant` about itself and `keys`.
-fn questions_in(tenant: TenantId, keys: &[Key]) -> impl Iterator<Item = (Operation, Option<&Key>)> {
-    requestable().flat_map(move |operation| {
-        let (keys, without) = match operation.info().scope {
-            Scope::Key => (keys, None),
-            Scope::Platform if tenant != TenantId::PLATFORM => (&[][..], None),
-            Scope::Tenant | Scope::Platform => (&[][..], Some(None)),
-        };
-        keys.iter().map(Some).chain(without).map(move |key| (operation, key))
-    })
+/// What `operation` is asked about where one of `changed` can have a say: keys, or nothing in particular.
+fn questions_about<'a>(
+    operation: Operation,
+    tenant: TenantId,
+    changed: &[&Statement],
+    keys: &BTreeMap<KeyId, &'a Key>,
+) -> Vec<Option<&'a Key>> {
+    let subjects = || {
+        let about = changed.iter().filter(|statement| statement.operations.contains(operation));
+        about.map(|statement| statement.subject)
+    };
+    let named: BTreeSet<KeyId> = subjects().filter_map(key_of).collect();
+    let all = subjects().any(|subject| key_of(subject).is_none());
+    match operation.info().scope {
+        Scope::Key if all => keys.values().copied().map(Some).collect(),
+        Scope::Key => named.iter().filter_map(|id| keys.get(id).copied()).map(Some).collect(),
+        Scope::Platform if tenant != TenantId::PLATFORM => Vec::new(),
+        Scope::Tenant | Scope::Platform if all => vec![None],
+        Scope::Tenant | Scope::Platform => Vec::new(),
+    }
 }
 
-/// Whether `statement` can have a say.
-fn concerns(statement: &Statement, principal: &Principal, operation: Operation, key: Option<&Key>) -> bool {
-    statement.operations.contains(operation)
-        && match statement.subject {
-            Subject::Principal(id) => principal.id == id,
-            Subject::Key(id) => key.is_some_and(|key| key.id == id),
-            Subject::Role(role) => principal.roles.contains(role),
-            Subject::Anyone => true,
-        }
+/// The only key that a statement about `subject` has a say on.
+fn key_of(subject: Subject) -> Option<KeyId> {
+    match subject {
+        Subject::Key(id) => Some(id),
+        Subject::Principal(_) | Subject::Role(_) | Subject::Anyone => None,
+    }
+}
+
+/// Whether `statement` can have a say on what `principal` asks.
+fn may_concern(statement: &Statement, principal: &Principal) -> bool {
+    match statement.subject {
+        Subject::Principal(id) => principal.id == id,
+        Subject::Role(role) => principal.roles.contains(role),
+        Subject::Key(_) | Subject::Anyone => true,
+    }
 }
 
 /// Who can do what with `key`, and through which policies or which of `grants`.
 ///
 /// A grant shows if it covers the operation with the context pairs it demands.
-#[must_use]
+///
+/// # Errors
+/// [`Error::TooLarge`] if that is more than [`QUESTIONS_MAX`] questions.
 pub fn who_can(
     policies: &Compiled,
     key: &Key,
     principals: &[Principal],
     grants: &[Grant],
     now: Now,
-) -> Vec<Ability> {
+) -> Result<Vec<Ability>, Error> {
     let mut abilities = Vec::new();
+    let mut questions = 0;
     for principal in principals.iter().filter(|principal| principal.revoked.is_none()) {
         let caller = as_caller(principal);
         for operation in requestable().filter(|operation| operation.info().scope == Scope::Key) {
+            count(&mut questions)?;
             let question = Question { caller: &caller, operation, key: Some(key), context: &[], now };
             let by: Vec<String> = match policies.authorize(&question) {
                 Verdict::Allow(by) => by.to_vec(),
@@ -137,7 +166,7 @@ pub fn who_can(
             }
         }
     }
-    abilities
+    Ok(abilities)
 }
 
 fn by_grants(

@@ -19,7 +19,7 @@ mod statement;
 mod templates;
 
 pub use compiled::Compiled;
-pub use diff::{DIFF_QUESTIONS_MAX, as_caller, diff, who_can};
+pub use diff::{QUESTIONS_MAX, as_caller, diff, who_can};
 pub use error::{Fault, PolicyError};
 pub use schema::schema_text;
 pub use templates::{GUARDS, ROLES};

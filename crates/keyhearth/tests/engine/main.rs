@@ -5,6 +5,7 @@ mod audit;
 mod fault;
 mod grants;
 mod life;
+mod policies;
 mod race;
 mod repeat;
 mod rotation;

@@ -4,6 +4,8 @@ use keyhearth_core::request::{Ability, Difference};
 
 use super::*;
 
+const LIMIT: keyhearth_core::Error =
+    keyhearth_core::Error::TooLarge { field: "questions", limit: QUESTIONS_MAX };
 const BOB: PrincipalId = PrincipalId([6; 16]);
 
 #[test]
@@ -43,9 +45,31 @@ fn a_difference_is_bounded() {
     let (old, new) =
         (compile(&[]), compile(&[r#"forbid (principal, action == Keyhearth::Action::"sign", resource);"#]));
     let principals = vec![principal(ALICE, []); 501];
-    let keys = vec![key(&[]); 400];
-    let limit = keyhearth_core::Error::TooLarge { field: "questions", limit: DIFF_QUESTIONS_MAX };
-    assert_eq!(diff(&old, &new, &principals, &keys, NOW), Err(limit));
+    let keys: Vec<Key> = (0..400_u16)
+        .map(|i| Key { id: KeyId([i.to_be_bytes(); 8].concat().try_into().unwrap()), ..key(&[]) })
+        .collect();
+    assert_eq!(diff(&old, &new, &principals, &keys, NOW), Err(LIMIT));
+}
+
+#[test]
+fn a_difference_about_one_key_asks_about_that_key_alone() {
+    let other = Key { id: KeyId([8; 16]), ..key(&[]) };
+    let (old, new) = (
+        compile(&[]),
+        compile(&[&format!(
+            r#"permit (principal, action == Keyhearth::Action::"sign", resource == Keyhearth::Key::"{}");"#,
+            other.id
+        )]),
+    );
+    let differences = diff(&old, &new, &[principal(ALICE, [])], &[key(&[]), other], NOW).unwrap();
+    let short: Vec<_> = differences.iter().map(|found| (found.operation.name(), found.key)).collect();
+    assert_eq!(short, [("sign", Some(KeyId([8; 16])))]);
+}
+
+#[test]
+fn who_can_is_bounded() {
+    let principals = vec![principal(ALICE, []); 15_000];
+    assert_eq!(who_can(&compile(&[]), &key(&[]), &principals, &[], NOW), Err(LIMIT));
 }
 
 #[test]
@@ -67,7 +91,7 @@ fn who_can_lists_policies_and_grants_and_heeds_forbids() {
         created: NOON,
     };
     let principals = [principal(ALICE, [Role::Custodian]), principal(BOB, [])];
-    let abilities = who_can(&policies, &key(&[]), &principals, &[grant], NOW);
+    let abilities = who_can(&policies, &key(&[]), &principals, &[grant], NOW).unwrap();
     let short: Vec<_> = abilities
         .iter()
         .map(|Ability { principal, operation, by, .. }| (principal.0[0], operation.name(), by.join(" ")))
