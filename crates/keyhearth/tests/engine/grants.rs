@@ -66,6 +66,11 @@ async fn a_chain_of_grants_narrows_and_ends_with_its_first() {
         "not its grantor, not its grantee"
     );
 
+    revoke(&home, &c, key, third.id).await.expect("a grant that may not be passed on can be given back");
+    assert_eq!(home.decrypt_as(&c, key, &message).await, Err(Error::Denied));
+    let third = give(&home, &b, grant(key, &c, &[Operation::Decrypt])).await.unwrap();
+    assert_eq!(home.decrypt_as(&c, key, &message).await.unwrap(), "text");
+
     revoke(&home, &home.user, key, first.id).await.unwrap();
     for caller in [&a, &b, &c] {
         assert_eq!(home.decrypt_as(caller, key, &message).await, Err(Error::Denied));

@@ -50,7 +50,7 @@ async fn a_rotated_key_decrypts_what_its_versions_encrypted() {
 async fn each_state_allows_what_its_table_says() {
     let house = House::new().await;
     let home = house.tenant("one").await;
-    let id = home.aes().await.id;
+    let (id, other) = (home.aes().await.id, home.aes().await.id);
     let (key, version) = (by_id(id), None);
     let message = home.encrypt(id, "text").await.unwrap();
 
@@ -83,7 +83,18 @@ async fn each_state_allows_what_its_table_says() {
     let switches = Switches { process_when_compromised: true, ..Switches::default() };
     let change = KeyChange { switches: Some(switches), ..KeyChange::default() };
     home.manage(Ask::UpdateKey { key, change }).await.unwrap();
-    assert_eq!(home.decrypt(id, &message).await.unwrap(), "text");
+    for reason in [None, Some("")] {
+        let refused = because(&house.engine, &home.user, decrypt(id, &message), reason).await;
+        assert!(matches!(refused, Err(Error::Invalid { field: "reason", .. })), "{refused:?}");
+    }
+    let given = because(&house.engine, &home.user, decrypt(id, &message), Some("recovery")).await;
+    got!(given, Response::Decrypted { plaintext, .. } => assert_eq!(plaintext, secret("text")));
+    assert_eq!(home.newest(Operation::Decrypt).await.reason.as_deref(), Some("recovery"));
+    let rewrap =
+        || Ask::Rewrap { key: by_id(other), source: Some(by_id(id)), context: Vec::new(), ciphertext: message.clone() };
+    let refused = home.ask(&home.user, rewrap()).await;
+    assert!(matches!(refused, Err(Error::Invalid { field: "reason", .. })), "{refused:?}");
+    because(&house.engine, &home.user, rewrap(), Some("recovery")).await.unwrap();
 }
 
 /// Walks the whole table of states and transitions through the engine.
@@ -192,6 +203,7 @@ async fn aliases_lead_to_one_key_and_nowhere_once_deleted() {
     let set = |key, alias: &str| Ask::SetAlias { key: by_id(key), alias: alias.parse().unwrap() };
     let delete = |key, alias: &str| Ask::DeleteAlias { key: by_id(key), alias: alias.parse().unwrap() };
     assert!(matches!(home.manage(set(other.id, "pay/main")).await, Err(Error::Conflict(_))));
+    assert_eq!(home.manage(set(key.id, "pay/main")).await.unwrap().aliases, key.aliases, "again");
     assert_eq!(home.manage(delete(other.id, "pay/main")).await, Err(Error::NotFound("alias")));
     home.manage(delete(key.id, "pay/main")).await.unwrap();
     assert_eq!(home.manage(through("pay/main")).await, Err(Error::NotFound("alias")));

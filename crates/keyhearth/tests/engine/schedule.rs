@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyhearth_core::id::KeyId;
-use keyhearth_core::key::{Key, Rotation};
+use keyhearth_core::key::{Key, Origin, Rotation, VERSIONS_MAX};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::request::Ask;
 use keyhearth_core::state::State;
-use keyhearth_core::time::Time;
+use keyhearth_core::time::{Now, Time};
 use keyhearth_crypto::algorithm::Algorithm;
 
 use super::support::{House, Household, by_id, new_key};
@@ -64,6 +64,34 @@ async fn a_due_rotation_happens_and_the_next_is_set() {
     assert_eq!(rotated.primary, 2);
     assert!(rotated.rotation.unwrap().next > house.engine.now().latest);
     assert_eq!(rotated.versions.len(), 2, "once");
+}
+
+#[tokio::test]
+async fn a_due_rotation_of_an_imported_key_asks_for_material_once() {
+    let (house, home, key) = with_dates(|key| {
+        key.origin = Origin::Imported;
+        key.rotation = Some(Rotation { every_days: 30, next: PAST });
+    })
+    .await;
+    let rotated = when_due(&house, &home, key.id).await;
+    assert_eq!((rotated.primary, rotated.versions.len()), (1, 2));
+    assert!(!rotated.versions[1].has_material);
+    assert!(rotated.rotation.unwrap().next > house.engine.now().latest.plus_days(29));
+}
+
+#[tokio::test]
+async fn a_key_with_the_most_versions_is_destroyed_in_one_short_entry() {
+    let (house, home, key) = with_dates(|key| {
+        key.destroy_at = Some(PAST);
+        for _ in 1..VERSIONS_MAX {
+            key.add_version(Now::exactly(PAST), None, false).unwrap();
+        }
+    })
+    .await;
+    let destroyed = when_due(&house, &home, key.id).await;
+    assert!(destroyed.versions.iter().all(|version| version.state == State::Destroyed));
+    let detail = home.newest(Operation::DateReached).await.detail;
+    assert_eq!(detail.as_deref(), Some("4096 versions from 1 to 4096 destroyed"));
 }
 
 #[tokio::test]
