@@ -185,6 +185,7 @@ impl Turn<'_> {
         if over {
             return Err(Error::WrongState { state, operation: Operation::RotateKey });
         }
+        key.rotation = key.rotation.map(|rotation| self.rotation(rotation.every_days));
         if key.origin == Origin::Imported {
             if key.versions.last().is_some_and(|version| !version.has_material && version.destroyed.is_none())
             {
@@ -194,7 +195,6 @@ impl Turn<'_> {
             return Ok((key, Vec::new()));
         }
         let number = key.add_version(self.now, None, true)?;
-        key.rotation = key.rotation.map(|rotation| self.rotation(rotation.every_days));
         let writes = self.new_material(&key, number)?;
         Ok((key, writes.into()))
     }
@@ -301,6 +301,9 @@ impl Turn<'_> {
 
     fn set_alias(&self, alias: &Alias) -> Result<Effect, Error> {
         let mut key = self.held()?.key.value.clone();
+        if key.aliases.contains(alias) {
+            return Ok(Effect::of(Response::Key(Box::new(key))).detail(alias.as_str()));
+        }
         if key.aliases.len() >= ALIASES_MAX {
             return Err(Error::TooLarge { field: "aliases", limit: ALIASES_MAX });
         }

@@ -382,7 +382,7 @@ fn collect_dates(open: &Open, tenant: TenantId) -> Result<(), Error> {
         let mut dates = open.dates.lock();
         for key in rows.iter().map(|row| &row.value) {
             if let Some(date) = key.next_date() {
-                dates.insert((date, tenant, key.id));
+                dates.add((tenant, key.id), date);
             }
         }
         drop(dates);
