@@ -579,10 +579,6 @@ fn gives_reason(request: &Request) -> bool {
     request.reason.as_ref().is_some_and(|reason| !reason.is_empty())
 }
 
-fn gives_reason(request: &Request) -> bool {
-    request.reason.as_ref().is_some_and(|reason| !reason.is_empty())
-}
-
 /// Names of policies in an entry; more of them would only make it long.
 const POLICIES_LOGGED_MAX: usize = 16;
 

@@ -27,7 +27,6 @@ use super::ledger::Book;
 use super::policies::Policies;
 use super::records::{Records, Stored};
 use super::schedule::Dates;
-use super::schedule::Dates;
 use crate::identity::Ca;
 use crate::policy::Compiled;
 use crate::seal::Unsealed;
