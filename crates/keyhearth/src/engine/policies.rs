@@ -45,6 +45,9 @@ impl Policies {
     pub async fn load(&self, records: &Records, tenant: TenantId) -> Result<Arc<Compiled>, Error> {
         let (of, records) = (self.of(tenant), records.clone());
         let last = Arc::clone(&of.last).lock_owned().await;
+        if let Some(ready) = of.ready.load_full() {
+            return Ok(ready);
+        }
         blocking(move || of.compile(&records, tenant, last)).await
     }
 
@@ -52,7 +55,10 @@ impl Policies {
     pub fn load_blocking(&self, records: &Records, tenant: TenantId) -> Result<Arc<Compiled>, Error> {
         let of = self.of(tenant);
         let last = Arc::clone(&of.last).blocking_lock_owned();
-        of.compile(records, tenant, last)
+        match of.ready.load_full() {
+            Some(ready) => Ok(ready),
+            None => of.compile(records, tenant, last),
+        }
     }
 
     /// Follows a change of a tenant's policies.
@@ -81,9 +87,6 @@ impl OfTenant {
         mut last: OwnedMutexGuard<Option<Arc<Compiled>>>,
     ) -> Result<Arc<Compiled>, Error> {
         for _ in 0..COMPILES_MAX {
-            if let Some(ready) = self.ready.load_full() {
-                return Ok(ready);
-            }
             let rows = records.view().policies(tenant)?;
             let policies: Vec<Policy> = rows.iter().map(|row| row.value.clone()).collect();
             let compiled = match &*last {

@@ -59,23 +59,22 @@ pub fn diff(
         let caller = as_caller(principal);
         let own: Vec<&Statement> =
             changed.iter().copied().filter(|statement| may_concern(statement, principal)).collect();
-        for (operation, key) in requestable().flat_map(|operation| {
-            questions_about(operation, old.tenant(), &own, &by_id)
-                .into_iter()
-                .map(move |key| (operation, key))
-        }) {
-            count(&mut questions)?;
-            let question = Question { caller: &caller, operation, key, context: &[], now };
-            let allowed = |policies: &Compiled| matches!(policies.authorize(&question), Verdict::Allow(_));
-            let (before, after) = (allowed(old), allowed(new));
-            if before != after {
-                differences.push(Difference {
-                    principal: principal.id,
-                    name: principal.name.clone(),
-                    operation,
-                    key: key.map(|key| key.id),
-                    gains: after,
-                });
+        for operation in requestable() {
+            for key in questions_about(operation, old.tenant(), &own, &by_id) {
+                count(&mut questions)?;
+                let question = Question { caller: &caller, operation, key, context: &[], now };
+                let allowed =
+                    |policies: &Compiled| matches!(policies.authorize(&question), Verdict::Allow(_));
+                let (before, after) = (allowed(old), allowed(new));
+                if before != after {
+                    differences.push(Difference {
+                        principal: principal.id,
+                        name: principal.name.clone(),
+                        operation,
+                        key: key.map(|key| key.id),
+                        gains: after,
+                    });
+                }
             }
         }
     }
