@@ -219,7 +219,7 @@ pub struct Update {
     /// A suspended version still decrypts and verifies; needs both switches.
     #[arg(long, value_name = "YES", requires = "process_when_compromised")]
     process_when_suspended: Option<bool>,
-    /// A compromised version still decrypts and verifies; needs both switches.
+    /// A compromised version still decrypts and verifies, with a `--reason`; needs both switches.
     #[arg(long, value_name = "YES", requires = "process_when_suspended")]
     process_when_compromised: Option<bool>,
 }

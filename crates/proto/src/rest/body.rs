@@ -100,7 +100,7 @@ bodies! {
     Switches {
         /// A suspended version still decrypts and verifies.
         process_when_suspended: bool,
-        /// A compromised version still decrypts and verifies, to recover data.
+        /// A compromised version still decrypts and verifies, to recover data: each use states a reason.
         process_when_compromised: bool,
     }
 
