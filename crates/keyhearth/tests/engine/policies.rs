@@ -45,6 +45,26 @@ async fn policies_that_fit_only_by_themselves_are_not_both_accepted() {
     home.encrypt(id, "x").await.unwrap();
 }
 
+/// On one thread: what compiles neither keeps it nor the rows.
+#[tokio::test]
+async fn a_tenant_whose_policies_are_compiled_holds_up_no_other() {
+    let house = House::new().await;
+    let (slow, quick) = (house.tenant("slow").await, house.tenant("quick").await);
+    let id = slow.aes().await.id;
+    slow.ask(&slow.admin, put("p", PERMIT.repeat(900))).await.unwrap();
+    let house = house.close().await.open().await.map_err(|(_, error)| error).unwrap();
+    let (slow, quick) = (slow.within(&house), quick.within(&house));
+    let use_it = async { tokio::join!(slow.encrypt(id, "x"), slow.encrypt(id, "y")) };
+    tokio::pin!(use_it);
+    tokio::select! {
+        biased;
+        _ = &mut use_it => panic!("900 statements were compiled before a key was made"),
+        _ = quick.aes() => {}
+    }
+    let (x, y) = use_it.await;
+    assert!(x.is_ok() && y.is_ok());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn few_compute_on_policies_at_a_time() {
     let house = House::new().await;
