@@ -211,6 +211,10 @@ impl StateDigest {
     }
 }
 
+/// Where [`Presence`] remembers a row: half of the SHA-256 of its key.
+#[derive(Clone, Copy, Debug)]
+pub struct Place(u128);
+
 /// Which MAC every row has now: 24 bytes a row. And how many policies a tenant has, as these are read as a
 /// whole: nobody would miss one that was taken out.
 #[derive(Debug, Default)]
@@ -228,7 +232,12 @@ impl Presence {
 
     /// Remembers that the row at `key` now has `mac`.
     pub fn set(&mut self, key: &RowKey, mac: &[u8; 32]) {
-        let old = self.rows.insert(Self::place(key), Self::short(mac));
+        self.set_at(Self::place(key), key, mac);
+    }
+
+    /// As [`Presence::set`], with the row's place computed elsewhere.
+    pub fn set_at(&mut self, Place(place): Place, key: &RowKey, mac: &[u8; 32]) {
+        let old = self.rows.insert(place, Self::short(mac));
         if old.is_none() && key.table == Table::Policy {
             *self.policies.entry(key.tenant).or_default() += 1;
         }
@@ -236,7 +245,7 @@ impl Presence {
 
     /// Remembers that there is no row at `key`.
     pub fn unset(&mut self, key: &RowKey) {
-        let old = self.rows.remove(&Self::place(key));
+        let old = self.rows.remove(&Self::place(key).0);
         if old.is_some() && key.table == Table::Policy {
             self.policies.entry(key.tenant).and_modify(|policies| *policies -= 1);
         }
@@ -245,7 +254,7 @@ impl Presence {
     /// Whether `found` is what should be at `key` now.
     #[must_use]
     pub fn agrees(&self, key: &RowKey, found: Option<&[u8; 32]>) -> bool {
-        self.rows.get(&Self::place(key)).copied() == found.map(Self::short)
+        self.rows.get(&Self::place(key).0).copied() == found.map(Self::short)
     }
 
     /// How many policies the tenant has.
@@ -266,10 +275,12 @@ impl Presence {
         self.rows.is_empty()
     }
 
-    fn place(key: &RowKey) -> u128 {
+    /// Where the row at `key` is remembered.
+    #[must_use]
+    pub fn place(key: &RowKey) -> Place {
         let (head, length) = frame(key, 0);
         let hash = keyhearth_crypto::digest::sha256(&[&head, &length, &key.id]);
-        u128::from_le_bytes(hash[..16].try_into().expect("16 of 32 bytes"))
+        Place(u128::from_le_bytes(hash[..16].try_into().expect("16 of 32 bytes")))
     }
 
     fn short(mac: &[u8; 32]) -> u64 {

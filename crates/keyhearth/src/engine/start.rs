@@ -2,8 +2,9 @@
 //!
 //! When it is unsealed every row is read and its MAC checked, and the sum of all rows is compared with
 //! what the last change left. A row that fails is not used, and an alarm says so; the others serve. If
-//! rows are missing, older, or more than they should be, or if the log does not continue what the anchor
+//! rows are missing, older, or more than they should be, or if log and rows do not continue what the anchor
 //! states, the server stays sealed: an older database was put back, or somebody wrote into this one.
+//! What was changed after the newest checkpoint, at most about a second before a crash, is not covered by it.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -27,9 +28,10 @@ use parking_lot::Mutex;
 use super::authenticate::Owner;
 use super::keys::id_bytes;
 use super::ledger::{Book, Ledger};
+use super::log::stated_size;
 use super::open::Open;
 use super::operate::seal_revision_row;
-use super::records::{Records, Stored};
+use super::records::Records;
 use super::{Clock, Engine, Reading, Settings, limits};
 use crate::identity::{Ca, Subject};
 use crate::seal::{self, SealChoice, SealRecord, Shares, Unsealed};
@@ -46,6 +48,12 @@ pub enum StartError {
     /// There is one already.
     #[error("this data directory holds a deployment; name an empty one")]
     Exists,
+    /// One was begun and never finished.
+    #[error(
+        "a deployment was begun in this data directory and not finished, and nobody can have used it: \
+         remove the directory and begin again"
+    )]
+    Unfinished,
     /// It failed.
     #[error(transparent)]
     Failed(#[from] Error),
@@ -77,6 +85,9 @@ pub async fn initialise(
 ) -> Result<Initial, StartError> {
     if store.document(seal::DOCUMENT).map_err(Error::from)?.is_some() {
         return Err(StartError::Exists);
+    }
+    if store.head().map_err(Error::from)?.log_size > 0 {
+        return Err(StartError::Unfinished);
     }
     let mut id = [0; 16];
     random::fill("deployment", &mut id).map_err(Error::from)?;
@@ -125,7 +136,9 @@ pub async fn initialise(
         Entry { detail: Some(DeploymentId(id).to_string()), ..engine.own_entry(Operation::Initialise) };
     engine.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await?;
     engine.ledger.close();
-    // The seal record comes last: without it there is no deployment, and the directory can be used again.
+    // From here on there is always a checkpoint and an anchor: a start without one is refused.
+    engine.state_log(&created.unsealed.secrets().checkpoint_key()?)?;
+    // The seal record comes last: without it there is no deployment, and the next attempt says so.
     store.put_document(seal::DOCUMENT, &created.record.to_bytes()).map_err(Error::from)?;
     let (opening, record) = (Arc::clone(&engine), created.record.clone());
     super::blocking(move || opening.open_with(created.unsealed, &record)).await?;
@@ -144,25 +157,32 @@ impl Engine {
     /// [`Error`] if the store cannot be read.
     pub fn new(store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Self>, Error> {
         let size = store.head()?.log_size;
-        let newest = match size.checked_sub(1) {
-            Some(last) => store.entries(last, 1)?.pop().map(|bytes| Entry::from_bytes(&bytes)).transpose()?,
-            None => None,
+        let newest_of = |size: u64| match size.checked_sub(1) {
+            Some(last) => store.entries(last, 1)?.pop().map(|bytes| Entry::from_bytes(&bytes)).transpose(),
+            None => Ok(None),
         };
+        let newest = newest_of(size)?;
+        // The clock believes only an entry that a checkpoint covers. Whether that is genuine is seen when the
+        // server is opened, see [`Engine::continues`].
+        let covered = store.checkpoint()?.map_or(Ok(0), |note| stated_size(&note))?.min(size);
+        let believed = newest_of(covered)?.map(|entry| entry.time);
         let mut request_prefix = [0; 4];
         random::fill("request ids", &mut request_prefix)?;
         let ledger = Ledger::start(Arc::clone(&store))?;
         Ok(Arc::new(Self {
             ledger,
-            clock: Clock::start(Reading::take(), newest.as_ref().map(|entry| entry.time)),
+            clock: Clock::start(Reading::take(), believed),
             rates: limits::Rates::new(settings.principal_per_s, settings.tenant_per_s),
             settings,
             open: arc_swap::ArcSwapOption::empty(),
             ceremonies: Mutex::default(),
-            incarnation: AtomicU64::new(newest.map_or(1, |entry| entry.incarnation + 1)),
+            incarnation: AtomicU64::new(newest.map_or(1, |entry| entry.incarnation.saturating_add(1))),
             request_prefix,
             requests: AtomicU64::new(0),
             failures: Mutex::default(),
-            checkpointing: Mutex::default(),
+            checkpointed: Mutex::default(),
+            found_log_size: size,
+            unsealing: tokio::sync::Mutex::default(),
             opening: Mutex::default(),
             rotating: tokio::sync::Mutex::default(),
             keys: AtomicU64::new(0),
@@ -204,10 +224,13 @@ impl Engine {
         if record.revision() < open.seal_revision()?.value {
             return Err(Error::Damaged("seal record: an older one was put back"));
         }
-        match self.check_anchor(&open) {
-            Err(Error::Damaged(what)) => self.accept(what, &mut accepted)?,
+        let covered = match self.check_anchor(&open) {
+            Err(Error::Damaged(what)) => {
+                self.accept(what, &mut accepted)?;
+                self.found_log_size
+            }
             checked => checked?,
-        }
+        };
         let caches = Arc::downgrade(&open);
         book.on_change(move |write| {
             if let Some(open) = caches.upgrade() {
@@ -216,7 +239,7 @@ impl Engine {
         });
         self.ledger.open(book);
         self.open.store(Some(Arc::clone(&open)));
-        self.after_opening(&open, damaged, accepted);
+        self.after_opening(&open, Findings { damaged, covered, accepted });
         Ok(())
     }
 
@@ -229,27 +252,23 @@ impl Engine {
         Ok(())
     }
 
-    /// The log must continue what the anchor states. The first start after a deployment was made has none.
-    fn check_anchor(&self, open: &Open) -> Result<(), Error> {
-        let stored = self.store.checkpoint()?;
-        match std::fs::read_to_string(&self.settings.anchor) {
-            Ok(note) => self.continues(open, &note)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && stored.is_none() => {}
-            Err(error) => {
-                tracing::error!(path = %self.settings.anchor.display(), %error, "the anchor cannot be read");
-                return Err(Error::Damaged("anchor: the file is not there or cannot be read"));
-            }
-        }
-        if let Some(note) = stored {
-            self.continues(open, &note)?;
-        }
-        Ok(())
+    /// Log and rows must continue what the anchor and the stored checkpoint state. Returns how many entries
+    /// these cover.
+    fn check_anchor(&self, open: &Open) -> Result<u64, Error> {
+        let anchor = std::fs::read_to_string(&self.settings.anchor).map_err(|error| {
+            tracing::error!(path = %self.settings.anchor.display(), %error, "the anchor cannot be read");
+            Error::Damaged("anchor: the file is not there or cannot be read")
+        })?;
+        let covered = self.continues(open, &anchor)?;
+        let stored = self.store.checkpoint()?.map_or(Ok(0), |note| self.continues(open, &note))?;
+        Ok(covered.max(stored))
     }
 
-    /// What is done in the background once the server is open: an alarm for damaged rows, the dates of all
+    /// What is done in the background once the server is open: alarms for what was found, the dates of all
     /// keys, and what a crash left of rotations.
-    fn after_opening(self: &Arc<Self>, open: &Arc<Open>, damaged: usize, accepted: Vec<&'static str>) {
+    fn after_opening(self: &Arc<Self>, open: &Arc<Open>, findings: Findings) {
         let (engine, open) = (Arc::clone(self), Arc::clone(open));
+        let Findings { damaged, covered, accepted } = findings;
         tokio::runtime::Handle::current().spawn(async move {
             if let Err(error) = engine.log_accepted(&open, &accepted).await {
                 engine.alarm(&format!("what was accepted could not be logged: {error}")).await;
@@ -258,6 +277,14 @@ impl Engine {
                 engine
                     .alarm(&format!("{damaged} stored rows fail their integrity check and are not used"))
                     .await;
+            }
+            if covered < engine.found_log_size {
+                let last = engine.found_log_size - 1;
+                let what = format!(
+                    "no checkpoint covered the entries {covered} to {last} when the server started; that is so \
+                     after a crash or a stop while sealed, else somebody wrote them"
+                );
+                engine.alarm(&what).await;
             }
             if !engine.clock.steady() {
                 engine.alarm("the clock is behind the newest log entry; dates wait").await;
@@ -276,16 +303,17 @@ impl Engine {
             Ok(tenants)
         })
         .await?;
-        if open.unsealed.load().is_rotating() {
-            self.rotate_root(open).await?;
+        if open.unsealed.load().is_rotating()
+            && let Err(error) = self.rotate_root(open).await
+        {
+            self.alarm(&format!("the rotation of the root could not be resumed: {error}")).await;
         }
-        for tenant in tenants.iter().map(|row| &row.value).filter(|tenant| tenant.tenant_key > 0) {
-            let (of, id) = (Arc::clone(open), tenant.id);
-            let keys = super::blocking(move || {
-                of.records.scan::<super::open::WrappedTenantKey>(Table::TenantKey, id, &id.0, &[], 2)
-            });
-            if keys.await?.len() > 1 {
-                self.sweep_tenant(open, id).await?;
+        for id in tenants.iter().map(|tenant| tenant.value.id) {
+            let of = Arc::clone(open);
+            if super::blocking(move || of.is_tenant_key_rotating(id)).await?
+                && let Err(error) = self.sweep_tenant(open, id).await
+            {
+                self.alarm(&format!("the rotation of {id}'s key could not be resumed: {error}")).await;
             }
         }
         Ok(())
@@ -378,7 +406,7 @@ impl Engine {
 fn collect_dates(open: &Open, tenant: TenantId) -> Result<(), Error> {
     let mut after = Vec::new();
     loop {
-        let rows: Vec<Stored<Key>> = open.records.scan(Table::Key, tenant, &[], &after, PAGE_MAX)?;
+        let (rows, next) = open.records.scan::<Key>(Table::Key, tenant, &after, PAGE_MAX)?;
         let mut dates = open.dates.lock();
         for key in rows.iter().map(|row| &row.value) {
             if let Some(date) = key.next_date() {
@@ -386,11 +414,21 @@ fn collect_dates(open: &Open, tenant: TenantId) -> Result<(), Error> {
             }
         }
         drop(dates);
-        match super::keys::next_cursor(&rows, PAGE_MAX) {
+        match next {
             Some(next) => after = next,
             None => return Ok(()),
         }
     }
+}
+
+/// What a person should look at after the server was opened.
+struct Findings {
+    /// Rows that are not used.
+    damaged: usize,
+    /// Entries that a checkpoint covers.
+    covered: u64,
+    /// What the operator accepted as it was found.
+    accepted: Vec<&'static str>,
 }
 
 /// What was found when all rows were read.
@@ -407,10 +445,12 @@ impl Found {
     fn read(store: &dyn Store, auth: &RowAuth) -> Result<Self, Error> {
         let found = Mutex::new(Self::default());
         store.visit_all(&|key, row| {
+            // All hashing is done beside the other threads that read.
             let good = auth.verify(&key, &row);
             let term = StateDigest::term(auth, &row.mac);
+            let place = Presence::place(&key);
             let mut found = found.lock();
-            found.presence.set(&key, &row.mac);
+            found.presence.set_at(place, &key, &row.mac);
             found.stored.add_term(&term);
             found.keys += u64::from(key.table == Table::Key);
             if !good {
