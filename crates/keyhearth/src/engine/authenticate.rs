@@ -67,8 +67,9 @@ impl Engine {
     /// Whether what was found out about a connection's caller still holds.
     pub fn still_holds(&self, known: &Authenticated) -> bool {
         let open = self.open.load();
-        open.as_ref()
-            .is_some_and(|open| open.identity_epoch() == known.identity_epoch && !self.now().may_have_passed(known.not_after))
+        open.as_ref().is_some_and(|open| {
+            open.identity_epoch() == known.identity_epoch && !self.now().may_have_passed(known.not_after)
+        })
     }
 
     /// Finds out who presents `certificate` (DER, its chain already verified). A failure is logged.

@@ -239,7 +239,7 @@ impl Turn<'_> {
         let writes = vec![
             self.open.records.create(RowKey::new(Table::AccessKey, self.tenant(), id.as_bytes()), &record),
             self.open.records.create(owner_row, &self.tenant()),
-            self.open.records.keep(&tenant),
+            Records::keep(&tenant),
         ];
         let detail = format!("{id} of {owner}");
         Ok(Effect::writing(Response::AccessKey { id, secret, identity: owner }, writes).detail(detail))

@@ -109,9 +109,7 @@ impl Turn<'_> {
     /// Lists the tenant's keys by id. Keys whose record is damaged are left out; the log has the alarm.
     pub(super) fn list_keys(&self, page: &Page) -> Result<Effect, Error> {
         let limit = page_limit(page)?;
-        let rows: Vec<Stored<Key>> =
-            self.open.records.scan(Table::Key, self.tenant(), &[], &page.after, limit)?;
-        let next = next_cursor(&rows, limit);
+        let (rows, next) = self.open.records.scan::<Key>(Table::Key, self.tenant(), &page.after, limit)?;
         Ok(Effect::of(Response::Keys {
             keys: rows.into_iter().map(|row| self.as_of_now(row.value)).collect(),
             next,
@@ -127,9 +125,8 @@ impl Turn<'_> {
     /// Lists the tenant's aliases by name.
     pub(super) fn list_aliases(&self, page: &Page) -> Result<Effect, Error> {
         let limit = page_limit(page)?;
-        let rows: Vec<Stored<KeyId>> =
-            self.open.records.scan(Table::Alias, self.tenant(), &[], &page.after, limit)?;
-        let next = next_cursor(&rows, limit);
+        let (rows, next) =
+            self.open.records.scan::<KeyId>(Table::Alias, self.tenant(), &page.after, limit)?;
         let aliases = rows.iter().map(|row| {
             let text = std::str::from_utf8(&row.key.id).map_err(|_| Error::Damaged("alias"))?;
             Ok((text.parse().map_err(|_| Error::Damaged("alias"))?, row.value))
@@ -346,9 +343,4 @@ pub(super) fn page_limit(page: &Page) -> Result<usize, Error> {
         1..=PAGE_MAX => Ok(page.limit),
         _ => Err(Error::Invalid { field: "limit", rule: "must be 1 to 1,000" }),
     }
-}
-
-/// Where the next page starts, if there may be one.
-pub(super) fn next_cursor<T>(rows: &[Stored<T>], limit: usize) -> Option<Vec<u8>> {
-    (rows.len() == limit).then(|| rows.last().map(|row| row.key.id.clone())).flatten()
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use keyhearth_core::Error;
+use keyhearth_core::log::ENTRY_BYTES_MAX;
 use keyhearth_core::row::{Presence, RowAuth, StateDigest};
 use keyhearth_core::store::{Commit, Outcome, RowChange, Store, StoreError, Write};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -50,8 +51,9 @@ impl Book {
         Self { presence, auth, digest, epoch, changed: OnceLock::new() }
     }
 
-    /// From now on `changed` is called with each write, on the committing thread, while the rows are
-    /// still held: whoever has cached a row forgets it before it can be read, and cached, again.
+    /// From now on `changed` is called with each write that is not only a check, on the committing thread,
+    /// while the rows are still held: whoever has cached a row forgets it before it can be read, and cached,
+    /// again.
     pub fn on_change(&self, changed: impl Fn(&Write) + Send + Sync + 'static) {
         let _ = self.changed.set(Box::new(changed));
     }
@@ -59,7 +61,7 @@ impl Book {
 
 struct Waiting {
     commit: Commit,
-    done: oneshot::Sender<Result<Outcome, StoreError>>,
+    done: oneshot::Sender<Result<Outcome, Error>>,
 }
 
 #[derive(Default)]
@@ -123,9 +125,14 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Conflict`] if a row was not as expected, [`Error::Unavailable`] if too many wait or the disk
-    /// is full. Then nothing was written. If this future is dropped, the commit may still happen, and what is
-    /// cached follows it all the same.
+    /// is full, [`Error::TooLarge`] if the log does not take such an entry, [`Error::Sealed`] for rows while
+    /// the server is sealed. Then nothing was written. If this future is dropped, the commit may still happen,
+    /// and what is cached follows it all the same.
     pub async fn commit(&self, commit: Commit) -> Result<u64, Error> {
+        // Here, because in the store it would fail everything that is committed with it.
+        if commit.entry.len() > ENTRY_BYTES_MAX {
+            return Err(Error::TooLarge { field: "log entry", limit: ENTRY_BYTES_MAX });
+        }
         let (done, outcome) = oneshot::channel();
         {
             let mut queue = self.shared.queue.lock();
@@ -143,7 +150,7 @@ impl Ledger {
             Ok(Ok(Outcome::Conflict { .. })) => {
                 Err(Error::Conflict("it was changed or made by somebody else at the same time"))
             }
-            Ok(Err(error)) => Err(error.into()),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }),
         }
     }
@@ -177,11 +184,16 @@ fn run(shared: &Shared) {
         }
         commits.clear();
         let mut answers = Vec::with_capacity(batch.len());
-        for waiting in batch.drain(..) {
-            commits.push(waiting.commit);
-            answers.push(waiting.done);
+        let book = shared.book.read().clone();
+        for Waiting { commit, done } in batch.drain(..) {
+            if book.is_none() && !commit.writes.is_empty() {
+                let _ = done.send(Err(Error::Sealed));
+            } else {
+                commits.push(commit);
+                answers.push(done);
+            }
         }
-        match commit_batch(shared, &commits) {
+        match commit_batch(shared, book.as_deref(), &commits) {
             Ok(outcomes) => {
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     let _ = answer.send(Ok(outcome));
@@ -189,21 +201,26 @@ fn run(shared: &Shared) {
             }
             Err(error) => {
                 for answer in answers {
-                    let _ = answer.send(Err(error));
+                    let _ = answer.send(Err(error.into()));
                 }
             }
         }
     }
 }
 
-fn commit_batch(shared: &Shared, commits: &[Commit]) -> Result<Vec<Outcome>, StoreError> {
-    let outcomes = if commits.iter().all(|commit| commit.writes.is_empty()) {
-        let mut no_rows = |_: &[_], _, _| [0; 32];
-        shared.store.commit(commits, &mut no_rows)?
-    } else {
-        let book =
-            shared.book.read().clone().ok_or(StoreError::Failed("rows cannot be written while sealed"))?;
-        commit_rows(shared, &book, commits)?
+/// Commits a batch; without a book, one of entries alone.
+fn commit_batch(
+    shared: &Shared,
+    book: Option<&Book>,
+    commits: &[Commit],
+) -> Result<Vec<Outcome>, StoreError> {
+    let has_rows = commits.iter().any(|commit| !commit.writes.is_empty());
+    let outcomes = match book.filter(|_| has_rows) {
+        Some(book) => commit_rows(shared, book, commits)?,
+        None => {
+            let mut no_rows = |_: &[_], _, _| [0; 32];
+            shared.store.commit(commits, &mut no_rows)?
+        }
     };
     let committed = outcomes.iter().filter(|o| matches!(o, Outcome::Committed { .. })).count();
     shared.log_size.fetch_add(committed as u64, Ordering::Release);
@@ -227,7 +244,7 @@ fn commit_rows(shared: &Shared, book: &Book, commits: &[Commit]) -> Result<Vec<O
     // here the same is learnt from the store at the next start.
     for (commit, outcome) in commits.iter().zip(&outcomes) {
         if matches!(outcome, Outcome::Committed { .. }) {
-            for write in &commit.writes {
+            for write in commit.writes.iter().filter(|write| !write.is_check()) {
                 match &write.row {
                     Some(row) => presence.set(&write.key, &row.mac),
                     None => presence.unset(&write.key),
@@ -243,4 +260,36 @@ fn commit_rows(shared: &Shared, book: &Book, commits: &[Commit]) -> Result<Vec<O
         book.epoch.store(epoch, Ordering::Release);
     }
     Ok(outcomes)
+}
+
+#[cfg(test)]
+mod tests {
+    use keyhearth_core::id::TenantId;
+    use keyhearth_core::row::{RowKey, Table};
+    use keyhearth_core::store::Expect;
+
+    use super::*;
+    use crate::store::sqlite::SqliteStore;
+
+    #[tokio::test]
+    async fn what_cannot_be_committed_fails_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(directory.path()).unwrap());
+        let ledger = Arc::new(Ledger::start(store).unwrap());
+        let tasks = (0..300).map(|number| {
+            let key = RowKey::new(Table::System, TenantId::PLATFORM, b"row");
+            let (rows, bytes) = [(0, 1), (1, 1), (0, ENTRY_BYTES_MAX + 1)][number % 3];
+            let writes = (0..rows).map(|_| Write { key: key.clone(), expect: Expect::Absent, row: None });
+            let commit = Commit { writes: writes.collect(), entry: vec![7; bytes] };
+            let ledger = Arc::clone(&ledger);
+            tokio::spawn(async move { ledger.commit(commit).await })
+        });
+        for (number, task) in tasks.collect::<Vec<_>>().into_iter().enumerate() {
+            match (number % 3, task.await.unwrap()) {
+                (0, Ok(_)) | (1, Err(Error::Sealed)) | (2, Err(Error::TooLarge { .. })) => {}
+                (kind, other) => panic!("{kind}: {other:?}"),
+            }
+        }
+        assert_eq!(ledger.log_size(), 100);
+    }
 }

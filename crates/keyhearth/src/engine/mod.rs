@@ -62,6 +62,7 @@ pub use start::{Initial, StartError, initialise};
 use crate::policy::Compiled;
 use ledger::Ledger;
 use open::{Held, Open};
+use records::{Records, Stored};
 
 /// How often a request that raced with another is tried again.
 const ATTEMPTS_MAX: usize = 8;
@@ -158,8 +159,8 @@ impl Failure {
 
 /// What was loaded for a decision.
 struct Loaded {
-    tenant: Arc<records::Stored<Tenant>>,
-    principal: Arc<records::Stored<Principal>>,
+    tenant: Arc<Stored<Tenant>>,
+    principal: Arc<Stored<Principal>>,
     policies: Arc<Compiled>,
     held: Option<Arc<Held>>,
     version: Option<u32>,
@@ -211,16 +212,30 @@ impl Engine {
         entry.version = version.or(permit.version());
         entry.by = basis(permit.basis());
         entry.detail = detail;
-        if !writes.is_empty() {
-            // Of a caller or a tenant that ended meanwhile nothing is written. What itself writes that row, is
-            // a check of it already.
-            let same = [open.records.keep(&loaded.principal), open.records.keep(&loaded.tenant)];
+        let on_platform = operation.info().scope == Scope::Platform;
+        if on_platform || !writes.is_empty() {
+            // Nothing changes for a caller or a tenant that ended meanwhile. What writes such a row itself, is a
+            // check of it already.
+            let same = [Records::keep(&loaded.principal), Records::keep(&loaded.tenant)];
             let same = same.into_iter().filter(|check| writes.iter().all(|write| write.key != check.key));
             writes.extend(same.collect::<Vec<_>>());
         }
+        let commit = Commit { writes, entry: entry.to_bytes() };
         // Commit point. Before it nothing is visible to anybody; after it the change and its entry are durable.
-        match self.ledger.commit(Commit { writes, entry: entry.to_bytes() }).await {
-            Ok(_) => {}
+        let committed = if on_platform {
+            // In a task of its own: what follows the commit is done although the client goes away.
+            let (engine, open, request) = (Arc::clone(self), Arc::clone(open), Arc::clone(request));
+            let task = tokio::spawn(async move {
+                engine.ledger.commit(commit).await?;
+                let instead = engine.after_commit(&open, &request.ask).await;
+                Ok(instead.map(|instead| instead.unwrap_or(response)))
+            });
+            task.await.unwrap_or(Err(Error::Internal("a worker failed")))
+        } else {
+            self.ledger.commit(commit).await.map(|_| Ok(response))
+        };
+        let result = match committed {
+            Ok(result) => result,
             Err(Error::Conflict(_)) => return None,
             Err(error @ Error::TooLarge { .. }) => {
                 let Entry { key, version, by, .. } = entry;
@@ -228,26 +243,17 @@ impl Engine {
                 return Some(self.log_failure(open, caller, request, failure).await);
             }
             Err(error) => return Some(Err(error)),
-        }
+        };
         if operation.class() != Class::Metadata
             && open.epoch() != loaded.epoch
             && let Err(error) = self.still_allowed(open, caller, request, &permit).await
         {
             return Some(Err(error));
         }
-        if operation.info().scope == Scope::Platform {
-            // In a task of its own: it goes on if the client goes away.
-            let (engine, open, request) = (Arc::clone(self), Arc::clone(open), Arc::clone(request));
-            match tokio::spawn(async move { engine.after_commit(&open, &request.ask).await }).await {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(instead))) => return Some(Ok(instead)),
-                Ok(Err(error)) => return Some(Err(error)),
-                Err(_) => return Some(Err(Error::Internal("a worker failed"))),
-            }
-        } else if !self.open.load().as_ref().is_some_and(|now| Arc::ptr_eq(now, open)) {
+        if !on_platform && !self.open.load().as_ref().is_some_and(|now| Arc::ptr_eq(now, open)) {
             return Some(Err(Error::Sealed));
         }
-        Some(Ok(response))
+        Some(result)
     }
 
     /// Steps 1 to 3.
@@ -309,7 +315,16 @@ impl Engine {
             }
         };
         let policies = open.load_policies(caller.tenant).await?;
-        Ok(Loaded { tenant, principal, policies, held, version, reason_given: gives_reason(request), now, epoch })
+        Ok(Loaded {
+            tenant,
+            principal,
+            policies,
+            held,
+            version,
+            reason_given: gives_reason(request),
+            now,
+            epoch,
+        })
     }
 
     /// Step 2.
@@ -567,8 +582,7 @@ impl Turn<'_> {
     }
 
     fn rewrap(&self) -> Result<Effect, Error> {
-        let (permit, from) =
-            self.engine.decide_source(self.open, self.caller, self.request, self.now)?;
+        let (permit, from) = self.engine.decide_source(self.open, self.caller, self.request, self.now)?;
         let effect =
             usage::rewrap(self.open, self.permit, &self.request.ask, self.held()?, (&permit, &from))?;
         Ok(effect.detail(format!("from {}", from.key.value.id)))

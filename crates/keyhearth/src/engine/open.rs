@@ -201,7 +201,7 @@ impl Open {
         let tenant = self.tenant(key.tenant)?;
         let record = self.wrap(key, number, tenant.value.tenant_key, material)?;
         let row = RowKey::versioned(Table::Material, key.tenant, &key.id.0, number);
-        Ok([self.records.create(row, &record), self.records.keep(&tenant)])
+        Ok([self.records.create(row, &record), Records::keep(&tenant)])
     }
 
     /// Wraps material of a version under a tenant key.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use keyhearth_core::Error;
-use keyhearth_core::entry::Entry;
+use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::id::{Name, TenantId};
 use keyhearth_core::key::{Key, Material};
 use keyhearth_core::operation::Operation;
@@ -15,13 +15,15 @@ use keyhearth_core::request::{Ask, PAGE_MAX, Rekey as RekeyStep, Response, Secre
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::{Commit, Write};
 use keyhearth_core::tenant::Tenant;
+use keyhearth_core::time::Time;
 use keyhearth_crypto::kh1::envelope;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::secret::SecretBytes;
+use zeroize::Zeroizing;
 
 use super::keys::id_bytes;
 use super::open::{Open, WrappedTenantKey};
-use super::records::{Records, Stored};
+use super::records::{Records, Rows, Stored};
 use super::{Effect, Engine, Turn, blocking};
 use crate::seal::{self, Collected, Passphrase, Quorum, Rekey, SealChoice, SealRecord, ShareCollector};
 
@@ -45,6 +47,12 @@ pub enum UnsealWith<'a> {
     Share(&'a str),
     /// The passphrase.
     Passphrase(&'a [u8]),
+}
+
+/// The same, for the task that tries it.
+enum Given {
+    Share(Zeroizing<String>),
+    Passphrase(Secret),
 }
 
 /// The System row that remembers how often the seal record was changed.
@@ -97,7 +105,7 @@ impl Turn<'_> {
         let key = SecretBytes::random(32)?;
         let wrapped = self.open.unsealed.load().wrap_tenant_key(tenant, version, &key)?;
         let row = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, version);
-        Ok([self.open.records.create(row, &WrappedTenantKey(wrapped)), self.open.records.keep(&revision)])
+        Ok([self.open.records.create(row, &WrappedTenantKey(wrapped)), Records::keep(&revision)])
     }
 
     fn list_tenants(&self) -> Result<Effect, Error> {
@@ -125,6 +133,11 @@ impl Turn<'_> {
     /// The first step: the new tenant key. The sweep follows, see [`Engine::sweep_tenant`].
     fn rotate_tenant_key(&self, id: TenantId) -> Result<Effect, Error> {
         let stored = self.other_tenant(id)?;
+        if self.open.is_tenant_key_rotating(id)? {
+            return Err(Error::Conflict(
+                "the last rotation of this tenant's key is not finished; one that failed goes on at the next unseal",
+            ));
+        }
         let version = stored.value.tenant_key + 1;
         let tenant = Tenant { tenant_key: version, ..stored.value.clone() };
         let [key, same_root] = self.new_tenant_key(id, version)?;
@@ -132,10 +145,10 @@ impl Turn<'_> {
         Ok(Effect::writing(Response::Done, writes).detail(format!("{id} version {version}")))
     }
 
+    /// A step of a rekey. The new seals take the place of the old ones afterwards, see [`Engine::finish_rekey`].
     fn rekey(&self, step: &RekeyStep) -> Result<Effect, Error> {
-        let engine = self.engine;
         let unsealed = self.open.unsealed.load_full();
-        let mut ceremonies = engine.ceremonies.lock();
+        let mut ceremonies = self.engine.ceremonies.lock();
         let progress = |rekey: &Rekey| {
             let progress = rekey.progress();
             let (proved, needed) = progress.map_or((0, 1), |progress| (progress.present, progress.needed));
@@ -164,21 +177,13 @@ impl Turn<'_> {
             RekeyStep::Prove(proof) => {
                 let rekey = ceremonies.rekey.as_mut().ok_or(NOT_BEGUN)?;
                 match std::str::from_utf8(proof) {
+                    _ if rekey.is_proven() => {}
                     Ok(text) if text.starts_with("khshare") => {
                         rekey.prove_share(&unsealed, text, self.now.latest)?
                     }
                     Ok(_) | Err(_) => rekey.prove_passphrase(&unsealed, proof)?,
                 }
-                if !rekey.is_proven() {
-                    return Ok(Effect::of(progress(rekey)).detail("proved"));
-                }
-                let rekey = ceremonies.rekey.take().ok_or(NOT_BEGUN)?;
-                let (record, unsealed) = rekey.finish(&unsealed, &engine.seal_record()?)?;
-                let write = engine.write_seal(self.open, &record)?;
-                self.open.unsealed.store(Arc::new(unsealed));
-                let response = Response::RekeyProgress { proved: 0, needed: 0, done: true };
-                Ok(Effect::writing(response, vec![write])
-                    .detail("done: the old shares and passphrases are dead"))
+                Ok(Effect::of(progress(rekey)).detail("proved"))
             }
         }
     }
@@ -192,19 +197,31 @@ impl Open {
         self.records.read(&seal_revision_row())?.ok_or(Error::Damaged("seal revision"))
     }
 
-    /// All tenants.
+    /// All tenants; damaged ones are left out.
     pub(super) fn all_tenants(&self) -> Result<Vec<Stored<Tenant>>, Error> {
-        let mut all: Vec<Stored<Tenant>> = Vec::new();
+        Ok(self.tenant_rows()?.into_iter().flatten().collect())
+    }
+
+    /// All tenants, and what is wrong with the damaged ones.
+    fn tenant_rows(&self) -> Result<Vec<Result<Stored<Tenant>, Error>>, Error> {
+        let mut all = Vec::new();
         let mut after = Vec::new();
         loop {
-            let rows = self.records.scan(Table::Tenant, TenantId::PLATFORM, &[], &after, PAGE_MAX)?;
-            let next = super::keys::next_cursor(&rows, PAGE_MAX);
+            let view = self.records.view();
+            let (rows, next) = view.page(Table::Tenant, TenantId::PLATFORM, &after, PAGE_MAX)?;
             all.extend(rows);
             match next {
                 Some(next) => after = next,
                 None => return Ok(all),
             }
         }
+    }
+
+    /// Whether the tenant has older keys: a rotation is under way, or is left of a crash.
+    pub(super) fn is_tenant_key_rotating(&self, tenant: TenantId) -> Result<bool, Error> {
+        let view = self.records.view();
+        let keys = view.scan::<WrappedTenantKey>(Table::TenantKey, tenant, &tenant.0, &[], 2)?;
+        Ok(keys.len() > 1)
     }
 }
 
@@ -220,6 +237,7 @@ impl Engine {
                 Ok(Some(Response::Rewrapped { rows: self.sweep_tenant(open, *tenant).await? }))
             }
             Ask::RotateRoot => Ok(Some(Response::Rewrapped { rows: self.rotate_root(open).await? })),
+            Ask::Rekey(RekeyStep::Prove(_)) => self.finish_rekey(open).await,
             Ask::Seal => {
                 self.seal();
                 Ok(None)
@@ -250,34 +268,63 @@ impl Engine {
         Ok(open.records.replace(&open.seal_revision()?, &record.revision()))
     }
 
-    /// Takes a share or the passphrase; when they are enough, opens. Logged, whatever comes of it.
+    /// Takes a share or the passphrase; when they are enough, opens. What was tried is logged, whatever comes
+    /// of it; what is refused untried, up to a rate.
     ///
     /// # Errors
-    /// [`Error::TooMany`] after too many failures, [`Error::Conflict`] if it is not sealed; else as
-    /// [`ShareCollector::add`], [`SealRecord::unseal_passphrase`] and [`Engine::open`](Engine) say.
+    /// [`Error::TooMany`] after too many failures, [`Error::Conflict`] if it is not sealed,
+    /// [`Error::Unavailable`] while something else is tried; else as [`ShareCollector::add`],
+    /// [`SealRecord::unseal_passphrase`] and [`Engine::open`](Engine) say.
     pub async fn unseal(
         self: &Arc<Self>,
         with: UnsealWith<'_>,
         address: std::net::IpAddr,
     ) -> Result<Status, Error> {
-        let result = self.try_unseal(with).await;
+        let given = match with {
+            UnsealWith::Share(text) => Given::Share(Zeroizing::new(text.to_owned())),
+            UnsealWith::Passphrase(text) => Given::Passphrase(Secret::new(text.to_vec())),
+        };
+        let engine = Arc::clone(self);
+        // In a task of its own: it is counted, logged and if need be undone although the client goes away.
+        let unsealing = tokio::spawn(async move { engine.unseal_alone(given, address).await });
+        unsealing.await.map_err(|_| Error::Internal("a worker failed"))?
+    }
+
+    async fn unseal_alone(
+        self: &Arc<Self>,
+        given: Given,
+        address: std::net::IpAddr,
+    ) -> Result<Status, Error> {
+        let one = match &given {
+            Given::Share(_) => Ok(self.unsealing.lock().await),
+            // A guess takes memory and time: none waits for another.
+            Given::Passphrase(_) => {
+                self.unsealing.try_lock().map_err(|_| Error::Unavailable { retry_after_ms: 1_000 })
+            }
+        };
+        let now = self.now().latest;
+        let _one = match one.and_then(|one| self.admit_unseal(now.unix_ms() / 60_000).map(|()| one)) {
+            Ok(one) => one,
+            Err(error) => {
+                let logged = self.failures.lock().admit(now.unix_ms() / 1_000);
+                if let Some(unlogged) = logged {
+                    let more = if unlogged > 0 { format!(", and {unlogged} more") } else { String::new() };
+                    self.log_unseal(address, Some(error), format!("not tried{more}")).await?;
+                }
+                return Err(error);
+            }
+        };
+        let result = self.try_unseal(given, now).await;
+        if result.is_ok() {
+            let failures = &mut self.ceremonies.lock().failures.1;
+            *failures = failures.saturating_sub(1);
+        }
         let detail = match &result {
             Ok(status) if status.sealed => "share taken",
             Ok(_) => "unsealed",
             Err(_) => "refused",
         };
-        let entry = Entry {
-            address: Some(super::authenticate::address_bytes(address)),
-            result: if result.is_ok() {
-                keyhearth_core::entry::Result::Done
-            } else {
-                keyhearth_core::entry::Result::Refused
-            },
-            error: result.as_ref().err().map(|error| error.code().to_owned()),
-            detail: Some(detail.to_owned()),
-            ..self.own_entry(Operation::Unseal)
-        };
-        let logged = self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await;
+        let logged = self.log_unseal(address, result.as_ref().err().copied(), detail.to_owned()).await;
         if logged.is_err() && result.as_ref().is_ok_and(|status| !status.sealed) {
             // Nothing happens without its entry.
             self.seal();
@@ -285,19 +332,31 @@ impl Engine {
         logged.and(result)
     }
 
-    async fn try_unseal(self: &Arc<Self>, with: UnsealWith<'_>) -> Result<Status, Error> {
-        if !self.is_sealed() {
-            return Err(Error::Conflict("the server is not sealed"));
-        }
-        let now = self.now().latest;
-        self.admit_unseal(now.unix_ms() / 60_000)?;
+    async fn log_unseal(
+        &self,
+        address: std::net::IpAddr,
+        error: Option<Error>,
+        detail: String,
+    ) -> Result<(), Error> {
+        let result = if error.is_some() { Outcome::Refused } else { Outcome::Done };
+        let entry = Entry {
+            address: Some(super::authenticate::address_bytes(address)),
+            result,
+            error: error.map(|error| error.code().to_owned()),
+            detail: Some(detail),
+            ..self.own_entry(Operation::Unseal)
+        };
+        self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await.map(|_| ())
+    }
+
+    async fn try_unseal(self: &Arc<Self>, given: Given, now: Time) -> Result<Status, Error> {
         let record = self.seal_record()?;
-        let unsealed = match with {
-            UnsealWith::Passphrase(text) => {
-                let (record, text) = (record.clone(), Secret::new(text.to_vec()));
-                blocking(move || record.unseal_passphrase(&text)).await
+        let unsealed = match given {
+            Given::Passphrase(text) => {
+                let record = record.clone();
+                blocking(move || record.unseal_passphrase(&text)).await?
             }
-            UnsealWith::Share(text) => {
+            Given::Share(text) => {
                 let collected = {
                     let mut ceremonies = self.ceremonies.lock();
                     if ceremonies.unseal.is_none() {
@@ -307,32 +366,27 @@ impl Engine {
                         .unseal
                         .as_mut()
                         .ok_or(Error::Unsupported("shares: this server has a passphrase"))?;
-                    collector.add(text, now).map_err(Error::from)
+                    collector.add(&text, now)?
                 };
                 match collected {
-                    Ok(Collected::Waiting(_)) => return self.status(),
-                    Ok(Collected::Complete(key)) => {
+                    Collected::Waiting(_) => return self.status(),
+                    Collected::Complete(key) => {
                         self.ceremonies.lock().unseal = None;
-                        record.unseal_shares(&key)
+                        record.unseal_shares(&key)?
                     }
-                    Err(error) => Err(error),
                 }
             }
         };
-        match unsealed {
-            Ok(unsealed) => {
-                let engine = Arc::clone(self);
-                blocking(move || engine.open_with(unsealed, &record)).await?;
-                self.status()
-            }
-            Err(error) => {
-                self.ceremonies.lock().failures.1 += 1;
-                Err(error)
-            }
-        }
+        let engine = Arc::clone(self);
+        blocking(move || engine.open_with(unsealed, &record)).await?;
+        self.status()
     }
 
+    /// Counts a try before it is made, as one that failed; who succeeds takes it back.
     fn admit_unseal(&self, minute: u64) -> Result<(), Error> {
+        if !self.is_sealed() {
+            return Err(Error::Conflict("the server is not sealed"));
+        }
         let mut ceremonies = self.ceremonies.lock();
         if ceremonies.failures.0 != minute {
             ceremonies.failures = (minute, 0);
@@ -340,6 +394,7 @@ impl Engine {
         if ceremonies.failures.1 >= UNSEAL_FAILURES_PER_MINUTE {
             return Err(Error::TooMany { retry_after_ms: 60_000 });
         }
+        ceremonies.failures.1 += 1;
         Ok(())
     }
 
@@ -372,10 +427,33 @@ impl Engine {
         })
     }
 
+    /// Puts the new seals in place of the old ones, if they have all proved to open. The ceremony is kept until
+    /// that is committed: if it fails in between, the next proof, of whatever, does it again.
+    async fn finish_rekey(self: &Arc<Self>, open: &Arc<Open>) -> Result<Option<Response>, Error> {
+        let _one = self.rotating.lock().await;
+        let (engine, of) = (Arc::clone(self), Arc::clone(open));
+        let sealed = blocking(move || {
+            let ceremonies = engine.ceremonies.lock();
+            let Some(rekey) = ceremonies.rekey.as_ref().filter(|rekey| rekey.is_proven()) else {
+                return Ok(None);
+            };
+            let (record, unsealed) = rekey.finish(&of.unsealed.load(), &engine.seal_record()?)?;
+            let write = engine.write_seal(&of, &record)?;
+            of.unsealed.store(Arc::new(unsealed));
+            Ok(Some(write))
+        });
+        let Some(write) = sealed.await? else { return Ok(None) };
+        let detail = "done: the old shares and passphrases are dead".to_owned();
+        self.commit_own(Operation::Rekey, vec![write], detail).await?;
+        self.ceremonies.lock().rekey.take_if(|rekey| rekey.is_proven());
+        Ok(Some(Response::RekeyProgress { proved: 0, needed: 0, done: true }))
+    }
+
     /// Rewraps everything that a tenant's older keys wrap, and then deletes those. Returns the rows rewrapped.
     ///
     /// One sweep at a time. Older is what was so when it began: another rotation may make a newer key meanwhile,
-    /// and what was rewrapped before that still needs the one that it found.
+    /// and what was rewrapped before that still needs the one that it found. A damaged row stops it before
+    /// anything is deleted.
     pub(super) async fn sweep_tenant(
         self: &Arc<Self>,
         open: &Arc<Open>,
@@ -383,13 +461,14 @@ impl Engine {
     ) -> Result<u64, Error> {
         let _one = self.rotating.lock().await;
         let of = Arc::clone(open);
-        let begun_at = blocking(move || Ok(of.tenant(tenant)?.value.tenant_key)).await?;
+        let newest = blocking(move || Ok(of.tenant(tenant)?.value.tenant_key)).await?;
         let mut swept = 0;
         for table in [Table::Material, Table::AccessKey, Table::Import] {
             let mut after = Vec::new();
             loop {
                 let (of, cursor) = (Arc::clone(open), after.clone());
-                let (writes, next) = blocking(move || rewrapped(&of, table, tenant, &cursor)).await?;
+                let (writes, next) =
+                    blocking(move || rewrapped(&of, table, (tenant, newest), &cursor)).await?;
                 swept += writes.len() as u64;
                 if !writes.is_empty() {
                     let detail = format!("{tenant}: {} rows rewrapped", writes.len());
@@ -407,10 +486,10 @@ impl Engine {
         }
         let of = Arc::clone(open);
         let old_keys = blocking(move || {
-            let keys: Vec<Stored<WrappedTenantKey>> =
-                of.records.scan(Table::TenantKey, tenant, &tenant.0, &[], PAGE_MAX)?;
-            let kept = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, begun_at);
-            Ok(keys.iter().filter(|key| key.key.id < kept.id).map(Records::delete).collect::<Vec<_>>())
+            let newest = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, newest);
+            let (keys, _) =
+                of.records.scan_whole::<WrappedTenantKey>(Table::TenantKey, tenant, &[], PAGE_MAX)?;
+            Ok(keys.iter().filter(|key| key.key.id < newest.id).map(Records::delete).collect::<Vec<_>>())
         })
         .await?;
         if !old_keys.is_empty() {
@@ -464,12 +543,13 @@ impl Engine {
     }
 }
 
-/// Every tenant key there is.
+/// Every tenant key there is. None may be missed: a damaged tenant or key fails it.
 fn tenant_keys(open: &Open) -> Result<Vec<(TenantId, u32, Stored<WrappedTenantKey>)>, Error> {
     let mut all = Vec::new();
-    for tenant in open.all_tenants()? {
-        let id = tenant.value.id;
-        for stored in open.records.scan::<WrappedTenantKey>(Table::TenantKey, id, &id.0, &[], PAGE_MAX)? {
+    for tenant in open.tenant_rows()? {
+        let id = tenant?.value.id;
+        let (keys, _) = open.records.scan_whole(Table::TenantKey, id, &[], PAGE_MAX)?;
+        for stored in keys {
             let version = stored.key.id.last_chunk::<4>().ok_or(Error::Damaged("tenant key"))?;
             all.push((id, u32::from_be_bytes(*version), stored));
         }
@@ -477,19 +557,18 @@ fn tenant_keys(open: &Open) -> Result<Vec<(TenantId, u32, Stored<WrappedTenantKe
     Ok(all)
 }
 
-/// Writes that rewrap one page of a table under the tenant's newest key, and where the next page starts.
+/// Writes that rewrap one page of a table under `newest` of the tenant's keys, and where the next page starts.
 fn rewrapped(
     open: &Open,
     table: Table,
-    tenant: TenantId,
+    (tenant, newest): (TenantId, u32),
     after: &[u8],
-) -> Result<(Vec<Write>, Option<Vec<u8>>), Error> {
-    let newest = open.tenant(tenant)?.value.tenant_key;
+) -> Result<Rows<Write>, Error> {
     let mut writes = Vec::new();
     let next = match table {
         Table::Material => {
-            let rows: Vec<Stored<Material>> = open.records.scan(table, tenant, &[], after, STEP_ROWS)?;
-            for row in rows.iter().filter(|row| row.value.tenant_key != newest) {
+            let (rows, next) = open.records.scan_whole::<Material>(table, tenant, after, STEP_ROWS)?;
+            for row in rows.iter().filter(|row| row.value.tenant_key < newest) {
                 let (id, number) =
                     row.key.id.split_last_chunk::<4>().ok_or(Error::Damaged("key material"))?;
                 let key: Stored<Key> =
@@ -498,11 +577,11 @@ fn rewrapped(
                 let renewed = open.wrap(&key.value, u32::from_be_bytes(*number), newest, &material)?;
                 writes.push(open.records.replace(row, &renewed));
             }
-            super::keys::next_cursor(&rows, STEP_ROWS)
+            next
         }
         Table::AccessKey => {
-            let rows: Vec<Stored<AccessKey>> = open.records.scan(table, tenant, &[], after, STEP_ROWS)?;
-            for row in rows.iter().filter(|row| row.value.tenant_key_version != newest) {
+            let (rows, next) = open.records.scan_whole::<AccessKey>(table, tenant, after, STEP_ROWS)?;
+            for row in rows.iter().filter(|row| row.value.tenant_key_version < newest) {
                 let aad = super::govern::access_key_binding(&row.value.id, row.value.principal);
                 let old = open.tenant_key(tenant, row.value.tenant_key_version)?;
                 let secret = envelope::unwrap(
@@ -518,14 +597,14 @@ fn rewrapped(
                 let record = AccessKey { wrapped_secret, tenant_key_version: newest, ..row.value.clone() };
                 writes.push(open.records.replace(row, &record));
             }
-            super::keys::next_cursor(&rows, STEP_ROWS)
+            next
         }
         // Import parameters end within a day; those that an older key wraps are asked for again.
         _ => {
-            let rows: Vec<Stored<super::transfer::Import>> =
-                open.records.scan(table, tenant, &[], after, STEP_ROWS)?;
-            writes.extend(rows.iter().filter(|row| row.value.tenant_key != newest).map(Records::delete));
-            super::keys::next_cursor(&rows, STEP_ROWS)
+            let (rows, next) =
+                open.records.scan_whole::<super::transfer::Import>(table, tenant, after, STEP_ROWS)?;
+            writes.extend(rows.iter().filter(|row| row.value.tenant_key < newest).map(Records::delete));
+            next
         }
     };
     Ok((writes, next))

@@ -18,7 +18,7 @@ use keyhearth_core::store::{Commit, Write};
 use keyhearth_core::time::{Now, Time};
 
 use super::open::Open;
-use super::records::{Records, Stored};
+use super::records::Records;
 use super::repeat::Remembered;
 use super::{Engine, Reading, Turn, blocking};
 

@@ -86,7 +86,7 @@ impl Turn<'_> {
             Some(old) => self.open.records.replace(&old, &record),
             None => self.open.records.create(row, &record),
         };
-        let writes = vec![write, self.open.records.keep(&tenant)];
+        let writes = vec![write, Records::keep(&tenant)];
         Ok(Effect::writing(Response::ImportParameters { public, mechanism, expires }, writes))
     }
 

@@ -102,7 +102,7 @@ impl Rekey {
     /// # Errors
     /// [`Error::Conflict`] before every new seal is proven or if the root has changed since;
     /// [`Error::Damaged`] if `record` is not the one this server wrote last.
-    pub fn finish(self, unsealed: &Unsealed, record: &SealRecord) -> Result<(SealRecord, Unsealed), Error> {
+    pub fn finish(&self, unsealed: &Unsealed, record: &SealRecord) -> Result<(SealRecord, Unsealed), Error> {
         if !self.is_proven() {
             return Err(Error::Conflict("not every new seal has proved to open"));
         }
@@ -111,7 +111,7 @@ impl Rekey {
         }
         let secrets = unsealed.secrets.pack(&self.record_auth)?;
         let secrets = unsealed.root.wrap(unsealed.deployment, record::SECRETS_AAD, secrets.expose())?;
-        let body = Body { seals: self.seals, secrets, ..unsealed.next_body(record)? };
+        let body = Body { seals: self.seals.clone(), secrets, ..unsealed.next_body(record)? };
         let record = SealRecord::new(body, &self.record_auth);
         let unsealed = record.open(unsealed.root.copy()?)?;
         Ok((record, unsealed))

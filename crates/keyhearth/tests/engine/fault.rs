@@ -12,11 +12,13 @@ use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Ask, Rekey, Response, Secret, Status};
 use keyhearth_core::row::Table;
 use keyhearth_core::store::StoreError;
+use keyhearth_core::time::Time;
 use rusqlite::params;
 
 use super::support::{Closed, Failing, HERE, House, Household, anchor, by_id, database, flip, got, page};
 
 const ROWS: Error = Error::Damaged("database: its rows are not those of the last commit");
+const OLDER: Error = Error::Damaged("database: its rows are older than the newest checkpoint");
 const LOG: Error = Error::Damaged("log: it does not continue what the anchor states");
 
 struct Scene {
@@ -34,7 +36,7 @@ async fn scene() -> Scene {
         let key = home.aes().await.id;
         keys.push((key, home.encrypt(key, "text").await.unwrap()));
     }
-    home.ask(&home.auditor, Ask::Checkpoint).await.unwrap();
+    house.engine.log_stop().await;
     Scene { home, keys, closed: house.close().await }
 }
 
@@ -163,7 +165,7 @@ async fn an_older_database_is_refused_while_the_anchor_is_there() {
     let house = opened(closed).await;
     let here = home.within(&house);
     here.manage(Ask::SuspendKey { key: by_id(keys[0].0), version: None }).await.unwrap();
-    here.ask(&here.auditor, Ask::Checkpoint).await.unwrap();
+    house.engine.log_stop().await;
     let today = house.close().await;
 
     let copy = |from: &Path, to: &Path| std::fs::copy(from, to).map(|_| ()).unwrap();
@@ -193,6 +195,92 @@ async fn an_older_database_is_refused_while_the_anchor_is_there() {
 
     let house = opened(today).await;
     assert!(home.within(&house).decrypt(keys[0].0, &keys[0].1).await.is_err(), "still suspended");
+}
+
+/// The rows' own seal does not know how far the log has gone: the checkpoint does.
+#[tokio::test]
+async fn older_rows_under_the_newest_log_are_refused() {
+    let Scene { home, keys, closed } = scene().await;
+    let before = closed.copy();
+    let house = opened(closed).await;
+    home.within(&house).manage(Ask::SuspendKey { key: by_id(keys[0].0), version: None }).await.unwrap();
+    house.engine.log_stop().await;
+    let closed = house.close().await;
+    let put_back = closed.copy();
+    let database = put_back.database();
+    database
+        .execute("ATTACH ?1 AS old", [super::support::database(before.path()).display().to_string()])
+        .unwrap();
+    for table in ["row", "head", "change"] {
+        let sql = format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM old.{table}");
+        database.execute_batch(&sql).unwrap();
+    }
+    drop(database);
+    assert_eq!(refusal(put_back).await, OLDER);
+    opened(closed).await;
+}
+
+fn alarms(closed: &Closed, about: &str) -> usize {
+    let says = |detail: &String| detail.contains(about);
+    let alarms = closed.log().into_iter().filter(|entry| entry.operation() == Some(Operation::Alarm));
+    alarms.filter(|alarm| alarm.detail.as_ref().is_some_and(says)).count()
+}
+
+/// What no checkpoint covers may be anybody's: it is said, and the clock does not believe it.
+#[tokio::test]
+async fn entries_that_no_checkpoint_covers_are_named_and_not_believed() {
+    let Scene { home, keys, closed } = scene().await;
+    let noted = |closed: &Closed| -> (i64, String) {
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        closed.database().query_row("SELECT size, note FROM checkpoint", [], row).unwrap()
+    };
+    let (size, note) = noted(&closed);
+    let ahead = Time::MAX;
+    closed.rewrite_key(home.id, keys[0].0, ahead, |_| ());
+    closed.database().execute("DELETE FROM checkpoint", []).unwrap();
+    closed.database().execute("INSERT INTO checkpoint VALUES (?1, ?2)", params![size, note]).unwrap();
+    let house = opened(closed).await;
+    assert!(house.engine.status().unwrap().clock_steady);
+    assert!(house.engine.now().latest < ahead);
+    house.engine.log_stop().await;
+    let closed = house.close().await;
+    assert_eq!(alarms(&closed, &format!("no checkpoint covered the entries {size} to {size} ")), 1);
+    let closed = opened(closed).await.close().await;
+    assert_eq!(alarms(&closed, "no checkpoint covered"), 1, "the next start finds all covered");
+}
+
+#[tokio::test]
+async fn a_deployment_has_an_anchor_from_its_first_moment() {
+    let closed = House::new().await.close().await;
+    closed.database().execute("DELETE FROM checkpoint", []).unwrap();
+    opened(closed.copy()).await;
+    std::fs::remove_file(anchor(closed.path())).unwrap();
+    assert!(matches!(refusal(closed).await, Error::Damaged(what) if what.starts_with("anchor")));
+}
+
+#[tokio::test]
+async fn a_passphrase_is_tried_alone_and_to_the_end() {
+    let (_directory, engine) = super::support::with_passphrase(b"a long passphrase").await;
+    engine.seal();
+    let size = engine.status().unwrap().log_size;
+    let begun = Arc::clone(&engine);
+    let dropped =
+        tokio::spawn(async move { begun.unseal(UnsealWith::Passphrase(b"a wrong one"), HERE).await });
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    dropped.abort();
+    let second = engine.unseal(UnsealWith::Passphrase(b"a long passphrase"), HERE).await;
+    assert!(matches!(second, Err(Error::Unavailable { .. })), "{second:?}");
+    while engine.status().unwrap().log_size < size + 2 {
+        tokio::task::yield_now().await;
+    }
+    let third = loop {
+        match engine.unseal(UnsealWith::Passphrase(b"a long passphrase"), HERE).await {
+            Err(Error::Unavailable { .. }) => tokio::task::yield_now().await,
+            tried => break tried,
+        }
+    };
+    assert!(!third.unwrap().sealed);
 }
 
 /// What was refused can be gone on with, on purpose; that is in the log, and from then on it is what is right.
@@ -251,6 +339,48 @@ async fn an_older_seal_record_is_refused() {
     let record: Vec<u8> = closed.database().query_row(read, [], |row| row.get(0)).unwrap();
     older.database().execute("UPDATE document SET body = ?1 WHERE name = 'seal'", [record]).unwrap();
     assert_eq!(refusal(older).await, Error::Damaged("seal record: an older one was put back"));
+}
+
+/// The last proof on a disk that fills up after 0, 1 and 2 writes: either the old shares open or the new ones, and
+/// proving again ends it.
+#[tokio::test]
+async fn a_rekey_on_a_full_disk_loses_no_shares() {
+    let Scene { closed, .. } = scene().await;
+    for writes in 0..3 {
+        let mut left = None;
+        let failing = closed.copy().open_over(|store| {
+            let (store, writes_left) = Failing::new(store, StoreError::Full);
+            left = Some(writes_left);
+            Arc::new(store)
+        });
+        let house = failing.await.map_err(|(_, error)| error).unwrap();
+        let begin = Ask::Rekey(Rekey::Shares { threshold: 2, count: 2 });
+        let shares = got!(house.ask(&house.operator, begin).await, Response::RekeyShares(shares) => shares);
+        let prove = |share: usize| Ask::Rekey(Rekey::Prove(Secret::new(shares[share].to_vec())));
+        house.ask(&house.operator, prove(0)).await.unwrap();
+        let left = left.unwrap();
+        left.store(writes, Ordering::SeqCst);
+        let full = house.ask(&house.operator, prove(1)).await;
+        assert!(matches!(full, Err(Error::Unavailable { .. })), "{writes}: {full:?}");
+        let record = |directory: &Path| -> Vec<u8> {
+            let read = "SELECT body FROM document WHERE name = 'seal'";
+            let database = rusqlite::Connection::open(database(directory)).unwrap();
+            database.query_row(read, [], |row| row.get(0)).unwrap()
+        };
+        let same = record(house.directory.path()) == record(closed.path());
+        assert_eq!(same, writes < 2, "{writes}: nothing changes before its entry");
+        left.store(i64::MAX, Ordering::SeqCst);
+        let done = house.ask(&house.operator, prove(1)).await;
+        assert!(got!(done, Response::RekeyProgress { done, .. } => done), "{writes}");
+        let again = house.ask(&house.operator, prove(1)).await;
+        assert!(matches!(again, Err(Error::Conflict(_))), "{writes}: the ceremony is over");
+        let renewed = house.close().await;
+        let engine = renewed.begin(|store| Arc::new(store));
+        for share in shares.iter() {
+            engine.unseal(UnsealWith::Share(std::str::from_utf8(share).unwrap()), HERE).await.unwrap();
+        }
+        assert!(!engine.is_sealed(), "{writes}: the new shares open");
+    }
 }
 
 #[tokio::test]

@@ -90,8 +90,12 @@ async fn each_state_allows_what_its_table_says() {
     let given = because(&house.engine, &home.user, decrypt(id, &message), Some("recovery")).await;
     got!(given, Response::Decrypted { plaintext, .. } => assert_eq!(plaintext, secret("text")));
     assert_eq!(home.newest(Operation::Decrypt).await.reason.as_deref(), Some("recovery"));
-    let rewrap =
-        || Ask::Rewrap { key: by_id(other), source: Some(by_id(id)), context: Vec::new(), ciphertext: message.clone() };
+    let rewrap = || Ask::Rewrap {
+        key: by_id(other),
+        source: Some(by_id(id)),
+        context: Vec::new(),
+        ciphertext: message.clone(),
+    };
     let refused = home.ask(&home.user, rewrap()).await;
     assert!(matches!(refused, Err(Error::Invalid { field: "reason", .. })), "{refused:?}");
     because(&house.engine, &home.user, rewrap(), Some("recovery")).await.unwrap();

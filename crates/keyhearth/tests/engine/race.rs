@@ -18,7 +18,7 @@ use keyhearth_crypto::algorithm::Algorithm;
 use tokio::task::JoinHandle;
 
 use super::support::{
-    HERE, House, Household, ask, by_id, encrypt, got, new_key, role_change, with_passphrase,
+    HERE, House, Household, ask, by_id, encrypt, got, held_back, new_key, role_change, with_passphrase,
 };
 
 /// Callers that encrypt without pause, and know whether the change they race with had returned before.
@@ -107,6 +107,26 @@ async fn nothing_is_encrypted_after_a_policy_a_role_an_identity_or_a_tenant_ende
 
     let seal = house.ask(&house.operator, Ask::Seal);
     Flood::begin(&house.engine, &third, key).meets(seal).await;
+}
+
+#[tokio::test]
+async fn nothing_is_written_for_a_caller_or_a_tenant_that_ended_meanwhile() {
+    let (house, home, key) = scene().await;
+    let alias = |name: &str| Ask::SetAlias { key: by_id(key), alias: name.parse().unwrap() };
+    let late = held_back(home.ask(&home.key_admin, alias("late")), async {
+        let revoke = Ask::RevokeIdentity { identity: home.key_admin.principal };
+        home.ask(&home.admin, revoke).await.unwrap();
+    });
+    assert_eq!(late.await.unwrap_err(), Error::Denied);
+
+    let other = home.issue("other", &[Role::KeyAdmin]).await;
+    let later = held_back(home.ask(&other, alias("later")), async {
+        house.ask(&house.operator, Ask::DisableTenant { tenant: home.id }).await.unwrap();
+    });
+    later.await.unwrap_err();
+    house.ask(&house.operator, Ask::EnableTenant { tenant: home.id }).await.unwrap();
+    let answer = home.ask(&home.user, Ask::DescribeKey { key: by_id(key) }).await;
+    assert!(got!(answer, Response::Key(key) => key.aliases).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,7 +1,7 @@
 //! Rotation of the root and of tenant keys: crashes at every step, and requests that come in between.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use keyhearth_core::store::StoreError;
 use keyhearth_crypto::algorithm::Algorithm;
 
 use super::support::{
-    Closed, Failing, House, Household, by_id, certificate_request, got, issue, new_key, sign_in,
+    Closed, Failing, House, Household, ask, by_id, certificate_request, flip, got, held_back, issue, new_key,
+    sign_in,
 };
 
 /// Keys of two tenants, with a message under each, and other things that tenant keys wrap.
@@ -128,17 +129,6 @@ async fn a_crash_at_any_step_of_the_roots_rotation_loses_nothing() {
     assert_eq!(house.close().await.unsealed().term(), term + 1);
 }
 
-/// Lets `first` run until it would commit, does `meanwhile`, and lets `first` go on.
-async fn held_back<T>(first: impl Future<Output = T>, meanwhile: impl Future<Output = ()>) -> T {
-    let mut first = pin!(first);
-    let waits = poll_fn(|context| Poll::Ready(first.as_mut().poll(context).is_pending())).await;
-    assert!(waits, "it should work on another thread");
-    // Its work ends there; what follows happens only when it is polled again.
-    std::thread::sleep(Duration::from_millis(300));
-    meanwhile.await;
-    first.await
-}
-
 #[tokio::test]
 async fn a_key_made_while_its_tenants_key_rotates_is_not_lost() {
     let house = House::new().await;
@@ -179,6 +169,98 @@ async fn a_tenant_made_while_the_root_rotates_is_not_lost() {
     let admin = sign_in(&house.engine, &certificate).await.unwrap();
     let key_admin = issue(&house.engine, &admin, "key-admin", &[Role::KeyAdmin]).await;
     house.ask(&key_admin, Ask::CreateKey(new_key(Algorithm::Aes256))).await.unwrap();
+}
+
+/// Whenever the client goes away, the rotation either does not begin or is finished.
+#[tokio::test]
+async fn a_rotation_goes_on_when_its_client_goes_away() {
+    let house = House::new().await;
+    let tenant = house.tenant("one").await.id;
+    for polls in 1..6 {
+        let mut rotating = Box::pin(house.ask(&house.operator, Ask::RotateTenantKey { tenant }));
+        for _ in 0..polls {
+            let polled = poll_fn(|context| Poll::Ready(rotating.as_mut().poll(context))).await;
+            if polled.is_ready() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        drop(rotating);
+        let mut rounds = 0;
+        while house.ask(&house.operator, Ask::RotateTenantKey { tenant }).await.is_err() {
+            rounds += 1;
+            assert!(rounds < 500, "it is left unfinished after {polls} polls");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_begins_only_when_the_last_one_is_finished() {
+    let house = House::new().await;
+    let tenant = furnish(&house).await.homes[0].id;
+    let mut left = None;
+    let failing = house.close().await.open_over(|store| {
+        let (store, writes_left) = Failing::new(store, StoreError::Full);
+        left = Some(writes_left);
+        Arc::new(store)
+    });
+    let house = failing.await.map_err(|(_, error)| error).unwrap();
+    let left = left.unwrap();
+    left.store(1, Ordering::SeqCst);
+    house.ask(&house.operator, Ask::RotateTenantKey { tenant }).await.unwrap_err();
+    left.store(i64::MAX, Ordering::SeqCst);
+    let second = house.ask(&house.operator, Ask::RotateTenantKey { tenant }).await;
+    assert!(matches!(second, Err(Error::Conflict(_))), "{second:?}");
+    let house = house.restart().await.restart().await;
+    house.ask(&house.operator, Ask::RotateTenantKey { tenant }).await.unwrap();
+}
+
+/// One damaged row among more than a step takes: what comes after it is not forgotten, and no key is deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_row_stops_a_rotation_before_anything_is_deleted() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let making = (0..300).map(|_| {
+        let (engine, admin) = (Arc::clone(&house.engine), Arc::clone(&home.key_admin));
+        tokio::spawn(async move { ask(&engine, &admin, Ask::CreateKey(new_key(Algorithm::Aes256))).await })
+    });
+    for made in making.collect::<Vec<_>>() {
+        made.await.unwrap().unwrap();
+    }
+    let last = home.aes().await.id;
+    let message = home.encrypt(last, "text").await.unwrap();
+    let closed = house.close().await;
+    let damage = format!(
+        "UPDATE row SET {} WHERE tbl = ?1 AND id = (SELECT min(id) FROM row WHERE tbl = ?1)",
+        flip("body")
+    );
+    assert_eq!(closed.database().execute(&damage, [Table::Material as u8]).unwrap(), 1);
+
+    let house = closed.open().await.map_err(|(_, error)| error).unwrap();
+    let rotate = house.ask(&house.operator, Ask::RotateTenantKey { tenant: home.id }).await;
+    assert!(matches!(rotate, Err(Error::Damaged(_))), "{rotate:?}");
+    // It is tried again when the server is opened, and stops again.
+    let closed = house.restart().await.close().await;
+    assert_eq!(rows(&closed, Table::TenantKey), 2, "the older key is still needed");
+    let house = closed.open().await.map_err(|(_, error)| error).unwrap();
+    assert_eq!(home.within(&house).decrypt(last, &message).await.unwrap(), "text");
+}
+
+#[tokio::test]
+async fn a_damaged_tenant_stops_the_roots_rotation_before_the_previous_root_is_gone() {
+    let house = House::new().await;
+    let furnished = furnish(&house).await;
+    let closed = house.close().await;
+    let damage = format!("UPDATE row SET {} WHERE tbl = ?1 AND id = ?2", flip("body"));
+    let damaged = furnished.homes[0].id;
+    assert_eq!(closed.database().execute(&damage, (Table::Tenant as u8, damaged.0)).unwrap(), 1);
+
+    let house = closed.open().await.map_err(|(_, error)| error).unwrap();
+    let rotate = house.ask(&house.operator, Ask::RotateRoot).await;
+    assert!(matches!(rotate, Err(Error::Damaged(_))), "{rotate:?}");
+    let closed = house.restart().await.close().await;
+    assert!(closed.unsealed().is_rotating(), "the damaged tenant's key needs the previous root");
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! A deployment in a temporary directory, its callers, and a store whose writes can be made to fail.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use keyhearth::engine::{Engine, Settings, UnsealWith, initialise};
@@ -14,7 +17,7 @@ use keyhearth_core::Error;
 use keyhearth_core::entry::Entry;
 use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
 use keyhearth_core::key::{Cryptoperiod, Key};
-use keyhearth_core::log::{Hash, TileId};
+use keyhearth_core::log::{Checkpoint, Hash, TileId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Role};
 use keyhearth_core::request::{Ask, Idempotency, KeyRef, NewKey, Page, Request, Response, Secret};
@@ -289,8 +292,8 @@ impl Closed {
         entries.iter().map(|bytes| Entry::from_bytes(bytes).unwrap()).collect()
     }
 
-    /// Changes a stored key as the server itself would: with valid MAC, sum and log, the newest entry of
-    /// which is from `time`.
+    /// Changes a stored key as the server itself would: with valid MAC, sum, checkpoint and log, the newest
+    /// entry of which is from `time`.
     pub fn rewrite_key(&self, tenant: TenantId, id: KeyId, time: Time, change: impl FnOnce(&mut Key)) {
         let unsealed = self.unsealed();
         let store = SqliteStore::open(&data(self.path())).unwrap();
@@ -318,6 +321,11 @@ impl Closed {
             auth.seal_digest(&digest, epoch, log_size)
         };
         store.commit(&[Commit { writes: vec![write], entry }], &mut seal).unwrap();
+        let ((size, root), head) = (store.log_root(), store.head().unwrap());
+        let origin = settings(self.path()).origin.parse().unwrap();
+        let checkpoint = Checkpoint::new(origin, size, root).with_rows(head.epoch, &head.digest_seal);
+        let key = unsealed.secrets().checkpoint_key().unwrap();
+        store.put_checkpoint(size, &checkpoint.sign(&key).to_string()).unwrap();
     }
 }
 
@@ -488,6 +496,17 @@ pub fn page(limit: usize) -> Page {
 
 pub fn role_change(identity: PrincipalId, roles: &[Role]) -> Ask {
     Ask::SetRoles { identity, roles: roles.to_vec() }
+}
+
+/// Lets `first` run until it would commit, does `meanwhile`, and lets `first` go on.
+pub async fn held_back<T>(first: impl Future<Output = T>, meanwhile: impl Future<Output = ()>) -> T {
+    let mut first = pin!(first);
+    let waits = poll_fn(|context| Poll::Ready(first.as_mut().poll(context).is_pending())).await;
+    assert!(waits, "it should work on another thread");
+    // Its work ends there; what follows happens only when it is polled again.
+    std::thread::sleep(Duration::from_millis(300));
+    meanwhile.await;
+    first.await
 }
 
 /// A store that writes so many times more and then refuses, as a full or a dead disk does.
