@@ -25,6 +25,11 @@ use crate::seal::{Passphrase, Quorum, SealChoice};
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::telemetry::Metrics;
 
+/// The CA's certificate in the data directory.
+const CA_FILE: &str = "ca.crt";
+/// The passphrase of a development server in its data directory.
+const DEV_PASSPHRASE_FILE: &str = "dev.passphrase";
+
 /// Why a server could not begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -58,6 +63,13 @@ pub enum ServerError {
         /// Why.
         error: std::io::Error,
     },
+    /// A development server's directory, used by another.
+    #[error(
+        "{} is of a development server, whose passphrase lies in it; run it with `--dev`, or make a \
+         deployment in another directory with `keyhearth init`",
+        .0.display()
+    )]
+    Development(PathBuf),
     /// There is no deployment in the data directory.
     #[error("{} holds no deployment; make one with `keyhearth init`", .0.display())]
     NotInitialised(PathBuf),
@@ -118,7 +130,10 @@ async fn init_open(
         quorum: options.quorum.map(|(threshold, count)| Quorum { threshold, count }),
     };
     let settings = config.settings(options.development);
-    let initial = initialise(store, settings, &choice, &options.operator, &request).await?;
+    let initial = match initialise(store, settings, &choice, &options.operator, &request).await {
+        Err(StartError::Exists) if !data.join(CA_FILE).exists() => return Err(StartError::Unfinished.into()),
+        made => made?,
+    };
     let local = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     let names = if options.names.is_empty() { &local[..] } else { &options.names };
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -126,7 +141,7 @@ async fn init_open(
         initial.engine.issue_server_certificate(&names, SERVER_DAYS_MAX)?;
     let made = Initialised {
         shares: initial.shares.0,
-        ca: data.join("ca.crt"),
+        ca: data.join(CA_FILE),
         operator_certificate: data.join("operator/operator.crt"),
         operator_key: data.join("operator/operator.key"),
         log_key: data.join("log.vkey"),
@@ -135,12 +150,13 @@ async fn init_open(
         let error = |error| ServerError::File { path: directory.clone(), error };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(error)?;
     }
-    write_file(&made.ca, initial.ca.as_bytes(), 0o644)?;
     write_file(&data.join("tls/server.crt"), server_certificate.as_bytes(), 0o644)?;
     write_file(&data.join("tls/server.key"), server_key.as_bytes(), 0o600)?;
     write_file(&made.operator_certificate, initial.certificate.as_bytes(), 0o644)?;
     write_file(&made.operator_key, operator_key_pem.as_bytes(), 0o600)?;
     write_file(&made.log_key, format!("{}\n", initial.engine.log_key()?).as_bytes(), 0o644)?;
+    // Last: with this file the deployment is complete.
+    write_file(&made.ca, initial.ca.as_bytes(), 0o644)?;
     Ok((made, initial.engine))
 }
 
@@ -153,7 +169,8 @@ fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServerError> {
             std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, path)
+        std::fs::rename(&temporary, path)?;
+        path.parent().map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
     };
     write().map_err(|error| ServerError::File { path: path.to_owned(), error })
 }
@@ -184,7 +201,10 @@ pub async fn serve(
     danger_accept_found: bool,
     ready: impl FnOnce(&Ready),
 ) -> Result<(), ServerError> {
-    if !config.data.join("ca.crt").exists() {
+    if config.data.join(DEV_PASSPHRASE_FILE).exists() {
+        return Err(ServerError::Development(config.data));
+    }
+    if !config.data.join(CA_FILE).exists() {
         return Err(ServerError::NotInitialised(config.data));
     }
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data)?);
@@ -295,7 +315,7 @@ fn named(address: SocketAddr) -> String {
 }
 
 fn tls(config: &Config) -> Result<Tls, ServerError> {
-    let mut roots = read_file(&config.data.join("ca.crt"))?;
+    let mut roots = read_file(&config.data.join(CA_FILE))?;
     if let Some(external) = &config.external_ca {
         roots.push(b'\n');
         roots.extend(read_file(external)?);
@@ -330,11 +350,11 @@ pub async fn serve_dev(data: &Path, ready: impl FnOnce(&DevReady)) -> Result<(),
 /// # Errors
 /// [`ServerError`].
 pub async fn begin_dev(data: &Path) -> Result<Running, ServerError> {
-    let passphrase_path = data.join("dev.passphrase");
+    let passphrase_path = data.join(DEV_PASSPHRASE_FILE);
     let mut config = Config { origin: "keyhearth.dev/log".to_owned(), ..Config::default_for(data) };
     config.limits.principal_per_second = 1_000_000;
     config.limits.tenant_per_second = 1_000_000;
-    let engine = if data.join("ca.crt").exists() {
+    let engine = if data.join(CA_FILE).exists() {
         let passphrase = Zeroizing::new(read_file(&passphrase_path)?);
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data)?);
         let engine = Engine::new(store, config.settings(true))?;
@@ -386,7 +406,7 @@ async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerErr
     write_file(&data.join("dev.crt"), certificate.as_bytes(), 0o600)?;
     write_file(&data.join("dev.key"), key.as_bytes(), 0o600)?;
     // Last: with this file the directory is complete.
-    write_file(&data.join("dev.passphrase"), passphrase.as_bytes(), 0o600)?;
+    write_file(&data.join(DEV_PASSPHRASE_FILE), passphrase.as_bytes(), 0o600)?;
     Ok(engine)
 }
 
@@ -413,7 +433,7 @@ fn dev_env(data: &Path, ready: &Ready) -> Result<String, ServerError> {
          export KEYHEARTH_CERT_FILE={}\n\
          export KEYHEARTH_KEY_FILE={}\n",
         shell_quote(&ready.url),
-        quoted("ca.crt"),
+        quoted(CA_FILE),
         quoted("dev.crt"),
         quoted("dev.key"),
     ))
@@ -421,4 +441,40 @@ fn dev_env(data: &Path, ready: &Ready) -> Result<String, ServerError> {
 
 fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_development_directory_is_not_served_as_another() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(DEV_PASSPHRASE_FILE), "x").unwrap();
+        std::fs::write(directory.path().join(CA_FILE), "x").unwrap();
+        let served = serve(Config::default_for(directory.path()), None, false, |_| ()).await;
+        assert!(matches!(served, Err(ServerError::Development(_))));
+    }
+
+    #[tokio::test]
+    async fn a_deployment_that_was_not_finished_is_said_to_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = || InitOptions {
+            data: directory.path().join("data"),
+            operator: "operator".parse().unwrap(),
+            passphrase: None,
+            quorum: Some((2, 3)),
+            names: Vec::new(),
+            origin: "keyhearth.test/log".to_owned(),
+            development: false,
+        };
+        let made = init(&options()).await.unwrap();
+        // What the opening began in the background holds the store a little longer.
+        while SqliteStore::open(&options().data).is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(init(&options()).await, Err(ServerError::Start(StartError::Exists))));
+        std::fs::remove_file(made.ca).unwrap();
+        assert!(matches!(init(&options()).await, Err(ServerError::Start(StartError::Unfinished))));
+    }
 }

@@ -20,6 +20,9 @@ pub const SIGNATURES_MAX: usize = 32;
 /// The longest name of a log or witness, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
+/// Begins the line that states the server's rows.
+const ROWS: &str = "keyhearth rows ";
+
 const LOG_SIGNATURE: u8 = 0x01;
 const COSIGNATURE: u8 = 0x04;
 
@@ -97,7 +100,7 @@ pub struct Checkpoint {
     origin: KeyName,
     size: u64,
     root: Hash,
-    /// Lines of other logs' making, kept because signatures cover them; ours has none.
+    /// Lines that signatures cover and verifiers do not interpret. Ours has one, see [`Checkpoint::with_rows`].
     extensions: Vec<String>,
 }
 
@@ -105,6 +108,21 @@ impl Checkpoint {
     /// The checkpoint of the log `origin` at `size` entries.
     pub fn new(origin: KeyName, size: u64, root: Hash) -> Self {
         Self { origin, size, root, extensions: Vec::new() }
+    }
+
+    /// States also which rows the server had: the epoch of their last change, and the seal of all rows at it
+    /// ([`crate::store::Head`]). So older rows can not be put back under a log that went on.
+    #[must_use]
+    pub fn with_rows(mut self, epoch: u64, seal: &Hash) -> Self {
+        self.extensions.push(format!("{ROWS}{epoch} {}", STANDARD.encode(seal)));
+        self
+    }
+
+    /// What [`Checkpoint::with_rows`] stated: epoch and seal.
+    pub fn rows(&self) -> Option<(u64, Hash)> {
+        let (epoch, seal) =
+            self.extensions.iter().find_map(|line| line.strip_prefix(ROWS))?.split_once(' ')?;
+        decimal(epoch).ok().zip(hash(seal).ok())
     }
 
     /// The name of the log.
@@ -518,6 +536,23 @@ CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
         assert_eq!(parsed.verify(&log).unwrap().extensions().len(), 2);
         let altered: SignedCheckpoint = text.replace("three", "four").parse().unwrap();
         assert_eq!(altered.verify(&log), Err(CheckpointError::NotAuthentic));
+    }
+
+    #[test]
+    fn rows_are_stated_or_not() {
+        let of_rows = Checkpoint::new(name("a"), 3, [0; 32]).with_rows(7, &[5; 32]);
+        let signed = of_rows.sign(&key(1)).to_string();
+        let parsed: SignedCheckpoint = signed.parse().unwrap();
+        let log = VerifierKey::log(name("a"), key(1).public());
+        assert_eq!(parsed.verify(&log).unwrap().rows(), Some((7, [5; 32])));
+        let other: SignedCheckpoint = signed.replace("rows 7 ", "rows 8 ").parse().unwrap();
+        assert_eq!(other.verify(&log), Err(CheckpointError::NotAuthentic));
+        for (from, to) in
+            [("rows 7 ", "rows 07 "), ("rows 7 ", "rows "), ("BQU=", "BQ=="), ("keyhearth", "key")]
+        {
+            let other: SignedCheckpoint = signed.replacen(from, to, 1).parse().unwrap();
+            assert_eq!(other.danger_unverified().rows(), None, "{to}");
+        }
     }
 
     #[test]

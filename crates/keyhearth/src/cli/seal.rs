@@ -129,6 +129,17 @@ impl SealVerb {
     }
 }
 
+/// Makes the folder for shares, in which none may lie yet.
+pub fn share_folder(folder: &Path, count: u8) -> Result<(), Failure> {
+    file::folder(folder)?;
+    let taken = (1..=count).map(|number| share_file(folder, number.into())).find(|path| path.exists());
+    taken.map_or(Ok(()), |path| Err(Failure::at(path.display(), &std::io::ErrorKind::AlreadyExists.into())))
+}
+
+fn share_file(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("share-{number}"))
+}
+
 /// Writes each share to a file of its own, or prints them.
 pub fn hand_out<'a>(shares: impl Iterator<Item = &'a str>, folder: Option<&Path>) -> Result<(), Failure> {
     let Some(folder) = folder else {
@@ -136,6 +147,6 @@ pub fn hand_out<'a>(shares: impl Iterator<Item = &'a str>, folder: Option<&Path>
     };
     file::folder(folder)?;
     (1..).zip(shares).try_for_each(|(number, share): (u32, _)| {
-        file::create(&folder.join(format!("share-{number}")), file::PRIVATE, share.as_bytes())
+        file::create(&share_file(folder, number), file::PRIVATE, share.as_bytes())
     })
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 use super::failure::Failure;
-use super::seal::hand_out;
+use super::seal::{hand_out, share_folder};
 use super::session::Session;
 use super::spelled::spelled;
 use super::{input, output};
@@ -140,6 +140,10 @@ impl Init {
             origin,
             development: false,
         };
+        // Before the deployment: what cannot take the shares is found while they do not exist yet.
+        if let (Some(folder), Some(count)) = (&self.shares_out, self.shares) {
+            share_folder(folder, count)?;
+        }
         let made = runtime()?.block_on(server::init(&options))?;
         let shares = || made.shares.iter().map(|share| share.as_str());
         let printed = session.json() && self.shares_out.is_none();

@@ -6,23 +6,29 @@ use std::sync::Arc;
 use keyhearth_core::Error;
 use keyhearth_core::entry::Entry;
 use keyhearth_core::log::{
-    Checkpoint, Hash, KeyName, SignedCheckpoint, TILE_WIDTH, TileId, Tree, VerifierKey, bundle_path,
-    consistency_proof, inclusion_proof, leaf_hash, push_entry, tile_hashes, verify_consistency,
+    Checkpoint, CheckpointError, Hash, KeyName, SignedCheckpoint, TILE_WIDTH, TileId, Tree, VerifierKey,
+    bundle_path, consistency_proof, inclusion_proof, leaf_hash, push_entry, tile_hashes, verify_consistency,
 };
 use keyhearth_core::request::{Ask, PAGE_MAX, Response};
 use keyhearth_core::store::{Store, StoreError};
+use keyhearth_crypto::note::NoteKey;
 
 use super::open::Open;
-use super::{Effect, Engine, Turn, blocking};
+use super::{Effect, Engine, Reading, Turn, blocking};
 
 /// Entries that one listing looks at, at most; it may find fewer of the tenant's own.
 const ENTRIES_EXAMINED_MAX: usize = 10_000;
+
+/// A checkpoint not older than this is handed out again, in milliseconds.
+const RECENT_MS: u64 = 1_000;
 
 impl Turn<'_> {
     pub(super) fn audit(&self) -> Result<Effect, Error> {
         match &self.request.ask {
             Ask::ListEntries { from, limit } => self.list_entries(*from, *limit),
-            Ask::Checkpoint => Ok(Effect::of(Response::Checkpoint(self.engine.checkpoint_now(self.open)?))),
+            Ask::Checkpoint => {
+                Ok(Effect::of(Response::Checkpoint(self.engine.recent_checkpoint(self.open)?)))
+            }
             Ask::ProveEntry { index, size } => self.prove_entry(*index, *size),
             _ => Err(Error::Internal("not an operation on the log")),
         }
@@ -62,9 +68,12 @@ impl Turn<'_> {
         if Entry::from_bytes(&entry)?.tenant != self.tenant() {
             return Err(Error::NotFound("log entry"));
         }
-        let checkpoint = self.engine.checkpoint_now(self.open)?;
-        let signed: SignedCheckpoint = checkpoint.parse().map_err(|_| Error::Damaged("checkpoint"))?;
-        let newest = signed.danger_unverified().size();
+        let mut checkpoint = self.engine.recent_checkpoint(self.open)?;
+        let mut newest = stated_size(&checkpoint)?;
+        if newest < size.unwrap_or(0).max(index.saturating_add(1)) {
+            checkpoint = self.engine.checkpoint_now(self.open)?;
+            newest = stated_size(&checkpoint)?;
+        }
         let size = size.unwrap_or(newest);
         if size > newest || index >= size {
             return Err(Error::Invalid {
@@ -189,20 +198,37 @@ impl Engine {
         Ok(VerifierKey::log(self.origin()?, key.public()))
     }
 
-    /// Signs and stores a checkpoint of the log as it is, unless the newest one states that already.
-    pub(super) fn checkpoint_now(&self, open: &Open) -> Result<String, Error> {
-        let _one = self.checkpointing.lock();
-        let (size, root) = self.store.log_root();
-        if let Some(note) = self.store.checkpoint()? {
-            let signed: SignedCheckpoint = note.parse().map_err(|_| Error::Damaged("checkpoint"))?;
-            if signed.danger_unverified().size() == size {
-                return Ok(note);
-            }
+    /// The newest checkpoint if it is recent, else a new one: what many ask for is made once.
+    fn recent_checkpoint(&self, open: &Open) -> Result<String, Error> {
+        let made = *self.checkpointed.lock();
+        let recent = made.is_some_and(|made| Reading::take().boot.saturating_sub(made) < RECENT_MS);
+        match self.store.checkpoint()?.filter(|_| recent) {
+            Some(note) => Ok(note),
+            None => self.checkpoint_now(open),
         }
-        let key = open.unsealed.load().secrets().checkpoint_key()?;
-        let note = Checkpoint::new(self.origin()?, size, root).sign(&key).to_string();
+    }
+
+    /// A checkpoint of the log as it is.
+    pub(super) fn checkpoint_now(&self, open: &Open) -> Result<String, Error> {
+        self.state_log(&open.unsealed.load().secrets().checkpoint_key()?)
+    }
+
+    /// Signs and keeps a checkpoint of the log and the rows as they are, unless the newest one states that
+    /// already: nothing changes rows without an entry. The rows are read after the log: they may be newer.
+    pub(super) fn state_log(&self, key: &NoteKey) -> Result<String, Error> {
+        let mut made = self.checkpointed.lock();
+        let (size, root) = self.store.log_root();
+        let head = self.store.head()?;
+        if let Some(note) = self.store.checkpoint()?
+            && stated_size(&note)? == size
+        {
+            return Ok(note);
+        }
+        let rows = Checkpoint::new(self.origin()?, size, root).with_rows(head.epoch, &head.digest_seal);
+        let note = rows.sign(key).to_string();
         self.store.put_checkpoint(size, &note)?;
         super::start::write_anchor(&self.settings.anchor, &note)?;
+        *made = Some(Reading::take().boot);
         Ok(note)
     }
 
@@ -214,11 +240,17 @@ impl Engine {
         }
     }
 
-    /// Checks that the log continues what `note` states: same log, signed by us, not cut, not forked.
-    pub(super) fn continues(&self, open: &Open, note: &str) -> Result<(), Error> {
+    /// Checks that the log continues what `note` states: same log, signed by us, not cut, not forked; and that
+    /// the rows are those that it states, or newer. Returns how many entries it covers.
+    pub(super) fn continues(&self, open: &Open, note: &str) -> Result<u64, Error> {
         let damaged = Error::Damaged("log: it does not continue what the anchor states");
         let signed: SignedCheckpoint = note.parse().map_err(|_| damaged)?;
-        let old = signed.verify(&self.verifier_key(open)?).map_err(|_| damaged)?;
+        let old = signed.verify(&self.verifier_key(open)?).map_err(|error| match error {
+            CheckpointError::OtherOrigin => {
+                Error::Damaged("anchor: it is of a log of another name than `origin` in the configuration")
+            }
+            _ => damaged,
+        })?;
         let store = self.store.as_ref();
         let (size, root) = store.log_root();
         if old.size() > size {
@@ -229,12 +261,30 @@ impl Engine {
             return Err(damaged);
         }
         let proof = consistency_proof(old.size(), size, |id| tiles.read(store, id)).map_err(|_| damaged)?;
-        if verify_consistency((old.size(), old.root()), (size, &root), &proof) {
-            Ok(())
-        } else {
-            Err(damaged)
+        if !verify_consistency((old.size(), old.root()), (size, &root), &proof) {
+            return Err(damaged);
         }
+        // The clock began with the newest entry that is covered: it must be what its hash says.
+        let last = old.size().checked_sub(1).ok_or(damaged)?;
+        let (index, place) = (last / TILE_WIDTH as u64, last % TILE_WIDTH as u64);
+        let hashes = tiles.read(store, TileId { level: 0, index })?;
+        let entry = store.entries(last, 1)?.pop().ok_or(damaged)?;
+        if hashes.get(usize::try_from(place).expect("below 256")) != Some(&leaf_hash(&entry)) {
+            return Err(damaged);
+        }
+        let (epoch, seal) = old.rows().ok_or(damaged)?;
+        let head = store.head()?;
+        if head.epoch < epoch || (head.epoch == epoch && head.digest_seal != seal) {
+            return Err(Error::Damaged("database: its rows are older than the newest checkpoint"));
+        }
+        Ok(old.size())
     }
+}
+
+/// The size that a checkpoint states, whoever signed it.
+pub(super) fn stated_size(note: &str) -> Result<u64, Error> {
+    let signed: SignedCheckpoint = note.parse().map_err(|_| Error::Damaged("checkpoint"))?;
+    Ok(signed.danger_unverified().size())
 }
 
 #[cfg(test)]

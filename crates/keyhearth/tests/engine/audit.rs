@@ -258,6 +258,7 @@ async fn an_entry_altered_in_the_database_is_found_in_the_export() {
     for _ in 0..300 {
         home.encrypt(id, "x").await.unwrap();
     }
+    house.engine.log_stop().await;
     let closed = house.close().await;
     let alter =
         format!("UPDATE bundle SET {} WHERE first = (SELECT min(first) FROM bundle)", flip("entries"));
@@ -271,4 +272,20 @@ async fn an_entry_altered_in_the_database_is_found_in_the_export() {
     };
     let fault = verify_export(read, &key, &[], |_, _| Ok(())).unwrap_err();
     assert!(matches!(fault, Fault::Entry { index: 0, .. } | Fault::Bundle { .. }), "{fault:?}");
+}
+
+/// Each request leaves an entry, so a checkpoint made for each would never be the same.
+#[tokio::test]
+async fn checkpoints_that_many_ask_for_are_made_once() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let mut newest = String::new();
+    for _ in 0..100 {
+        let note = got!(home.ask(&home.auditor, Ask::Checkpoint).await, Response::Checkpoint(note) => note);
+        if note == newest {
+            return;
+        }
+        newest = note;
+    }
+    panic!("each request made another checkpoint");
 }
