@@ -508,6 +508,21 @@ impl Engine {
             open.unsealed.store(Arc::new(unsealed));
             self.commit_own(Operation::RotateRoot, vec![write], format!("term {}", record.term())).await?;
         }
+        self.rotate_on(open).await
+    }
+
+    /// The steps that are left of a rotation of the root that a crash ended, if there was one.
+    pub(super) async fn resume_root(self: &Arc<Self>, open: &Arc<Open>) -> Result<(), Error> {
+        let _one = self.rotating.lock().await;
+        // Asked while nobody else rotates: one that is under way is not taken for one that is left.
+        if open.unsealed.load().is_rotating() {
+            self.rotate_on(open).await?;
+        }
+        Ok(())
+    }
+
+    /// The steps after the new root is there.
+    async fn rotate_on(self: &Arc<Self>, open: &Arc<Open>) -> Result<u64, Error> {
         let of = Arc::clone(open);
         let keys = blocking(move || tenant_keys(&of)).await?;
         let mut swept = 0;
@@ -599,10 +614,11 @@ fn rewrapped(
             }
             next
         }
-        // Import parameters end within a day; those that an older key wraps are asked for again.
+        // Import parameters end within a day; those that an older key wraps, or that are damaged, are asked for
+        // again.
         _ => {
             let (rows, next) =
-                open.records.scan_whole::<super::transfer::Import>(table, tenant, after, STEP_ROWS)?;
+                open.records.scan::<super::transfer::Import>(table, tenant, after, STEP_ROWS)?;
             writes.extend(rows.iter().filter(|row| row.value.tenant_key < newest).map(Records::delete));
             next
         }

@@ -303,9 +303,7 @@ impl Engine {
             Ok(tenants)
         })
         .await?;
-        if open.unsealed.load().is_rotating()
-            && let Err(error) = self.rotate_root(open).await
-        {
+        if let Err(error) = self.resume_root(open).await {
             self.alarm(&format!("the rotation of the root could not be resumed: {error}")).await;
         }
         for id in tenants.iter().map(|tenant| tenant.value.id) {
