@@ -140,6 +140,8 @@ fn modules_of_the_server_are_used_only_from_above() {
         let module = inside.split(['/', '.']).next().expect("a path has a first part");
         let Some((name, below)) = SERVER_MODULES.iter().find(|(name, _)| *name == module) else { continue };
         seen.insert(name);
+        // Unit tests at a file's end may use what is real.
+        let code = code.split("#[cfg(test)]\nmod tests {").next().expect("a split has a first part");
         for used in code.split("crate::").skip(1) {
             let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             assert!(used == module || below.contains(&used.as_str()), "{path} must not use crate::{used}");
