@@ -11,7 +11,8 @@
 //! creating request that is repeated with its idempotency key gets the first answer.
 //!
 //! If rows changed while a use of a key was being committed, the decision is made again before the
-//! result is released: after a revoke has returned, no result of an older decision leaves.
+//! result is released: after a revoke has returned, no result of an older decision leaves. A change is
+//! committed only if caller and tenant are still what they were when it was decided.
 
 #![expect(
     clippy::wildcard_enum_match_arm,

@@ -109,8 +109,14 @@ async fn nothing_is_encrypted_after_a_policy_a_role_an_identity_or_a_tenant_ende
     Flood::begin(&house.engine, &third, key).meets(seal).await;
 }
 
-#[tokio::test]
-async fn nothing_is_written_for_a_caller_or_a_tenant_that_ended_meanwhile() {
+#[test]
+fn nothing_is_written_for_a_caller_or_a_tenant_that_ended_meanwhile() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(writes_of_who_ended());
+}
+
+async fn writes_of_who_ended() {
     let (house, home, key) = scene().await;
     let alias = |name: &str| Ask::SetAlias { key: by_id(key), alias: name.parse().unwrap() };
     let late = held_back(home.ask(&home.key_admin, alias("late")), async {

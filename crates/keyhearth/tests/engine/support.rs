@@ -498,11 +498,16 @@ pub fn role_change(identity: PrincipalId, roles: &[Role]) -> Ask {
     Ask::SetRoles { identity, roles: roles.to_vec() }
 }
 
-/// Lets `first` run until it would commit, does `meanwhile`, and lets `first` go on.
+/// Lets `first` run until it would commit, does `meanwhile`, and lets `first` go on. It may have committed
+/// before, unless the runtime has one thread alone for what blocks.
 pub async fn held_back<T>(first: impl Future<Output = T>, meanwhile: impl Future<Output = ()>) -> T {
     let mut first = pin!(first);
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let busy = tokio::task::spawn_blocking(move || wait.recv());
     let waits = poll_fn(|context| Poll::Ready(first.as_mut().poll(context).is_pending())).await;
     assert!(waits, "it should work on another thread");
+    drop(go);
+    busy.await.unwrap().unwrap_err();
     // Its work ends there; what follows happens only when it is polled again.
     std::thread::sleep(Duration::from_millis(300));
     meanwhile.await;
