@@ -205,6 +205,8 @@ impl Engine {
         let operation = request.ask.operation();
         let (permit, loaded, effect) = match self.decide_and_act(open, caller, request).await {
             Ok(done) => done,
+            // A rotation of the tenant key went by between two reads of this request.
+            Err(failure) if failure.error == open::TENANT_KEY_GONE => return None,
             Err(failure) => return Some(self.log_failure(open, caller, request, failure).await),
         };
         let Effect { response, mut writes, key, version, detail } = effect;

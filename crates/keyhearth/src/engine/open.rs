@@ -31,6 +31,8 @@ use crate::identity::Ca;
 use crate::policy::Compiled;
 use crate::seal::Unsealed;
 
+/// A tenant key that a record names is not there: it was rotated after the record was read.
+pub const TENANT_KEY_GONE: Error = Error::NotFound("tenant key");
 /// Keys that are kept ready for use; the least used make room.
 pub const KEYS_CACHED_MAX: usize = 65_536;
 /// How long a key stays ready for use before it is read again, in milliseconds.
@@ -230,7 +232,7 @@ impl Open {
         }
         let view = self.records.view();
         let row = RowKey::versioned(Table::TenantKey, tenant, &tenant.0, version);
-        let wrapped: Stored<WrappedTenantKey> = view.read(&row)?.ok_or(Error::NotFound("tenant key"))?;
+        let wrapped: Stored<WrappedTenantKey> = view.read(&row)?.ok_or(TENANT_KEY_GONE)?;
         let key = Arc::new(self.unsealed.load().unwrap_tenant_key(tenant, version, &wrapped.value.0)?);
         self.tenant_keys.lock().insert((tenant, version), Arc::clone(&key));
         Ok(key)
