@@ -1,19 +1,30 @@
 //! Random bytes for keys, salts and nonces: the only place where this crate draws them.
 //!
 //! Two independent sources are mixed, so that one of them may fail, be weak or repeat after a virtual
-//! machine was cloned. Nothing is kept between calls: there is no state that a snapshot could repeat.
+//! machine was cloned. No state is kept between calls that a snapshot could repeat; only a short hash of each
+//! source's last draw, to notice one that gives the same again.
+
+use std::cell::Cell;
 
 use aws_lc_rs::hmac;
 use keyhearth_sys::entropy;
 use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::digest::sha256;
 
 /// One draw from a source: 384 bits, the seed length of CTR_DRBG with AES-256.
 const DRAW_BYTES: usize = 48;
 const BLOCK_BYTES: usize = 32;
 
 type Draw = Zeroizing<[u8; DRAW_BYTES]>;
+
+/// Short hashes of the last draws: of the kernel, and of the library.
+type Last = [Cell<[u8; 8]>; 2];
+
+thread_local! {
+    static LAST: Last = const { [Cell::new([0; 8]), Cell::new([0; 8])] };
+}
 
 /// Fills `out` with random bytes; `label` separates the purposes.
 ///
@@ -25,7 +36,7 @@ type Draw = Zeroizing<[u8; DRAW_BYTES]>;
 ///
 /// Source: SP 800-133r2 §6.3 (keys from several sources); HMAC: FIPS 198-1.
 pub fn fill(label: &'static str, out: &mut [u8]) -> Result<(), Error> {
-    fill_from(&kernel, &library, label, out)
+    LAST.with(|last| fill_from(&kernel, &library, last, label, out))
 }
 
 fn kernel(draw: &mut [u8]) -> Result<(), Error> {
@@ -38,9 +49,9 @@ fn library(draw: &mut [u8]) -> Result<(), Error> {
 
 type Source<'a> = &'a dyn Fn(&mut [u8]) -> Result<(), Error>;
 
-fn fill_from(kernel: Source, library: Source, label: &str, out: &mut [u8]) -> Result<(), Error> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &*draw(kernel)?);
-    let data = draw(library)?;
+fn fill_from(kernel: Source, library: Source, last: &Last, label: &str, out: &mut [u8]) -> Result<(), Error> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &*draw(kernel, &last[0])?);
+    let data = draw(library, &last[1])?;
     for (counter, block) in (0u32..).zip(out.chunks_mut(BLOCK_BYTES)) {
         let mut context = hmac::Context::with_key(&key);
         context.update(&*data);
@@ -51,26 +62,25 @@ fn fill_from(kernel: Source, library: Source, label: &str, out: &mut [u8]) -> Re
     Ok(())
 }
 
-/// Draws once for use and once to see that the source still moves.
+/// Draws, and sees that the source still moves.
 ///
-/// A sound source fails this with a chance below 2^-126. It is no test of quality: it stops a source that
+/// A sound source fails this with a chance below 2^-63. It is no test of quality: it stops a source that
 /// answers with a constant, or with the same bytes each time.
-fn draw(source: Source) -> Result<Draw, Error> {
-    let (mut first, mut second) = (Draw::new([0; DRAW_BYTES]), Draw::new([0; DRAW_BYTES]));
-    source(&mut *first)?;
-    source(&mut *second)?;
-    let (a, rest) = first.split_at(16);
+fn draw(source: Source, last: &Cell<[u8; 8]>) -> Result<Draw, Error> {
+    let mut draw = Draw::new([0; DRAW_BYTES]);
+    source(&mut *draw)?;
+    let hash = sha256(&[&*draw]);
+    let hash = *hash.first_chunk::<8>().expect("8 of 32 bytes");
+    let (a, rest) = draw.split_at(16);
     let (b, c) = rest.split_at(16);
-    if *first == *second || a == b || b == c {
+    if last.replace(hash) == hash || a == b || b == c {
         return Err(Error::Internal("a source of randomness is stuck"));
     }
-    Ok(first)
+    Ok(draw)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     #[test]
@@ -89,8 +99,11 @@ mod tests {
         ];
         for source in stuck {
             for (first, second) in [(source, &library as Source), (&kernel as Source, source)] {
+                let last = Last::default();
+                // One that counts up looks well the first time.
+                let _ = fill_from(first, second, &last, "test", &mut [0; 32]);
                 let mut out = [0; 32];
-                let result = fill_from(first, second, "test", &mut out);
+                let result = fill_from(first, second, &last, "test", &mut out);
                 assert_eq!(result, Err(Error::Internal("a source of randomness is stuck")));
                 assert_eq!(out, [0; 32]);
             }
@@ -108,7 +121,7 @@ mod tests {
         };
         let output = |kernel: u8, library: u8, label: &str| {
             let mut out = [0; 70];
-            fill_from(&counting(kernel), &counting(library), label, &mut out).unwrap();
+            fill_from(&counting(kernel), &counting(library), &Last::default(), label, &mut out).unwrap();
             out
         };
         let base = output(0, 0, "a");
