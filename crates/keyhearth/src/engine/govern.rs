@@ -13,10 +13,12 @@ use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Write;
 use keyhearth_crypto::kh1::envelope;
 use keyhearth_crypto::random;
+use keyhearth_crypto::secret::SecretBytes;
 use tokio::sync::SemaphorePermit;
 
 use super::authenticate::Owner;
 use super::keys::{id_bytes, page_limit};
+use super::open::Open;
 use super::records::{Records, Stored};
 use super::{Effect, Turn};
 use crate::identity::{self, Subject};
@@ -242,7 +244,9 @@ impl Turn<'_> {
             Records::keep(&tenant),
         ];
         let detail = format!("{id} of {owner}");
-        Ok(Effect::writing(Response::AccessKey { id, secret, identity: owner }, writes).detail(detail))
+        self.remember(
+            Effect::writing(Response::AccessKey { id, secret, identity: owner }, writes).detail(detail),
+        )
     }
 
     fn list_access_keys(&self, page: &Page) -> Result<Effect, Error> {
@@ -403,6 +407,16 @@ fn random_bytes(bytes: usize) -> Result<Effect, Error> {
 pub(super) fn role_names(roles: Roles) -> String {
     let names: Vec<&str> = roles.iter().map(Role::name).collect();
     if names.is_empty() { "no roles".to_owned() } else { names.join(", ") }
+}
+
+impl Open {
+    /// An access key's secret, unwrapped.
+    pub(super) fn access_secret(&self, tenant: TenantId, key: &AccessKey) -> Result<SecretBytes, Error> {
+        let tenant_key = self.tenant_key(tenant, key.tenant_key_version)?;
+        let aad = access_key_binding(&key.id, key.principal);
+        envelope::unwrap(&tenant_key, tenant.0, key.tenant_key_version, &aad, &key.wrapped_secret)
+            .map_err(|_| Error::Damaged("access key"))
+    }
 }
 
 /// What an access key's secret is bound to.

@@ -10,7 +10,7 @@ use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::id::{Name, TenantId};
 use keyhearth_core::key::{Key, Material};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::principal::{AccessKey, Role};
+use keyhearth_core::principal::{AccessKey, Principal, Role};
 use keyhearth_core::request::{Ask, PAGE_MAX, Rekey as RekeyStep, Response, Secret, Status};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::{Commit, Write};
@@ -93,10 +93,13 @@ impl Turn<'_> {
         writes.push(records.create(name_row, &id));
         writes.extend(self.new_tenant_key(id, 1)?);
         let detail = format!("{id} {name}, admin {}", principal.id);
+        let response = self.tenant_made(tenant, principal, certificate);
+        self.remember(Effect::writing(response, writes).detail(detail))
+    }
+
+    pub(super) fn tenant_made(&self, tenant: Tenant, admin: Principal, certificate: String) -> Response {
         let ca = self.open.ca.certificate_pem().to_owned();
-        let response =
-            Response::Tenant { tenant: Box::new(tenant), admin: Box::new(principal), certificate, ca };
-        Ok(Effect::writing(response, writes).detail(detail))
+        Response::Tenant { tenant: Box::new(tenant), admin: Box::new(admin), certificate, ca }
     }
 
     /// The writes that store a new tenant key. They conflict if the root is rotated meanwhile.
@@ -597,16 +600,8 @@ fn rewrapped(
         Table::AccessKey => {
             let (rows, next) = open.records.scan_whole::<AccessKey>(table, tenant, after, STEP_ROWS)?;
             for row in rows.iter().filter(|row| row.value.tenant_key_version < newest) {
+                let secret = open.access_secret(tenant, &row.value)?;
                 let aad = super::govern::access_key_binding(&row.value.id, row.value.principal);
-                let old = open.tenant_key(tenant, row.value.tenant_key_version)?;
-                let secret = envelope::unwrap(
-                    &old,
-                    tenant.0,
-                    row.value.tenant_key_version,
-                    &aad,
-                    &row.value.wrapped_secret,
-                )
-                .map_err(|_| Error::Damaged("access key"))?;
                 let new = open.tenant_key(tenant, newest)?;
                 let wrapped_secret = envelope::wrap(&new, tenant.0, newest, &aad, secret.expose())?;
                 let record = AccessKey { wrapped_secret, tenant_key_version: newest, ..row.value.clone() };

@@ -2,9 +2,10 @@
 
 use keyhearth_core::Error;
 use keyhearth_core::grant::Grant;
-use keyhearth_core::id::{GrantId, KeyId, PrincipalId};
+use keyhearth_core::id::{GrantId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::key::Key;
-use keyhearth_core::request::{IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_MS, Response};
+use keyhearth_core::principal::AccessKey;
+use keyhearth_core::request::{IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_MS, Response, Secret};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::digest::sha256;
@@ -38,6 +39,10 @@ enum Made {
     Grant(#[n(0)] KeyId, #[n(1)] GrantId),
     #[n(2)]
     Identity(#[n(0)] PrincipalId, #[n(1)] String),
+    #[n(3)]
+    Tenant(#[n(0)] TenantId, #[n(1)] PrincipalId, #[n(2)] String),
+    #[n(4)]
+    AccessKey(#[n(0)] String),
 }
 
 impl Turn<'_> {
@@ -79,6 +84,19 @@ impl Turn<'_> {
                 let principal = self.open.principal(self.tenant(), *id)?.value.clone();
                 self.identity(principal, certificate.clone())
             }
+            Made::Tenant(id, admin, certificate) => {
+                let tenant = self.open.tenant(*id)?.value.clone();
+                let admin = self.open.principal(*id, *admin)?.value.clone();
+                self.tenant_made(tenant, admin, certificate.clone())
+            }
+            Made::AccessKey(id) => {
+                let row = RowKey::new(Table::AccessKey, self.tenant(), id.as_bytes());
+                let key: Stored<AccessKey> =
+                    self.open.records.read(&row)?.ok_or(Error::NotFound("access key"))?;
+                let secret =
+                    Secret::new(self.open.access_secret(self.tenant(), &key.value)?.expose().to_vec());
+                Response::AccessKey { id: id.clone(), secret, identity: key.value.principal }
+            }
         };
         Ok(Some(Effect::of(response).detail("repeated")))
     }
@@ -92,6 +110,10 @@ impl Turn<'_> {
             Response::Identity { principal, certificate, .. } => {
                 Made::Identity(principal.id, certificate.clone())
             }
+            Response::Tenant { tenant, admin, certificate, .. } => {
+                Made::Tenant(tenant.id, admin.id, certificate.clone())
+            }
+            Response::AccessKey { id, .. } => Made::AccessKey(id.clone()),
             _ => return Err(Error::Internal("this result is not remembered")),
         };
         let expires = self.now.latest.plus_ms(IDEMPOTENCY_MS);

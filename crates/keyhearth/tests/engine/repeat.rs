@@ -95,6 +95,26 @@ async fn grants_and_identities_are_made_once() {
     assert_eq!(made[0], made[1]);
 }
 
+#[tokio::test]
+async fn tenants_and_access_keys_are_made_once() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let name = |text: &str| text.parse().unwrap();
+    let request = certificate_request("boss");
+    let mut tenants = Vec::new();
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let create = Ask::CreateTenant { name: name("two"), admin: name("boss"), request: request.clone() };
+        tenants.push(got!(repeatably(&house.engine, &house.operator, create, ("t", 1)).await,
+            Response::Tenant { tenant, admin, certificate, .. } => (tenant.id, admin.id, certificate)));
+        let create = Ask::CreateAccessKey { identity: home.user.principal, import: None };
+        keys.push(got!(repeatably(&home.engine(), &home.admin, create, ("k", 1)).await,
+            Response::AccessKey { id, secret, .. } => (id, secret)));
+    }
+    assert_eq!(tenants[0], tenants[1]);
+    assert_eq!(keys[0], keys[1]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_duplicates_make_one_key() {
     let house = House::new().await;
