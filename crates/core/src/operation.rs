@@ -211,7 +211,7 @@ operations! {
     Rekey 118 "rekey" Platform Operate Post "/v1/seal/rekey" "seal rekey" "Replaces the shares or the passphrase; the old ones die when the new ones are proved.";
     Seal 119 "seal" Platform Operate Post "/v1/seal" "seal now" "Forgets the root key at once.";
     Unseal 120 "unseal" Platform Operate Post "/v1/unseal" "unseal" "Gives the server a share or the passphrase.";
-    Status 121 "status" Platform Inspect Get "/v1/status" "status" "Shows the server's state.";
+    Status 121 "status" Tenant Inspect Get "/v1/status" "status" "Shows the server's state.";
 
     // What the server does by itself.
     Start 192 "start" Platform Operate Post "" "serve" "The server started.";

@@ -729,9 +729,10 @@ pub struct Status {
     pub seal_kind: &'static str,
     /// Shares given so far, and needed.
     pub unseal_progress: Option<(u8, u8)>,
-    pub keys: u64,
-    pub log_size: u64,
-    pub epoch: u64,
+    /// These three speak of all tenants: they are for callers of the platform tenant.
+    pub keys: Option<u64>,
+    pub log_size: Option<u64>,
+    pub epoch: Option<u64>,
     pub clock_steady: bool,
     pub development: bool,
 }

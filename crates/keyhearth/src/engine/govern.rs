@@ -8,7 +8,7 @@ use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{Authorizer, POLICY_BYTES_MAX, Policy, Question, Verdict};
 use keyhearth_core::principal::{AccessKey, CERTIFICATES_MAX, Fingerprint, Principal, Role, Roles};
-use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Page, RANDOM_BYTES_MAX, Response, Secret};
+use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Page, RANDOM_BYTES_MAX, Response, Secret, Status};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Write;
 use keyhearth_crypto::kh1::envelope;
@@ -45,6 +45,7 @@ impl Turn<'_> {
             Ask::RevokeIdentity { identity } => self.revoke_identity(*identity),
             Ask::SetRoles { identity, roles } => self.set_roles(*identity, roles),
             Ask::BindCertificate { identity, certificate } => self.bind_certificate(*identity, certificate),
+            Ask::Status => self.status(),
             Ask::WhoAmI => Ok(Effect::of(Response::WhoAmI(Box::new(self.caller.clone())))),
             Ask::CreateAccessKey { identity, import } => self.create_access_key(*identity, import.as_ref()),
             Ask::ListAccessKeys { page } => self.list_access_keys(page),
@@ -61,6 +62,16 @@ impl Turn<'_> {
             Ask::ListEntries { .. } | Ask::Checkpoint | Ask::ProveEntry { .. } => self.audit(),
             _ => Err(Error::Internal("not an operation on a tenant")),
         }
+    }
+
+    /// The server's state; what speaks of other tenants is for the platform tenant.
+    fn status(&self) -> Result<Effect, Error> {
+        let status = self.engine.status()?;
+        let (keys, log_size, epoch) = match self.tenant() {
+            TenantId::PLATFORM => (status.keys, status.log_size, status.epoch),
+            _ => (None, None, None),
+        };
+        Ok(Effect::of(Response::Status(Box::new(Status { keys, log_size, epoch, ..status }))))
     }
 
     fn checked_roles(&self, roles: &[Role], tenant: TenantId) -> Result<Roles, Error> {

@@ -12,7 +12,8 @@ pub const ROLES: &[(&str, &str)] = &[
   action in [
     Keyhearth::Action::"random",
     Keyhearth::Action::"who-am-i",
-    Keyhearth::Action::"renew-identity"
+    Keyhearth::Action::"renew-identity",
+    Keyhearth::Action::"status"
   ],
   resource
 );"#,
@@ -24,8 +25,7 @@ pub const ROLES: &[(&str, &str)] = &[
   principal in Keyhearth::Role::"platform-operator",
   action in [
     Keyhearth::Action::"operate",
-    Keyhearth::Action::"govern",
-    Keyhearth::Action::"status"
+    Keyhearth::Action::"govern"
   ],
   resource
 );"#,

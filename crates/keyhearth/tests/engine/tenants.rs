@@ -420,3 +420,14 @@ async fn a_policy_takes_effect_when_it_is_set() {
     assert!(home.ask(&home.admin, put("bad", "permit (principal".to_owned())).await.is_err());
     assert!(home.ask(&home.user, decrypt(id, &message)).await.is_err(), "forbidden to all");
 }
+
+#[tokio::test]
+async fn a_tenant_learns_no_numbers_about_the_others() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let status = |result| got!(result, Response::Status(status) => *status);
+    let own = status(home.ask(&home.user, Ask::Status).await);
+    assert!(!own.sealed && (own.keys, own.log_size, own.epoch) == (None, None, None));
+    let all = status(house.ask(&house.operator, Ask::Status).await);
+    assert!(all.keys.is_some() && all.log_size.is_some() && all.epoch.is_some());
+}

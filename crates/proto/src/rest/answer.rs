@@ -572,12 +572,12 @@ answers! {
         shares_given: Option<u8>,
         /// Shares needed, while it is being unsealed.
         shares_needed: Option<u8>,
-        /// Number of keys.
-        keys: u64,
-        /// Number of log entries.
-        log_size: u64,
-        /// Counts changes.
-        epoch: u64,
+        /// Number of keys of all tenants; for the platform tenant.
+        keys: Option<u64>,
+        /// Number of log entries; for the platform tenant.
+        log_size: Option<u64>,
+        /// Counts changes; for the platform tenant.
+        epoch: Option<u64>,
         /// Whether the wall clock behaves.
         clock_steady: bool,
         /// Whether this is a development server, which protects nothing.

@@ -6,7 +6,7 @@ use keyhearth_core::operation::{Group, Scope};
 use super::*;
 use crate::policy::schema::{VOCABULARY, requestable};
 
-const EVERYONE: &str = "random renew-identity who-am-i";
+const EVERYONE: &str = "random renew-identity status who-am-i";
 const READ_KEYS: &str = "describe-key list-aliases list-grants list-keys public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
     import-key import-parameters resume-key rotate-key schedule-destroy set-alias suspend-key update-key";
@@ -23,21 +23,17 @@ const OPERATE: &str = "create-tenant disable-tenant enable-tenant list-tenants r
 /// What each role may do, written out.
 fn table() -> Vec<(Role, Vec<&'static str>)> {
     vec![
-        (Role::PlatformOperator, vec![EVERYONE, OPERATE, "status", READ_GOVERN, CHANGE_GOVERN]),
-        (Role::TenantAdmin, vec![EVERYONE, READ_KEYS, "status", READ_GOVERN, CHANGE_GOVERN, "who-can"]),
-        (Role::KeyAdmin, vec![EVERYONE, READ_KEYS, "status", MANAGE, "revoke-grant"]),
-        (Role::KeyUser, vec![EVERYONE, READ_KEYS, "status", USE, DELEGATE]),
-        (Role::Auditor, vec![EVERYONE, READ_KEYS, "status", READ_GOVERN, READ_LOG, "who-can", "export-log"]),
-        (
-            Role::Custodian,
-            vec![EVERYONE, READ_KEYS, "status", "destroy-key", "rekey rotate-root seal unseal"],
-        ),
+        (Role::PlatformOperator, vec![EVERYONE, OPERATE, READ_GOVERN, CHANGE_GOVERN]),
+        (Role::TenantAdmin, vec![EVERYONE, READ_KEYS, READ_GOVERN, CHANGE_GOVERN, "who-can"]),
+        (Role::KeyAdmin, vec![EVERYONE, READ_KEYS, MANAGE, "revoke-grant"]),
+        (Role::KeyUser, vec![EVERYONE, READ_KEYS, USE, DELEGATE]),
+        (Role::Auditor, vec![EVERYONE, READ_KEYS, READ_GOVERN, READ_LOG, "who-can", "export-log"]),
+        (Role::Custodian, vec![EVERYONE, READ_KEYS, "destroy-key", "rekey rotate-root seal unseal"]),
         (
             Role::Developer,
             vec![
                 EVERYONE,
                 READ_KEYS,
-                "status",
                 MANAGE,
                 USE,
                 DELEGATE,
