@@ -66,7 +66,12 @@ class Rotation(threading.Thread):
         try:
             with self.identity.connect() as client:
                 while True:
-                    client.call("POST", f"/v1/tenants/{self.tenant}/rotate-key").ok()
+                    rotated = client.call("POST", f"/v1/tenants/{self.tenant}/rotate-key")
+                    if rotated.status == 409:
+                        # The server is still finishing the rotation that a crash ended.
+                        time.sleep(0.05)
+                        continue
+                    rotated.ok()
                     client.call("POST", "/v1/seal/rotate-root").ok()
                     self.done += 1
         except (OSError, http.client.HTTPException):

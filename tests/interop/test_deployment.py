@@ -33,7 +33,7 @@ class Deployment(Server):
         self.secret.chmod(0o600)
         values = {"data": self.data, "anchor": folder / "anchor", "rate": RATE}
         self.configuration.write_text(CONFIGURATION.format(**values))
-        words = ["init", "--data", self.data, "--passphrase-file", self.secret]
+        words = ["init", "--data", self.data, "--passphrase-file", self.secret, "--anchor", folder / "anchor"]
         subprocess.run([program, *words], check=True, capture_output=True)
 
     def start(self):

@@ -87,8 +87,10 @@ pub struct InitOptions {
     pub quorum: Option<(u8, u8)>,
     /// DNS names and addresses that callers will use; `localhost` and the loopback addresses unless named.
     pub names: Vec<String>,
-    /// The log's name.
+    /// The log's name, as `origin` of the configuration.
     pub origin: String,
+    /// Where the anchor is kept, as `anchor` of the configuration; in the data directory if absent.
+    pub anchor: Option<PathBuf>,
     /// A development server.
     pub development: bool,
 }
@@ -112,7 +114,8 @@ pub struct Initialised {
 /// # Errors
 /// [`ServerError`].
 pub async fn init(options: &InitOptions) -> Result<Initialised, ServerError> {
-    let config = Config { origin: options.origin.clone(), ..Config::default_for(&options.data) };
+    let (origin, anchor) = (options.origin.clone(), options.anchor.clone());
+    let config = Config { origin, anchor, ..Config::default_for(&options.data) };
     let (made, engine) = init_open(options, &config).await?;
     engine.seal();
     Ok(made)
@@ -393,6 +396,7 @@ async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerErr
         quorum: None,
         names: Vec::new(),
         origin: config.origin.clone(),
+        anchor: None,
         development: true,
     };
     let (_, engine) = init_open(&options, config).await?;
@@ -466,6 +470,7 @@ mod tests {
             quorum: Some((2, 3)),
             names: Vec::new(),
             origin: "keyhearth.test/log".to_owned(),
+            anchor: None,
             development: false,
         };
         let made = init(&options()).await.unwrap();

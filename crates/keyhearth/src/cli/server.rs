@@ -70,6 +70,9 @@ pub struct Init {
     /// The log's name, as `origin` of the configuration.
     #[arg(long)]
     origin: Option<String>,
+    /// Where the anchor is kept, as `anchor` of the configuration.
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<PathBuf>,
 }
 
 /// How the server runs.
@@ -138,6 +141,7 @@ impl Init {
             quorum,
             names: self.names,
             origin,
+            anchor: self.anchor,
             development: false,
         };
         // Before the deployment: what cannot take the shares is found while they do not exist yet.

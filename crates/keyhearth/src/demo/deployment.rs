@@ -52,6 +52,7 @@ impl Deployment {
             quorum: Some(QUORUM),
             names: Vec::new(),
             origin: config.origin.clone(),
+            anchor: None,
             development: false,
         })
         .await?;
