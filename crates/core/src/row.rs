@@ -224,12 +224,6 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Makes room for `rows` rows.
-    #[must_use]
-    pub fn with_capacity(rows: usize) -> Self {
-        Self { rows: HashMap::with_capacity(rows), policies: HashMap::new() }
-    }
-
     /// Remembers that the row at `key` now has `mac`.
     pub fn set(&mut self, key: &RowKey, mac: &[u8; 32]) {
         self.set_at(Self::place(key), key, mac);
@@ -261,18 +255,6 @@ impl Presence {
     #[must_use]
     pub fn policies(&self, tenant: TenantId) -> usize {
         self.policies.get(&tenant).copied().unwrap_or(0)
-    }
-
-    /// How many rows there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
     }
 
     /// Where the row at `key` is remembered.
