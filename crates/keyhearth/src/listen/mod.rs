@@ -13,6 +13,7 @@
 //! - The buffers of TLS and HTTP are ordinary memory and are not wiped, so what a caller sends or
 //!   receives in the clear can stay in it until it is used again.
 
+pub mod aws;
 mod http;
 mod limits;
 pub mod rest;
