@@ -291,8 +291,11 @@ fn body(operation: Operation) -> &'static str {
         Operation::ExportKey => r#"{"version":1,"mechanism":"rsa-oaep-sha256","recipient":"AQID"}"#,
         Operation::Encrypt => r#"{"mechanism":"aes-gcm","context":{"b":"2","a":"1"},"plaintext":"AQID"}"#,
         Operation::Decrypt => r#"{"version":1,"iv":"AQID","context":{"dept":"hr"},"ciphertext":"AQID"}"#,
-        Operation::Rewrap => r#"{"source":"o","context":{},"ciphertext":"AQID"}"#,
-        Operation::DataKey => r#"{"bytes":64,"with_plaintext":false}"#,
+        Operation::Rewrap => {
+            r#"{"source":"o","source_mechanism":"rsa-oaep-sha256","context":{},"new_context":{"a":"1"},"ciphertext":"AQID"}"#
+        }
+        Operation::DataKey | Operation::DataKeyWithoutPlaintext => r#"{"bytes":64,"context":{"a":"1"}}"#,
+        Operation::DataKeyPair | Operation::DataKeyPairWithoutPlaintext => r#"{"algorithm":"rsa-2048"}"#,
         Operation::Sign => r#"{"mechanism":"ecdsa-sha256","digest":"AQID"}"#,
         Operation::Verify => r#"{"version":1,"message":"AQID","signature":"AQID"}"#,
         Operation::Mac | Operation::VerifyMac => r#"{"message":"AQID","mac":"AQID"}"#,

@@ -9,7 +9,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let body = body::Encrypt { mechanism: None, context: None, plaintext: b"4111 1111"[..].into() };
     let old = client.encrypt(&key, &body).await?;
     client.rotate_key(&key).await?;
-    let body = body::Rewrap { source: None, context: None, ciphertext: old.ciphertext.to_vec().into() };
+    let body = body::Rewrap { ciphertext: old.ciphertext.to_vec().into(), ..body::Rewrap::default() };
     let new = client.rewrap(&key, &body).await?;
     println!("from version {} to version {}", old.version, new.version);
     Ok(())

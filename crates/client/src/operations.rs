@@ -136,8 +136,11 @@ operations! {
 
     encrypt Encrypt (key: &str) [Encrypt] -> Encrypted;
     decrypt Decrypt (key: &str) [Decrypt] -> Decrypted;
-    rewrap Rewrap (key: &str) [Rewrap] -> Encrypted;
+    rewrap Rewrap (key: &str) [Rewrap] -> Reencrypted;
     data_key DataKey (key: &str) [MakeDataKey] -> DataKey;
+    data_key_without_plaintext DataKeyWithoutPlaintext (key: &str) [MakeDataKey] -> DataKey;
+    data_key_pair DataKeyPair (key: &str) [MakeDataKeyPair] -> DataKeyPair;
+    data_key_pair_without_plaintext DataKeyPairWithoutPlaintext (key: &str) [MakeDataKeyPair] -> DataKeyPair;
     sign Sign (key: &str) [Sign] -> Signature;
     verify Verify (key: &str) [Verify] -> Verified;
     mac Mac (key: &str) [ComputeMac] -> Mac;

@@ -123,7 +123,7 @@ async fn uses_of_keys() {
     let encrypted = client.encrypt(&aes, &body).await.unwrap();
     let source = Some(aes.parse::<KeyRef>().unwrap().into());
     let ciphertext = encrypted.ciphertext.to_vec().into();
-    let body = body::Rewrap { source, context: context.clone(), ciphertext };
+    let body = body::Rewrap { source, context: context.clone(), ciphertext, ..body::Rewrap::default() };
     let other = create(&client, Algorithm::Aes256).await;
     let rewrapped = client.rewrap(&other, &body).await.unwrap();
     let decrypt = |context, ciphertext: &[u8]| body::Decrypt {
@@ -140,6 +140,13 @@ async fn uses_of_keys() {
     let made = client.data_key(&aes, &body::MakeDataKey::default()).await.unwrap();
     let recovered = client.decrypt(&aes, &decrypt(None, &made.ciphertext)).await.unwrap();
     assert_eq!(made.plaintext.unwrap(), recovered.plaintext);
+    let hidden = client.data_key_without_plaintext(&aes, &body::MakeDataKey::default()).await.unwrap();
+    assert!(hidden.plaintext.is_none());
+    let body = body::MakeDataKeyPair { algorithm: Algorithm::EcP256.into(), context: None };
+    let made = client.data_key_pair(&aes, &body).await.unwrap();
+    let recovered = client.decrypt(&aes, &decrypt(None, &made.ciphertext)).await.unwrap();
+    assert_eq!(made.private.unwrap(), recovered.plaintext);
+    assert!(client.data_key_pair_without_plaintext(&aes, &body).await.unwrap().private.is_none());
 
     let signing = create(&client, Algorithm::EcP256).await;
     let message = || Some(b"message"[..].into());

@@ -105,7 +105,13 @@ impl Usage {
     #[must_use]
     pub fn permits(self, operation: Operation) -> bool {
         let name = match operation {
-            Operation::Encrypt | Operation::DataKey | Operation::Rewrap => "encrypt",
+            Operation::Encrypt
+            | Operation::Rewrap
+            | Operation::DataKey
+            | Operation::DataKeyWithoutPlaintext
+            | Operation::DataKeyPair
+            | Operation::DataKeyPairWithoutPlaintext => "encrypt",
+            Operation::RewrapFrom => "decrypt",
             Operation::Decrypt
             | Operation::Sign
             | Operation::Verify

@@ -159,8 +159,12 @@ operations! {
     // Use.
     Encrypt 32 "encrypt" Key Protect Post "/v1/keys/{key}/encrypt" "encrypt" "Encrypts up to 64 KiB under the primary version.";
     Decrypt 33 "decrypt" Key Process Post "/v1/keys/{key}/decrypt" "decrypt" "Decrypts what this key encrypted.";
+    RewrapFrom 49 "rewrap-from" Key Process Post "" "rewrap" "Lets a rewrap open what this key encrypted; part of a rewrap.";
     Rewrap 34 "rewrap" Key Protect Post "/v1/keys/{key}/rewrap" "rewrap" "Re-encrypts under the primary version without giving out the plaintext.";
     DataKey 35 "data-key" Key Protect Post "/v1/keys/{key}/data-key" "data-key" "Makes a data key: in plaintext, and encrypted under the primary version.";
+    DataKeyWithoutPlaintext 46 "data-key-without-plaintext" Key Protect Post "/v1/keys/{key}/data-key-without-plaintext" "data-key --without-plaintext" "Makes a data key, and gives it only encrypted under the primary version.";
+    DataKeyPair 47 "data-key-pair" Key Protect Post "/v1/keys/{key}/data-key-pair" "data-key-pair" "Makes a key pair: public, private in plaintext, and private encrypted.";
+    DataKeyPairWithoutPlaintext 48 "data-key-pair-without-plaintext" Key Protect Post "/v1/keys/{key}/data-key-pair-without-plaintext" "data-key-pair --without-plaintext" "Makes a key pair, and gives its private half only encrypted.";
     Sign 36 "sign" Key Protect Post "/v1/keys/{key}/sign" "sign" "Signs a message or a digest.";
     Verify 37 "verify" Key Process Post "/v1/keys/{key}/verify" "verify" "Verifies a signature.";
     Mac 38 "mac" Key Protect Post "/v1/keys/{key}/mac" "mac" "Computes a message authentication code.";
@@ -248,10 +252,16 @@ impl Operation {
         TABLE.iter().find(|row| row.name == name).map(|row| row.operation)
     }
 
-    /// Whether a caller can ask for it; the others are only logged.
+    /// Whether a caller can ask for it; the others are only logged, or decided as a part of another.
     #[must_use]
     pub fn is_request(self) -> bool {
         !self.info().path.is_empty()
+    }
+
+    /// Whether policies and grants decide about it.
+    #[must_use]
+    pub fn is_decided(self) -> bool {
+        self.is_request() || self == Self::RewrapFrom
     }
 
     /// What a use of key material does, for operations on a key.
@@ -303,7 +313,7 @@ mod tests {
             assert_eq!(Operation::from_name(row.name), Some(operation));
             assert_eq!(
                 row.scope == Scope::Key,
-                row.path.contains("{key}") || row.name == "date-reached",
+                row.path.contains("{key}") || ["date-reached", "rewrap-from"].contains(&row.name),
                 "{}",
                 row.name
             );

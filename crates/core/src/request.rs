@@ -55,6 +55,11 @@ pub struct Request {
     pub reason: Option<String>,
     /// The caller's own name for this request, if it may be repeated.
     pub idempotency: Option<Idempotency>,
+    /// Decide and act, but change nothing and give nothing out: [`Response::WouldSucceed`]. Only its entry is
+    /// committed. For operations on a key.
+    ///
+    /// A dry run of [`Ask::Decrypt`] or [`Ask::Rewrap`] without a ciphertext decides only.
+    pub dry_run: bool,
 }
 
 /// What makes a repeated creating request give the first answer again, for 24 hours.
@@ -228,16 +233,23 @@ pub enum Ask {
         context: ContextPairs,
         ciphertext: Vec<u8>,
     },
+    /// Key, mechanism and context are those of the new ciphertext.
     Rewrap {
         key: KeyRef,
-        source: Option<KeyRef>,
+        mechanism: Option<Mechanism>,
         context: ContextPairs,
-        ciphertext: Vec<u8>,
+        source: Box<Source>,
     },
     DataKey {
         key: KeyRef,
         context: ContextPairs,
         bytes: usize,
+        with_plaintext: bool,
+    },
+    DataKeyPair {
+        key: KeyRef,
+        context: ContextPairs,
+        algorithm: Algorithm,
         with_plaintext: bool,
     },
     Sign {
@@ -407,6 +419,23 @@ pub enum ImportMechanism {
     HpkeX25519MlKem768,
 }
 
+/// What a rewrap opens, as [`Ask::Decrypt`] names it. The decision about it is [`Operation::RewrapFrom`].
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The key that encrypted it; the same key if absent.
+    pub key: Option<KeyRef>,
+    /// How it was encrypted.
+    pub mechanism: Option<Mechanism>,
+    /// The version that encrypted it, for mechanisms that do not say it in the ciphertext.
+    pub version: Option<u32>,
+    /// The IV, for mechanisms that do not keep it in the ciphertext.
+    pub iv: Vec<u8>,
+    /// The pairs that it is bound to.
+    pub context: ContextPairs,
+    /// The ciphertext.
+    pub ciphertext: Vec<u8>,
+}
+
 /// A grant to be made.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "as in `Grant`")]
@@ -471,7 +500,10 @@ impl Ask {
             Self::Encrypt { .. } => Encrypt,
             Self::Decrypt { .. } => Decrypt,
             Self::Rewrap { .. } => Rewrap,
-            Self::DataKey { .. } => DataKey,
+            Self::DataKey { with_plaintext: true, .. } => DataKey,
+            Self::DataKey { with_plaintext: false, .. } => DataKeyWithoutPlaintext,
+            Self::DataKeyPair { with_plaintext: true, .. } => DataKeyPair,
+            Self::DataKeyPair { with_plaintext: false, .. } => DataKeyPairWithoutPlaintext,
             Self::Sign { .. } => Sign,
             Self::Verify { .. } => Verify,
             Self::Mac { .. } => Mac,
@@ -542,6 +574,7 @@ impl Ask {
             | Self::Decrypt { key, .. }
             | Self::Rewrap { key, .. }
             | Self::DataKey { key, .. }
+            | Self::DataKeyPair { key, .. }
             | Self::Sign { key, .. }
             | Self::Verify { key, .. }
             | Self::Mac { key, .. }
@@ -599,6 +632,7 @@ impl Ask {
             | Self::Decrypt { context, .. }
             | Self::Rewrap { context, .. }
             | Self::DataKey { context, .. }
+            | Self::DataKeyPair { context, .. }
             | Self::TestPolicy { context, .. } => context,
             _ => &[],
         }
@@ -628,10 +662,12 @@ impl Ask {
     }
 }
 
-/// What a request gave.
+/// What a request gave; a dry run gives [`Response::WouldSucceed`]. The source of [`Response::Reencrypted`] is the
+/// key and version that had encrypted.
 #[allow(missing_docs, reason = "fields repeat the vocabulary of this module")]
 pub enum Response {
     Done,
+    WouldSucceed,
     Key(Box<Key>),
     Keys { keys: Vec<Key>, next: Option<Vec<u8>> },
     Aliases { aliases: Vec<(Alias, KeyId)>, next: Option<Vec<u8>> },
@@ -640,7 +676,9 @@ pub enum Response {
     PublicKey { key: KeyId, version: u32, algorithm: Algorithm, der: Vec<u8> },
     Encrypted { key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
     Decrypted { key: KeyId, version: u32, plaintext: Secret },
+    Reencrypted { source: (KeyId, u32), key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
     DataKey { key: KeyId, version: u32, plaintext: Option<Secret>, ciphertext: Vec<u8> },
+    DataKeyPair { key: KeyId, version: u32, pair: DataKeyPair },
     Signature { key: KeyId, version: u32, mechanism: Mechanism, signature: Vec<u8> },
     Verified { key: KeyId, version: u32, valid: bool },
     Mac { key: KeyId, version: u32, mechanism: Mechanism, mac: Vec<u8> },
@@ -673,6 +711,16 @@ pub enum Response {
     RekeyProgress { proved: u8, needed: u8, done: bool },
 }
 
+/// A key pair that a key protects.
+pub struct DataKeyPair {
+    /// `SubjectPublicKeyInfo` in DER.
+    pub public: Vec<u8>,
+    /// `PrivateKeyInfo` in DER, if it was asked for.
+    pub private: Option<Secret>,
+    /// The same, encrypted.
+    pub ciphertext: Vec<u8>,
+}
+
 /// Requests and results hold secrets: their `Debug` says which they are and nothing of what is in them.
 macro_rules! says_no_more {
     ($($name:ident),*) => {$(
@@ -683,7 +731,7 @@ macro_rules! says_no_more {
         }
     )*};
 }
-says_no_more!(Message, Rekey, Response);
+says_no_more!(Message, Rekey, DataKeyPair, Response);
 
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

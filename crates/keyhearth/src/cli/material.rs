@@ -5,14 +5,14 @@
 
 use clap::{Args, Subcommand};
 use keyhearth_core::request::{KeyRef, PLAINTEXT_BYTES_MAX};
-use keyhearth_crypto::algorithm::Mechanism;
+use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::key::{HMAC_BYTES_MAX, IMPORT_BYTES_MAX};
 use keyhearth_crypto::keywrap;
 use keyhearth_proto::rest::body::{
-    Agree, CIPHERTEXT_BYTES_MAX, ComputeMac, Decapsulate, Decrypt, Encrypt, MakeDataKey, MakeRandom,
-    PUBLIC_BYTES_MAX, Rewrap, SIGNATURE_BYTES_MAX, Sign, Unwrap, Verify, VerifyMac, Wrap,
+    Agree, CIPHERTEXT_BYTES_MAX, ComputeMac, Decapsulate, Decrypt, Encrypt, MakeDataKey, MakeDataKeyPair,
+    MakeRandom, PUBLIC_BYTES_MAX, Rewrap, SIGNATURE_BYTES_MAX, Sign, Unwrap, Verify, VerifyMac, Wrap,
 };
-use keyhearth_proto::rest::{Is, Within, answer};
+use keyhearth_proto::rest::{Bytes, Is, Within, answer};
 
 use super::failure::Failure;
 use super::input::{self, Source};
@@ -51,6 +51,35 @@ pub struct Raw {
     raw: bool,
 }
 
+/// How what is rewrapped was encrypted.
+#[derive(Args)]
+pub struct RewrapSource {
+    /// The key that encrypted it; the same key if absent.
+    #[arg(long = "source", value_name = "KEY", value_parser = spelled::<KeyRef>())]
+    key: Option<Is<KeyRef>>,
+    /// How it was encrypted; the best for that key if absent.
+    #[arg(long = "source-mechanism", value_name = "MECHANISM", value_parser = spelled::<Mechanism>())]
+    mechanism: Option<Is<Mechanism>>,
+    #[command(flatten)]
+    version: VersionFlag,
+    #[command(flatten)]
+    iv: Iv,
+}
+
+/// An IV that the ciphertext does not hold.
+#[derive(Args)]
+pub struct Iv {
+    /// The IV in base64, for mechanisms that do not keep it in the ciphertext.
+    #[arg(long, value_name = "BASE64")]
+    iv: Option<String>,
+}
+
+impl Iv {
+    fn bytes(self) -> Result<Option<Bytes<IV_BYTES_MAX>>, Failure> {
+        self.iv.map(|iv| input::from_base64(iv.as_bytes(), IV_BYTES_MAX).map(Into::into)).transpose()
+    }
+}
+
 /// Where secret bytes go.
 #[derive(Args)]
 pub struct SecretSink {
@@ -83,9 +112,8 @@ pub enum Verb {
         version: VersionFlag,
         #[command(flatten)]
         context: Context,
-        /// The IV in base64, for mechanisms that do not keep it in the ciphertext.
-        #[arg(long, value_name = "BASE64")]
-        iv: Option<String>,
+        #[command(flatten)]
+        iv: Iv,
         #[command(flatten)]
         ciphertext: Source,
         #[command(flatten)]
@@ -95,10 +123,12 @@ pub enum Verb {
     },
     Rewrap {
         #[command(flatten)]
-        key: KeyArgument,
-        /// The key that encrypted it; the same key if absent.
-        #[arg(long, value_name = "KEY", value_parser = spelled::<KeyRef>())]
-        source: Option<Is<KeyRef>>,
+        using: Using,
+        /// A pair that is bound to the new ciphertext, instead of those of the old one; can be given again.
+        #[arg(long = "new-context", value_name = "NAME=VALUE", value_parser = pair)]
+        new_pairs: Vec<(String, String)>,
+        #[command(flatten)]
+        source: RewrapSource,
         #[command(flatten)]
         context: Context,
         #[command(flatten)]
@@ -118,6 +148,21 @@ pub enum Verb {
         #[arg(long, value_name = "NUMBER", value_parser = within::<1, 1024>)]
         bytes: Option<Within<1, 1024>>,
         /// Only the encrypted data key.
+        #[arg(long, conflicts_with = "output")]
+        without_plaintext: bool,
+        #[command(flatten)]
+        sink: Sink,
+    },
+    /// The private key goes to --output; the encrypted private key and the public key are printed, a line each.
+    DataKeyPair {
+        #[command(flatten)]
+        key: KeyArgument,
+        /// RSA, an elliptic curve or Ed25519.
+        #[arg(value_parser = spelled::<Algorithm>())]
+        algorithm: Is<Algorithm>,
+        #[command(flatten)]
+        context: Context,
+        /// Only the encrypted private key.
         #[arg(long, conflicts_with = "output")]
         without_plaintext: bool,
         #[command(flatten)]
@@ -268,29 +313,48 @@ impl Verb {
                 let body = Decrypt {
                     mechanism: using.mechanism,
                     version: version.version,
-                    iv: iv
-                        .map(|iv| input::from_base64(iv.as_bytes(), IV_BYTES_MAX).map(Into::into))
-                        .transpose()?,
+                    iv: iv.bytes()?,
                     context: pairs(context.pairs),
                     ciphertext: ciphertext.decode(raw.raw, CIPHERTEXT_BYTES_MAX)?.into(),
                 };
                 let answer = server.wait(server.decrypt(&using.key.key, &body))?;
                 sink.write(session, &answer, &answer.plaintext)
             }
-            Self::Rewrap { key, source, context, ciphertext, sink, raw } => {
-                let ciphertext = ciphertext.decode(raw.raw, CIPHERTEXT_BYTES_MAX)?.into();
-                let body = Rewrap { source, context: pairs(context.pairs), ciphertext };
-                let answer = server.wait(server.rewrap(&key.key, &body))?;
+            Self::Rewrap { using, new_pairs, source, context, ciphertext, sink, raw } => {
+                let body = Rewrap {
+                    mechanism: using.mechanism,
+                    new_context: pairs(new_pairs),
+                    source: source.key,
+                    source_mechanism: source.mechanism,
+                    version: source.version.version,
+                    iv: source.iv.bytes()?,
+                    context: pairs(context.pairs),
+                    ciphertext: ciphertext.decode(raw.raw, CIPHERTEXT_BYTES_MAX)?.into(),
+                };
+                let answer = server.wait(server.rewrap(&using.key.key, &body))?;
+                if !answer.iv.is_empty() {
+                    session.hint(&format!("iv: {}", base64(&answer.iv)));
+                }
                 put(session, &answer, (&sink, raw), &answer.ciphertext)
             }
             Self::DataKey { key, context, bytes, without_plaintext, sink } => {
-                let (context, with_plaintext) = (pairs(context.pairs), Some(!without_plaintext));
-                let answer = || {
-                    let body = MakeDataKey { context, bytes, with_plaintext };
-                    server.wait(server.data_key(&key.key, &body))
+                let body = MakeDataKey { context: pairs(context.pairs), bytes };
+                let answer = || match without_plaintext {
+                    true => server.wait(server.data_key_without_plaintext(&key.key, &body)),
+                    false => server.wait(server.data_key(&key.key, &body)),
                 };
                 both(session, &sink, without_plaintext, answer, |answer: &answer::DataKey| {
-                    (answer.plaintext.as_deref(), &answer.ciphertext)
+                    (answer.plaintext.as_deref(), [&answer.ciphertext])
+                })
+            }
+            Self::DataKeyPair { key, algorithm, context, without_plaintext, sink } => {
+                let body = MakeDataKeyPair { algorithm, context: pairs(context.pairs) };
+                let answer = || match without_plaintext {
+                    true => server.wait(server.data_key_pair_without_plaintext(&key.key, &body)),
+                    false => server.wait(server.data_key_pair(&key.key, &body)),
+                };
+                both(session, &sink, without_plaintext, answer, |answer: &answer::DataKeyPair| {
+                    (answer.private.as_deref(), [&answer.ciphertext, &answer.public])
                 })
             }
             Self::Signature(verb) => verb.run(session, server),
@@ -315,7 +379,7 @@ impl Verb {
             Self::Encapsulate { key, sink } => {
                 let answer = || server.wait(server.encapsulate(&key.key));
                 both(session, &sink, false, answer, |answer: &answer::Encapsulated| {
-                    (Some(&answer.secret), &answer.encapsulated)
+                    (Some(&answer.secret), [&answer.encapsulated])
                 })
             }
             Self::Decapsulate { key, version, encapsulated, sink, raw } => {
@@ -333,12 +397,12 @@ impl Verb {
 }
 
 /// Asks for a secret together with what keeps it: the secret goes to a file, the other is printed.
-fn both<T: serde::Serialize>(
+fn both<T: serde::Serialize, const N: usize>(
     session: &Session,
     sink: &Sink,
     alone: bool,
     ask: impl FnOnce() -> Result<T, Failure>,
-    parts: impl Fn(&T) -> (Option<&[u8]>, &[u8]),
+    parts: impl Fn(&T) -> (Option<&[u8]>, [&[u8]; N]),
 ) -> Result<(), Failure> {
     if !alone && !session.json() && !sink.is_file() {
         return Err(Failure::new(
@@ -354,7 +418,7 @@ fn both<T: serde::Serialize>(
     if let Some(secret) = secret {
         sink.secret(secret, false)?;
     }
-    super::output::line(&base64(public))
+    public.into_iter().try_for_each(|bytes| super::output::line(&base64(bytes)))
 }
 
 impl Signature {
@@ -389,7 +453,7 @@ impl Signature {
     }
 }
 
-type Message = (Option<keyhearth_proto::rest::body::Plaintext>, Option<keyhearth_proto::rest::Bytes<64>>);
+type Message = (Option<keyhearth_proto::rest::body::Plaintext>, Option<Bytes<64>>);
 
 /// The message or its digest, whichever is read.
 fn input_of(source: &Source, digest: bool) -> Result<Message, Failure> {

@@ -65,6 +65,9 @@ use ledger::Ledger;
 use open::{Held, Open};
 use records::{Records, Stored};
 
+/// What the entry of a dry run says.
+const DRY_RUN: &str = "dry run";
+
 /// How often a request that raced with another is tried again.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -135,6 +138,15 @@ impl Effect {
     fn detail(self, detail: impl Into<String>) -> Self {
         Self { detail: Some(detail.into()), ..self }
     }
+
+    /// What is left of it if the request is a dry run: nothing, but that a signature does not hold.
+    fn of_run(self, dry_run: bool) -> Self {
+        match self.response {
+            _ if !dry_run => self,
+            Response::Verified { valid: false, .. } => self,
+            _ => Self { response: Response::WouldSucceed, writes: Vec::new(), detail: None, ..self },
+        }
+    }
 }
 
 /// A request that was refused or failed, with what its entry says.
@@ -185,6 +197,9 @@ impl Engine {
         if request.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
             return Err(Error::TooLarge { field: "reason", limit: REASON_BYTES_MAX });
         }
+        if request.dry_run && request.ask.key().is_none() {
+            return Err(Error::Unsupported("a dry run of what is not about a key"));
+        }
         for _ in 0..ATTEMPTS_MAX {
             if let Some(result) = self.attempt(&open, caller, &request).await {
                 return result;
@@ -209,12 +224,12 @@ impl Engine {
             Err(failure) if failure.error == open::TENANT_KEY_GONE => return None,
             Err(failure) => return Some(self.log_failure(open, caller, request, failure).await),
         };
-        let Effect { response, mut writes, key, version, detail } = effect;
+        let Effect { response, mut writes, key, version, detail } = effect.of_run(request.dry_run);
         let mut entry = self.entry(open, caller, request, loaded.now);
         entry.key = key.or(permit.key());
         entry.version = version.or(permit.version());
         entry.by = basis(permit.basis());
-        entry.detail = detail;
+        entry.detail = detail.or(entry.detail);
         let on_platform = operation.info().scope == Scope::Platform;
         if on_platform || !writes.is_empty() {
             // Nothing changes for a caller or a tenant that ended meanwhile. What writes such a row itself, is a
@@ -302,7 +317,7 @@ impl Engine {
         if principal.value.revoked.is_some() || principal.value.roles != caller.roles {
             return Err(Error::Denied);
         }
-        let version = usage::named_version(&request.ask)?;
+        let version = usage::named_version(&request.ask);
         let held = match request.ask.key() {
             None => None,
             Some(key) => {
@@ -332,6 +347,15 @@ impl Engine {
 
     /// Step 2.
     fn decide(caller: &Caller, ask: &Ask, loaded: &Loaded) -> Result<Permit, Refusal> {
+        Self::decide_about(caller, ask.operation(), ask.context(), loaded)
+    }
+
+    fn decide_about(
+        caller: &Caller,
+        operation: Operation,
+        context: &[(String, String)],
+        loaded: &Loaded,
+    ) -> Result<Permit, Refusal> {
         let held = loaded.held.as_deref();
         let own_grants: Vec<Grant> = held.map_or_else(Vec::new, |held| {
             let live = held.grants.iter().filter(|grant| grant.value.grantee == caller.principal);
@@ -344,11 +368,11 @@ impl Engine {
             key: held.map(|held| &held.key.value),
             version: loaded.version,
             grants: &own_grants,
-            context: ask.context(),
+            context,
             reason_given: loaded.reason_given,
             now: loaded.now,
         };
-        decide(caller, ask.operation(), &facts, loaded.policies.as_ref())
+        decide(caller, operation, &facts, loaded.policies.as_ref())
     }
 
     /// Step 3: on this thread if it is quick, elsewhere if it reads the store or computes for long.
@@ -362,12 +386,8 @@ impl Engine {
     ) -> Result<Effect, Error> {
         if let (Some(held), Some(version)) = (&loaded.held, permit.version()) {
             let uses_material = matches!(permit.operation().class(), Class::Protect | Class::Process);
-            if uses_material
-                && permit.operation() != Operation::Rewrap
-                && Open::is_ready(held, version)
-                && !usage::is_slow(held.key.value.algorithm)
-            {
-                return usage::act(open, permit, &request.ask, held);
+            if uses_material && usage::is_quick(&request.ask, held, version) {
+                return usage::act(open, permit, request, held);
             }
         }
         let acting = Acting { permit: Arc::clone(permit), held: loaded.held.clone(), now: loaded.now };
@@ -403,7 +423,8 @@ impl Engine {
         Ok(())
     }
 
-    /// A rewrap needs two permits: to encrypt under the one key, and this one, to decrypt under the other.
+    /// A rewrap needs two permits: to encrypt under the one key, and this one, to open under the other. Each is
+    /// decided with the context of its own ciphertext.
     fn decide_source(
         &self,
         open: &Open,
@@ -411,37 +432,27 @@ impl Engine {
         request: &Request,
         now: Now,
     ) -> Result<(Permit, Arc<Held>), Error> {
-        let Ask::Rewrap { key, source, context, ciphertext } = &request.ask else {
+        let Ask::Rewrap { key, source, .. } = &request.ask else {
             return Err(Error::Internal("not a rewrap"));
         };
-        let source = source.as_ref().unwrap_or(key);
         let reading = Reading::take();
-        let id = open.resolve(caller.tenant, source)?;
+        let id = open.resolve(caller.tenant, source.key.as_ref().unwrap_or(key))?;
         let from = match open.held(caller.tenant, id, reading.boot) {
             Some(held) => held,
             None => open.hold(caller.tenant, id, reading.boot)?,
-        };
-        let version = keyhearth_crypto::kh1::header(ciphertext).map_err(|_| Error::NotAuthentic)?.version;
-        let decrypt = Ask::Decrypt {
-            key: source.clone(),
-            mechanism: None,
-            version: Some(version),
-            iv: Vec::new(),
-            context: context.clone(),
-            ciphertext: Vec::new(),
         };
         let loaded = Loaded {
             tenant: open.tenant(caller.tenant)?,
             principal: open.principal(caller.tenant, caller.principal)?,
             policies: open.policies(caller.tenant)?,
             held: Some(Arc::clone(&from)),
-            version: Some(version),
+            version: usage::source_version(source),
             reason_given: gives_reason(request),
             now,
             epoch: open.epoch(),
         };
-        let permit = Self::decide(caller, &decrypt, &loaded).map_err(|refusal| refusal.error)?;
-        Ok((permit, from))
+        let permit = Self::decide_about(caller, Operation::RewrapFrom, &source.context, &loaded);
+        Ok((permit.map_err(|refusal| refusal.error)?, from))
     }
 
     async fn log_failure(
@@ -498,7 +509,7 @@ impl Engine {
             by: Vec::new(),
             context,
             reason: request.reason.clone(),
-            detail: None,
+            detail: request.dry_run.then(|| DRY_RUN.to_owned()),
         }
     }
 
@@ -547,7 +558,7 @@ impl Engine {
         let key = |turn: &Turn<'_>| turn.held.is_some();
         if matches!(operation.class(), Class::Protect | Class::Process) && key(&turn) {
             let held = turn.held.ok_or(Error::NotFound("key"))?;
-            return usage::act(open, &acting.permit, &request.ask, held);
+            return usage::act(open, &acting.permit, request, held);
         }
         match operation.info().scope {
             Scope::Key => turn.on_key(),
@@ -586,8 +597,7 @@ impl Turn<'_> {
 
     fn rewrap(&self) -> Result<Effect, Error> {
         let (permit, from) = self.engine.decide_source(self.open, self.caller, self.request, self.now)?;
-        let effect =
-            usage::rewrap(self.open, self.permit, &self.request.ask, self.held()?, (&permit, &from))?;
+        let effect = usage::rewrap(self.open, self.permit, self.request, self.held()?, (&permit, &from))?;
         Ok(effect.detail(format!("from {}", from.key.value.id)))
     }
 }

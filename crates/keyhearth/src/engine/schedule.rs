@@ -102,7 +102,7 @@ impl Engine {
         let permit = Permit::for_dates(&held.key.value);
         let caller = own_caller()?;
         let ask = Ask::DescribeKey { key: KeyRef::Id(id) };
-        let request = Request { id: self.request_id(), ask, reason: None, idempotency: None };
+        let request = Request { id: self.request_id(), ask, reason: None, idempotency: None, dry_run: false };
         let turn = Turn {
             engine: self,
             open,

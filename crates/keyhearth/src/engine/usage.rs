@@ -1,14 +1,18 @@
 //! Acts that use key material. Pure computation: nothing here changes a row, except the reservation
 //! of random IVs.
 
+use std::sync::Arc;
+
 use keyhearth_core::Error;
 use keyhearth_core::decide::Permit;
 use keyhearth_core::key::{Key, RANDOM_IV_USES_MAX};
-use keyhearth_core::request::{Ask, ContextPairs, Message, PLAINTEXT_BYTES_MAX, Response, Secret};
+use keyhearth_core::request::{
+    Ask, ContextPairs, DataKeyPair, Message, PLAINTEXT_BYTES_MAX, Request, Response, Secret, Source,
+};
 use keyhearth_core::state::Class;
 use keyhearth_core::store::Write;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose, Status};
-use keyhearth_crypto::key::Input;
+use keyhearth_crypto::key::{Encrypted, Input, Key as Ready, generate};
 use keyhearth_crypto::kh1;
 use keyhearth_crypto::secret::SecretBytes;
 
@@ -36,19 +40,41 @@ pub fn is_slow(algorithm: Algorithm) -> bool {
     }
 }
 
+/// Whether the act is a short computation that reads nothing.
+pub fn is_quick(ask: &Ask, held: &Held, version: u32) -> bool {
+    let makes_pair = matches!(ask, Ask::DataKeyPair { algorithm, .. } if is_slow(*algorithm));
+    !matches!(ask, Ask::Rewrap { .. })
+        && !makes_pair
+        && !is_slow(held.key.value.algorithm)
+        && Open::is_ready(held, version)
+}
+
 /// The version that the ciphertext of a request names, for messages that carry it.
 ///
 /// The header is a hint only: the key is the one that the caller names.
-pub fn named_version(ask: &Ask) -> Result<Option<u32>, Error> {
+pub fn named_version(ask: &Ask) -> Option<u32> {
     match ask {
-        Ask::Decrypt { mechanism: None | Some(Mechanism::Kh1), version: None, ciphertext, iv, .. }
-            if iv.is_empty() =>
-        {
-            // Raw ciphertexts carry no header; without one the primary version is tried.
-            Ok(kh1::header(ciphertext).ok().map(|header| header.version))
+        Ask::Decrypt { mechanism, version, iv, ciphertext, .. } => {
+            version_in(*mechanism, *version, iv, ciphertext)
         }
-        ask => Ok(ask.version()),
+        ask => ask.version(),
     }
+}
+
+/// The same of what a rewrap opens.
+pub fn source_version(source: &Source) -> Option<u32> {
+    version_in(source.mechanism, source.version, &source.iv, &source.ciphertext)
+}
+
+fn version_in(
+    mechanism: Option<Mechanism>,
+    version: Option<u32>,
+    iv: &[u8],
+    ciphertext: &[u8],
+) -> Option<u32> {
+    // Raw ciphertexts carry no header; without one the primary version is tried.
+    let may_say = version.is_none() && iv.is_empty() && matches!(mechanism, None | Some(Mechanism::Kh1));
+    if may_say { kh1::header(ciphertext).ok().map(|header| header.version) } else { version }
 }
 
 fn context(pairs: &ContextPairs) -> Result<kh1::Context, Error> {
@@ -91,146 +117,235 @@ fn mechanism(
     }
 }
 
-/// A KH1 message in which the key id, version and context are bound.
-fn seal(
-    key: &Key,
-    ready: &keyhearth_crypto::key::Key,
+/// A key version at work by a permit.
+struct Work<'a> {
+    open: &'a Open,
+    held: &'a Held,
     number: u32,
-    pairs: &ContextPairs,
-    plaintext: &[u8],
-) -> Result<Vec<u8>, Error> {
-    let material = ready.kh1_material().ok_or(Error::Unsupported("only AES-256 keys make KH1 messages"))?;
-    Ok(kh1::seal(material, key.id.0, number, &context(pairs)?, plaintext)?)
+    class: Class,
+    ready: Arc<Ready>,
+    dry_run: bool,
 }
 
-fn open_message(
-    key: &Key,
-    ready: &keyhearth_crypto::key::Key,
-    number: u32,
-    pairs: &ContextPairs,
-    message: &[u8],
-) -> Result<Secret, Error> {
-    let material = ready.kh1_material().ok_or(Error::Unsupported("only AES-256 keys make KH1 messages"))?;
-    kh1::open(material, key.id.0, number, &context(pairs)?, message).map_err(|error| match error {
-        keyhearth_crypto::Error::Invalid(_) => Error::NotAuthentic,
-        other => other.into(),
-    })
+impl<'a> Work<'a> {
+    fn new(open: &'a Open, permit: &Permit, held: &'a Held, dry_run: bool) -> Result<Self, Error> {
+        let number = permit.version().ok_or(Error::Internal("no version was permitted"))?;
+        let ready = open.version(held, number)?;
+        Ok(Self { open, held, number, class: permit.operation().class(), ready, dry_run })
+    }
+
+    fn key(&self) -> &'a Key {
+        &self.held.key.value
+    }
+
+    fn mechanism(&self, wanted: Option<Mechanism>, purpose: Purpose) -> Result<Mechanism, Error> {
+        mechanism(self.key(), wanted, purpose, self.class)
+    }
+
+    fn kh1_material(&self) -> Result<&[u8], Error> {
+        self.ready.kh1_material().ok_or(Error::Unsupported("only AES-256 keys make KH1 messages"))
+    }
+
+    /// A KH1 message in which the key id, version and context are bound.
+    fn seal(&self, pairs: &ContextPairs, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(kh1::seal(self.kh1_material()?, self.key().id.0, self.number, &context(pairs)?, plaintext)?)
+    }
+
+    fn open_message(&self, pairs: &ContextPairs, message: &[u8]) -> Result<Secret, Error> {
+        let opened = kh1::open(self.kh1_material()?, self.key().id.0, self.number, &context(pairs)?, message);
+        opened.map_err(|error| match error {
+            keyhearth_crypto::Error::Invalid(_) => Error::NotAuthentic,
+            other => other.into(),
+        })
+    }
+
+    /// Encrypts, and gives what has to be written with it.
+    fn encrypt(
+        &self,
+        wanted: Option<Mechanism>,
+        pairs: &ContextPairs,
+        plaintext: &[u8],
+    ) -> Result<(Encrypted, Vec<Write>), Error> {
+        match self.mechanism(wanted, Purpose::Encrypt)? {
+            Mechanism::Kh1 => {
+                let ciphertext = self.seal(pairs, plaintext)?;
+                Ok((Encrypted { iv: Vec::new(), ciphertext }, Vec::new()))
+            }
+            raw => {
+                let writes = self.reserve_random_iv(raw)?;
+                let aad = context(pairs)?;
+                Ok((self.ready.encrypt(raw, raw_aad(raw, pairs, &aad)?, plaintext)?, writes))
+            }
+        }
+    }
+
+    /// Decrypts; `None` for the dry run of decrypting nothing.
+    fn decrypt(
+        &self,
+        wanted: Option<Mechanism>,
+        iv: &[u8],
+        pairs: &ContextPairs,
+        ciphertext: &[u8],
+    ) -> Result<Option<Secret>, Error> {
+        let mechanism = self.mechanism(wanted, Purpose::Encrypt)?;
+        if self.dry_run && ciphertext.is_empty() {
+            return Ok(None);
+        }
+        if mechanism == Mechanism::Kh1 {
+            return self.open_message(pairs, ciphertext).map(Some);
+        }
+        let aad = context(pairs)?;
+        Ok(Some(self.ready.decrypt(mechanism, iv, raw_aad(mechanism, pairs, &aad)?, ciphertext)?))
+    }
+
+    fn data_key(&self, pairs: &ContextPairs, bytes: usize, with_plaintext: bool) -> Result<Response, Error> {
+        if !DATA_KEY_BYTES.contains(&bytes) {
+            return Err(Error::Invalid { field: "bytes", rule: "must be 1 to 1,024" });
+        }
+        let data_key = SecretBytes::random(bytes)?;
+        let ciphertext = self.seal(pairs, data_key.expose())?;
+        let plaintext = with_plaintext.then(|| secret(&data_key));
+        Ok(Response::DataKey { key: self.key().id, version: self.number, plaintext, ciphertext })
+    }
+
+    fn data_key_pair(
+        &self,
+        pairs: &ContextPairs,
+        algorithm: Algorithm,
+        with_plaintext: bool,
+    ) -> Result<Response, Error> {
+        if !matches!(algorithm.info().family, Family::Rsa | Family::Ec | Family::Ed25519) {
+            return Err(Error::Unsupported("data key pairs are RSA, elliptic curve or Ed25519"));
+        }
+        // Before the pair, which takes long to make.
+        let (material, context) = (self.kh1_material()?, context(pairs)?);
+        let private = generate(algorithm)?;
+        let pair = Ready::load(algorithm, &private)?;
+        let public = pair.public_key_der().ok_or(Error::Internal("a pair has a public half"))?.to_vec();
+        let ciphertext = kh1::seal(material, self.key().id.0, self.number, &context, private.expose())?;
+        let private = with_plaintext.then(|| secret(&private));
+        let pair = DataKeyPair { public, private, ciphertext };
+        Ok(Response::DataKeyPair { key: self.key().id, version: self.number, pair })
+    }
+
+    /// Counts one use under a random IV. The count is durable before the use it covers: when the present
+    /// reservation is used up, the write that makes the next one commits together with this use.
+    fn reserve_random_iv(&self, mechanism: Mechanism) -> Result<Vec<Write>, Error> {
+        if !matches!(mechanism, Mechanism::AesGcm | Mechanism::ChaCha20Poly1305) {
+            return Ok(Vec::new());
+        }
+        let reserved = self.key().version(self.number)?.random_iv_uses;
+        let used = {
+            let mut used = self.open.random_iv.lock();
+            let place = (self.key().id, self.number);
+            // What was reserved before the server was unsealed counts as used. A use that fails counts too.
+            let next = used.get(&place).copied().unwrap_or(reserved) + 1;
+            if !self.dry_run {
+                used.insert(place, next);
+            }
+            next
+        };
+        if used <= reserved {
+            return Ok(Vec::new());
+        }
+        if reserved + RANDOM_IV_RESERVATION > RANDOM_IV_USES_MAX {
+            return Err(Error::Unsupported(
+                "this version has encrypted 2^32 messages under random IVs; rotate the key",
+            ));
+        }
+        let mut key = self.key().clone();
+        key.version_mut(self.number)?.random_iv_uses = reserved + RANDOM_IV_RESERVATION;
+        Ok(vec![self.open.records.replace(&self.held.key, &key)])
+    }
 }
 
 /// Carries out a permitted use of `held`.
-pub fn act(open: &Open, permit: &Permit, ask: &Ask, held: &Held) -> Result<Effect, Error> {
-    let key = &held.key.value;
-    let number = permit.version().ok_or(Error::Internal("no version was permitted"))?;
-    let class = permit.operation().class();
-    let pick = |wanted: &Option<Mechanism>, purpose| mechanism(key, *wanted, purpose, class);
-    let ready = open.version(held, number)?;
+pub fn act(open: &Open, permit: &Permit, request: &Request, held: &Held) -> Result<Effect, Error> {
+    let work = Work::new(open, permit, held, request.dry_run)?;
+    let (key, version, ready) = (work.key().id, work.number, &work.ready);
     let mut writes = Vec::new();
-    let response = match ask {
-        Ask::Encrypt { mechanism: wanted, context: pairs, plaintext, .. } => {
+    let response = match &request.ask {
+        Ask::Encrypt { mechanism, context, plaintext, .. } => {
             check_size("plaintext", plaintext)?;
-            match pick(wanted, Purpose::Encrypt)? {
-                Mechanism::Kh1 => Response::Encrypted {
-                    key: key.id,
-                    version: number,
-                    iv: Vec::new(),
-                    ciphertext: seal(key, &ready, number, pairs, plaintext)?,
-                },
-                raw => {
-                    writes = reserve_random_iv(open, held, number, raw)?;
-                    let aad = context(pairs)?;
-                    let made = ready.encrypt(raw, raw_aad(raw, pairs, &aad)?, plaintext)?;
-                    Response::Encrypted {
-                        key: key.id,
-                        version: number,
-                        iv: made.iv,
-                        ciphertext: made.ciphertext,
-                    }
-                }
+            let (made, reserves) = work.encrypt(*mechanism, context, plaintext)?;
+            writes = reserves;
+            Response::Encrypted { key, version, iv: made.iv, ciphertext: made.ciphertext }
+        }
+        Ask::Decrypt { mechanism, iv, context, ciphertext, .. } => {
+            match work.decrypt(*mechanism, iv, context, ciphertext)? {
+                Some(plaintext) => Response::Decrypted { key, version, plaintext },
+                None => Response::WouldSucceed,
             }
         }
-        Ask::Decrypt { mechanism: wanted, iv, context: pairs, ciphertext, .. } => {
-            let plaintext = match pick(wanted, Purpose::Encrypt)? {
-                Mechanism::Kh1 => open_message(key, &ready, number, pairs, ciphertext)?,
-                raw => {
-                    let aad = context(pairs)?;
-                    ready.decrypt(raw, iv, raw_aad(raw, pairs, &aad)?, ciphertext)?
-                }
-            };
-            Response::Decrypted { key: key.id, version: number, plaintext }
+        Ask::DataKey { context, bytes, with_plaintext, .. } => {
+            work.data_key(context, *bytes, *with_plaintext)?
         }
-        Ask::DataKey { context: pairs, bytes, with_plaintext, .. } => {
-            if !DATA_KEY_BYTES.contains(bytes) {
-                return Err(Error::Invalid { field: "bytes", rule: "must be 1 to 1,024" });
-            }
-            let data_key = SecretBytes::random(*bytes)?;
-            let ciphertext = seal(key, &ready, number, pairs, data_key.expose())?;
-            let plaintext = with_plaintext.then(|| secret(&data_key));
-            Response::DataKey { key: key.id, version: number, plaintext, ciphertext }
+        Ask::DataKeyPair { context, algorithm, with_plaintext, .. } => {
+            work.data_key_pair(context, *algorithm, *with_plaintext)?
         }
-        Ask::Sign { mechanism: wanted, message, .. } => {
-            let mechanism = pick(wanted, Purpose::Sign)?;
+        Ask::Sign { mechanism, message, .. } => {
+            let mechanism = work.mechanism(*mechanism, Purpose::Sign)?;
             let signature = ready.sign(mechanism, input(message)?)?;
-            Response::Signature { key: key.id, version: number, mechanism, signature }
+            Response::Signature { key, version, mechanism, signature }
         }
-        Ask::Verify { mechanism: wanted, message, signature, .. } => {
-            let result = ready.verify(pick(wanted, Purpose::Sign)?, input(message)?, signature);
-            Response::Verified { key: key.id, version: number, valid: holds(result)? }
+        Ask::Verify { mechanism, message, signature, .. } => {
+            let result = ready.verify(work.mechanism(*mechanism, Purpose::Sign)?, input(message)?, signature);
+            Response::Verified { key, version, valid: holds(result)? }
         }
-        Ask::Mac { mechanism: wanted, message, .. } => {
+        Ask::Mac { mechanism, message, .. } => {
             check_size("message", message)?;
-            let mechanism = pick(wanted, Purpose::Mac)?;
+            let mechanism = work.mechanism(*mechanism, Purpose::Mac)?;
             let mac = ready.mac(mechanism, message)?;
-            Response::Mac { key: key.id, version: number, mechanism, mac }
+            Response::Mac { key, version, mechanism, mac }
         }
-        Ask::VerifyMac { mechanism: wanted, message, mac, .. } => {
+        Ask::VerifyMac { mechanism, message, mac, .. } => {
             check_size("message", message)?;
-            let result = ready.verify_mac(pick(wanted, Purpose::Mac)?, message, mac);
-            Response::Verified { key: key.id, version: number, valid: holds(result)? }
+            let result = ready.verify_mac(work.mechanism(*mechanism, Purpose::Mac)?, message, mac);
+            Response::Verified { key, version, valid: holds(result)? }
         }
-        Ask::Wrap { mechanism: wanted, material, .. } => {
-            let wrapped = ready.wrap(pick(wanted, Purpose::Wrap)?, material)?;
-            Response::Wrapped { key: key.id, version: number, wrapped }
+        Ask::Wrap { mechanism, material, .. } => {
+            let wrapped = ready.wrap(work.mechanism(*mechanism, Purpose::Wrap)?, material)?;
+            Response::Wrapped { key, version, wrapped }
         }
-        Ask::Unwrap { mechanism: wanted, wrapped, .. } => {
-            let material = ready.unwrap(pick(wanted, Purpose::Wrap)?, wrapped)?;
-            Response::Unwrapped { key: key.id, version: number, material: secret(&material) }
+        Ask::Unwrap { mechanism, wrapped, .. } => {
+            let material = ready.unwrap(work.mechanism(*mechanism, Purpose::Wrap)?, wrapped)?;
+            Response::Unwrapped { key, version, material: secret(&material) }
         }
         Ask::Agree { peer, .. } => {
             let shared = ready.agree(peer)?;
-            Response::Shared { key: key.id, version: number, secret: secret(&shared) }
+            Response::Shared { key, version, secret: secret(&shared) }
         }
         Ask::Encapsulate { .. } => {
             let (encapsulated, shared) = ready.encapsulate()?;
-            Response::Encapsulated { key: key.id, version: number, secret: secret(&shared), encapsulated }
+            Response::Encapsulated { key, version, secret: secret(&shared), encapsulated }
         }
         Ask::Decapsulate { encapsulated, .. } => {
             let shared = ready.decapsulate(encapsulated)?;
-            Response::Shared { key: key.id, version: number, secret: secret(&shared) }
+            Response::Shared { key, version, secret: secret(&shared) }
         }
         _ => return Err(Error::Internal("not a use of key material")),
     };
     Ok(Effect { writes, ..Effect::of(response) })
 }
 
-/// Rewraps a KH1 message: opened under `source`, which has its own permit, and sealed under `held`.
+/// Rewraps: opened under `source`, which has its own permit, and encrypted under `held`.
 pub fn rewrap(
     open: &Open,
     permit: &Permit,
-    ask: &Ask,
+    request: &Request,
     held: &Held,
-    source: (&Permit, &Held),
+    (from_permit, from): (&Permit, &Held),
 ) -> Result<Effect, Error> {
-    let Ask::Rewrap { context: pairs, ciphertext, .. } = ask else {
+    let Ask::Rewrap { mechanism, context, source, .. } = &request.ask else {
         return Err(Error::Internal("not a rewrap"));
     };
-    let (from_permit, from) = source;
-    let from_number = from_permit.version().ok_or(Error::Internal("no version was permitted"))?;
-    let from_ready = open.version(from, from_number)?;
-    let plaintext = open_message(&from.key.value, &from_ready, from_number, pairs, ciphertext)?;
-    let key = &held.key.value;
-    let number = permit.version().ok_or(Error::Internal("no version was permitted"))?;
-    let ciphertext = seal(key, &*open.version(held, number)?, number, pairs, &plaintext)?;
-    Ok(Effect::of(Response::Encrypted { key: key.id, version: number, iv: Vec::new(), ciphertext }))
+    let from = Work::new(open, from_permit, from, request.dry_run)?;
+    let to = Work::new(open, permit, held, request.dry_run)?;
+    let plaintext = from.decrypt(source.mechanism, &source.iv, &source.context, &source.ciphertext)?;
+    let Some(plaintext) = plaintext else { return Ok(Effect::of(Response::WouldSucceed)) };
+    let (Encrypted { iv, ciphertext }, writes) = to.encrypt(*mechanism, context, &plaintext)?;
+    let (source, key, version) = ((from.key().id, from.number), to.key().id, to.number);
+    Ok(Effect::writing(Response::Reencrypted { source, key, version, iv, ciphertext }, writes))
 }
 
 /// What raw mechanisms authenticate: the canonical context where they can, and no context where they cannot.
@@ -274,36 +389,4 @@ fn holds(result: Result<(), keyhearth_crypto::Error>) -> Result<bool, Error> {
         Err(keyhearth_crypto::Error::NotAuthentic) => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Counts one use under a random IV. The count is durable before the use it covers: when the present
-/// reservation is used up, the write that makes the next one commits together with this use.
-fn reserve_random_iv(
-    open: &Open,
-    held: &Held,
-    number: u32,
-    mechanism: Mechanism,
-) -> Result<Vec<Write>, Error> {
-    if !matches!(mechanism, Mechanism::AesGcm | Mechanism::ChaCha20Poly1305) {
-        return Ok(Vec::new());
-    }
-    let reserved = held.key.value.version(number)?.random_iv_uses;
-    let used = {
-        let mut used = open.random_iv.lock();
-        // What was reserved before the server was unsealed counts as used. A use that fails counts too.
-        let used = used.entry((held.key.value.id, number)).or_insert(reserved);
-        *used += 1;
-        *used
-    };
-    if used <= reserved {
-        return Ok(Vec::new());
-    }
-    if reserved + RANDOM_IV_RESERVATION > RANDOM_IV_USES_MAX {
-        return Err(Error::Unsupported(
-            "this version has encrypted 2^32 messages under random IVs; rotate the key",
-        ));
-    }
-    let mut key = held.key.value.clone();
-    key.version_mut(number)?.random_iv_uses = reserved + RANDOM_IV_RESERVATION;
-    Ok(vec![open.records.replace(&held.key, &key)])
 }

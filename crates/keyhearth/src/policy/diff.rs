@@ -18,7 +18,7 @@ use keyhearth_core::request::{Ability, Difference};
 use keyhearth_core::time::Now;
 
 use super::compiled::Compiled;
-use super::schema::requestable;
+use super::schema::decided;
 use super::statement::{Statement, Subject};
 
 /// The most questions that one report asks; a difference asks each side.
@@ -59,7 +59,7 @@ pub fn diff(
         let caller = as_caller(principal);
         let own: Vec<&Statement> =
             changed.iter().copied().filter(|statement| may_concern(statement, principal)).collect();
-        for operation in requestable() {
+        for operation in decided() {
             for key in questions_about(operation, old.tenant(), &own, &by_id) {
                 count(&mut questions)?;
                 let question = Question { caller: &caller, operation, key, context: &[], now };
@@ -151,7 +151,7 @@ pub fn who_can(
     let mut questions = 0;
     for principal in principals.iter().filter(|principal| principal.revoked.is_none()) {
         let caller = as_caller(principal);
-        for operation in requestable().filter(|operation| operation.info().scope == Scope::Key) {
+        for operation in decided().filter(|operation| operation.info().scope == Scope::Key) {
             count(&mut questions)?;
             let question = Question { caller: &caller, operation, key: Some(key), context: &[], now };
             let by: Vec<String> = match policies.authorize(&question) {

@@ -54,7 +54,7 @@ pub fn schema_text() -> String {
         let parent = if is_use(group) { format!(" in [\"{USE}\"]") } else { String::new() };
         line(format!("action \"{}\"{parent};", group.name()));
     }
-    for row in requestable().map(Operation::info) {
+    for row in decided().map(Operation::info) {
         line(format!("\n  // {}", row.summary));
         line(format!("action \"{}\" in [\"{}\"] appliesTo {{", row.name, row.group.name()));
         line(format!("  principal: Principal, resource: {}, context: Request", type_of(row.scope)));
@@ -64,8 +64,8 @@ pub fn schema_text() -> String {
 }
 
 /// The operations that a policy can name.
-pub(super) fn requestable() -> impl Iterator<Item = Operation> {
-    Operation::ALL.iter().copied().filter(|operation| operation.is_request())
+pub(super) fn decided() -> impl Iterator<Item = Operation> {
+    Operation::ALL.iter().copied().filter(|operation| operation.is_decided())
 }
 
 const fn type_of(scope: Scope) -> &'static str {

@@ -11,7 +11,9 @@ use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose};
 use keyhearth_crypto::key::generate;
 
-use super::support::{House, Household, because, by_id, decrypt, encrypt, got, new_key, page, secret};
+use super::support::{
+    House, Household, because, by_id, decrypt, encrypt, got, new_key, page, rewrap, secret,
+};
 
 fn wrong_state(state: State, operation: Operation) -> Error {
     Error::WrongState { state, operation }
@@ -90,12 +92,7 @@ async fn each_state_allows_what_its_table_says() {
     let given = because(&house.engine, &home.user, decrypt(id, &message), Some("recovery")).await;
     got!(given, Response::Decrypted { plaintext, .. } => assert_eq!(plaintext, secret("text")));
     assert_eq!(home.newest(Operation::Decrypt).await.reason.as_deref(), Some("recovery"));
-    let rewrap = || Ask::Rewrap {
-        key: by_id(other),
-        source: Some(by_id(id)),
-        context: Vec::new(),
-        ciphertext: message.clone(),
-    };
+    let rewrap = || rewrap(id, other, &message);
     let refused = home.ask(&home.user, rewrap()).await;
     assert!(matches!(refused, Err(Error::Invalid { field: "reason", .. })), "{refused:?}");
     because(&house.engine, &home.user, rewrap(), Some("recovery")).await.unwrap();
@@ -449,13 +446,11 @@ async fn rewrapping_needs_both_rights_and_gives_out_no_plaintext() {
     let home = house.tenant("one").await;
     let (from, to) = (home.aes().await.id, home.aes().await.id);
     let message = home.encrypt(from, "text").await.unwrap();
-    let rewrap = |ciphertext: &[u8]| Ask::Rewrap {
-        key: by_id(to),
-        source: Some(by_id(from)),
-        context: Vec::new(),
-        ciphertext: ciphertext.to_vec(),
-    };
-    let moved = got!(home.ask(&home.user, rewrap(&message)).await, Response::Encrypted { ciphertext, .. } => ciphertext);
+    let rewrap = |ciphertext: &[u8]| rewrap(from, to, ciphertext);
+    let moved = got!(home.ask(&home.user, rewrap(&message)).await, Response::Reencrypted { ciphertext, source, .. } => {
+        assert_eq!(source, (from, 1));
+        ciphertext
+    });
     let entry = home.newest(Operation::Rewrap).await;
     assert_eq!((entry.key, entry.detail), (Some(to), Some(format!("from {from}"))));
     assert_eq!(home.decrypt(to, &moved).await.unwrap(), "text");
@@ -463,7 +458,7 @@ async fn rewrapping_needs_both_rights_and_gives_out_no_plaintext() {
     assert_eq!(home.ask(&home.user, rewrap(&moved)).await.unwrap_err(), Error::NotAuthentic);
 
     let policy = format!(
-        r#"forbid (principal == Keyhearth::Principal::"{}", action == Keyhearth::Action::"decrypt",
+        r#"forbid (principal == Keyhearth::Principal::"{}", action == Keyhearth::Action::"rewrap-from",
            resource == Keyhearth::Key::"{from}");"#,
         home.user.principal
     );

@@ -20,7 +20,7 @@ use keyhearth_core::key::{Cryptoperiod, Key};
 use keyhearth_core::log::{Checkpoint, Hash, TileId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Role};
-use keyhearth_core::request::{Ask, Idempotency, KeyRef, NewKey, Page, Request, Response, Secret};
+use keyhearth_core::request::{Ask, Idempotency, KeyRef, NewKey, Page, Request, Response, Secret, Source};
 use keyhearth_core::row::{Row, RowAuth, RowKey, StateDigest, Table};
 use keyhearth_core::store::{Commit, Expect, Head, Outcome, RowChange, SealDigest, Store, StoreError, Write};
 use keyhearth_core::time::Time;
@@ -54,8 +54,13 @@ pub async fn because(
     ask: Ask,
     reason: Option<&str>,
 ) -> Result<Response, Error> {
-    let request =
-        Request { id: engine.request_id(), ask, reason: reason.map(str::to_owned), idempotency: None };
+    let request = Request {
+        id: engine.request_id(),
+        ask,
+        reason: reason.map(str::to_owned),
+        idempotency: None,
+        dry_run: false,
+    };
     engine.execute(caller, Arc::new(request)).await
 }
 
@@ -67,7 +72,7 @@ pub async fn repeatably(
     (key, digest): (&str, u8),
 ) -> Result<Response, Error> {
     let idempotency = Some(Idempotency { key: key.to_owned(), digest: [digest; 32] });
-    let request = Request { id: engine.request_id(), ask, reason: None, idempotency };
+    let request = Request { id: engine.request_id(), ask, reason: None, idempotency, dry_run: false };
     engine.execute(caller, Arc::new(request)).await
 }
 
@@ -488,6 +493,24 @@ pub fn decrypt(key: KeyId, ciphertext: &[u8]) -> Ask {
         context: Vec::new(),
         ciphertext: ciphertext.to_vec(),
     }
+}
+
+/// What a rewrap opens: made by `key` without a context.
+pub fn source(key: KeyId, ciphertext: &[u8]) -> Source {
+    Source {
+        key: Some(by_id(key)),
+        mechanism: None,
+        version: None,
+        iv: Vec::new(),
+        context: Vec::new(),
+        ciphertext: ciphertext.to_vec(),
+    }
+}
+
+/// Moves what `from` encrypted under `to`, both without a context.
+pub fn rewrap(from: KeyId, to: KeyId, ciphertext: &[u8]) -> Ask {
+    let source = Box::new(source(from, ciphertext));
+    Ask::Rewrap { key: by_id(to), mechanism: None, context: Vec::new(), source }
 }
 
 pub fn page(limit: usize) -> Page {

@@ -7,11 +7,11 @@ use keyhearth_core::Error;
 use keyhearth_core::id::{GrantId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{CERTIFICATES_MAX, Caller, Role};
-use keyhearth_core::request::{Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, Response};
+use keyhearth_core::request::{Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, Response, Source};
 
 use super::support::{
-    HERE, House, Household, by_id, certificate_request, decrypt, encrypt, got, new_key, page, role_change,
-    secret, sign_in,
+    HERE, House, Household, by_id, certificate_request, decrypt, encrypt, got, new_key, page, rewrap,
+    role_change, secret, sign_in, source,
 };
 use keyhearth_core::entry::Entry;
 use keyhearth_crypto::algorithm::Algorithm;
@@ -42,6 +42,12 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::DeleteAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::ListGrants { key: k() },
     ];
+    let data_key_pair = |with_plaintext| Ask::DataKeyPair {
+        key: k(),
+        context: Vec::new(),
+        algorithm: Algorithm::EcP256,
+        with_plaintext,
+    };
     let user = [
         Ask::Encrypt { key: k(), mechanism, context: Vec::new(), plaintext: secret("x") },
         Ask::Decrypt {
@@ -52,8 +58,16 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
             context: Vec::new(),
             ciphertext: vec![1; 120],
         },
-        Ask::Rewrap { key: k(), source: None, context: Vec::new(), ciphertext: vec![1; 120] },
+        Ask::Rewrap {
+            key: k(),
+            mechanism,
+            context: Vec::new(),
+            source: Box::new(Source { key: None, ..source(id, &[1; 120]) }),
+        },
         Ask::DataKey { key: k(), context: Vec::new(), bytes: 32, with_plaintext: true },
+        Ask::DataKey { key: k(), context: Vec::new(), bytes: 32, with_plaintext: false },
+        data_key_pair(true),
+        data_key_pair(false),
         Ask::Sign { key: k(), mechanism, message: Message::Whole(secret("m")) },
         Ask::Verify {
             key: k(),
@@ -187,12 +201,7 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
         context: Vec::new(),
     };
     assert_eq!(two.ask(&two.admin, test).await.unwrap_err(), Error::NotFound("key"));
-    let rewrap = Ask::Rewrap {
-        key: by_id(ours),
-        source: Some(by_id(theirs)),
-        context: Vec::new(),
-        ciphertext: one.encrypt(theirs, "x").await.unwrap(),
-    };
+    let rewrap = rewrap(theirs, ours, &one.encrypt(theirs, "x").await.unwrap());
     assert_eq!(two.ask(&two.user, rewrap).await.unwrap_err(), Error::NotFound("key"));
 }
 

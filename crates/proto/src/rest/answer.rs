@@ -166,6 +166,22 @@ answers! {
         ciphertext: Bytes,
     }
 
+    /// A ciphertext that was made of another.
+    Reencrypted {
+        /// The key that had encrypted the other.
+        source: Is<KeyId>,
+        /// The version that had encrypted the other.
+        source_version: u32,
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that encrypted.
+        version: u32,
+        /// The IV, empty where the ciphertext holds it.
+        iv: Bytes,
+        /// The ciphertext.
+        ciphertext: Bytes,
+    }
+
     /// A plaintext.
     Decrypted {
         /// The key.
@@ -185,6 +201,20 @@ answers! {
         /// The data key; `null` if it was not asked for.
         plaintext: Option<Bytes>,
         /// The data key, encrypted. Keep it beside the data.
+        ciphertext: Bytes,
+    }
+
+    /// A key pair.
+    DataKeyPair {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that encrypted.
+        version: u32,
+        /// The public half: SubjectPublicKeyInfo in DER.
+        public: Bytes,
+        /// The private half, PrivateKeyInfo in DER; `null` if it was not asked for.
+        private: Option<Bytes>,
+        /// The private half, encrypted.
         ciphertext: Bytes,
     }
 

@@ -148,24 +148,33 @@ impl Decrypt {
 
 impl Rewrap {
     pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
-        let ciphertext = self.ciphertext.public("ciphertext")?;
+        let context = pairs(self.context);
         Ok(Ask::Rewrap {
             key,
-            source: self.source.map(|key| key.0),
-            context: pairs(self.context),
-            ciphertext,
+            mechanism: how(self.mechanism),
+            context: self.new_context.map_or_else(|| context.clone(), Pairs::into_inner),
+            source: Box::new(ask::Source {
+                key: self.source.map(|key| key.0),
+                mechanism: how(self.source_mechanism),
+                version: number(self.version),
+                iv: self.iv.unwrap_or_default().public("iv")?,
+                context,
+                ciphertext: self.ciphertext.public("ciphertext")?,
+            }),
         })
     }
 }
 
 impl MakeDataKey {
-    pub(super) fn ask(self, key: KeyRef) -> Ask {
-        Ask::DataKey {
-            key,
-            context: pairs(self.context),
-            bytes: self.bytes.map_or(DATA_KEY_BYTES_DEFAULT, Within::number) as usize,
-            with_plaintext: self.with_plaintext.unwrap_or(true),
-        }
+    pub(super) fn ask(self, key: KeyRef, with_plaintext: bool) -> Ask {
+        let bytes = self.bytes.map_or(DATA_KEY_BYTES_DEFAULT, Within::number) as usize;
+        Ask::DataKey { key, context: pairs(self.context), bytes, with_plaintext }
+    }
+}
+
+impl MakeDataKeyPair {
+    pub(super) fn ask(self, key: KeyRef, with_plaintext: bool) -> Ask {
+        Ask::DataKeyPair { key, context: pairs(self.context), algorithm: self.algorithm.0, with_plaintext }
     }
 }
 

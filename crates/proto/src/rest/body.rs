@@ -189,9 +189,20 @@ bodies! {
     }
 
     /// What to encrypt anew under the primary version.
+    #[derive(Default)]
     Rewrap {
+        /// How; the best for the key if absent.
+        mechanism: Option<Is<Mechanism>>,
+        /// Pairs that are bound to the new ciphertext; those of the old one if absent.
+        new_context: Option<Pairs>,
         /// The key that encrypted it; the same key if absent.
         source: Option<Is<KeyRef>>,
+        /// How it was encrypted; the best for that key if absent.
+        source_mechanism: Option<Is<Mechanism>>,
+        /// The version that encrypted it, for mechanisms that do not say it in the ciphertext.
+        version: Option<Number>,
+        /// The IV, for mechanisms that do not keep it in the ciphertext.
+        iv: Option<Bytes<16>>,
         /// The pairs that were given to encrypt.
         context: Option<Pairs>,
         /// The ciphertext.
@@ -205,8 +216,14 @@ bodies! {
         context: Option<Pairs>,
         /// Its length; 32 if absent.
         bytes: Option<Within<1, 1024>>,
-        /// Whether to give it in plaintext too; so if absent.
-        with_plaintext: Option<bool>,
+    }
+
+    /// What the new key pair is to be.
+    MakeDataKeyPair {
+        /// RSA, an elliptic curve or Ed25519.
+        algorithm: Is<Algorithm>,
+        /// Pairs that are bound to it and must be given again to decrypt it.
+        context: Option<Pairs>,
     }
 
     /// What to sign: a message or its digest.

@@ -62,8 +62,11 @@ exchanges! {
     ListAliases () Aliases;
     Encrypt (Encrypt) Encrypted;
     Decrypt (Decrypt) Decrypted;
-    Rewrap (Rewrap) Encrypted;
+    Rewrap (Rewrap) Reencrypted;
     DataKey (MakeDataKey) DataKey;
+    DataKeyWithoutPlaintext (MakeDataKey) DataKey;
+    DataKeyPair (MakeDataKeyPair) DataKeyPair;
+    DataKeyPairWithoutPlaintext (MakeDataKeyPair) DataKeyPair;
     Sign (Sign) Signature;
     Verify (Verify) Verified;
     Mac (ComputeMac) Mac;

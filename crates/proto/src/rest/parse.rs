@@ -58,7 +58,10 @@ pub fn parse(
         O::Encrypt => read::<Encrypt>(body)?.ask(key()?)?,
         O::Decrypt => read::<Decrypt>(body)?.ask(key()?)?,
         O::Rewrap => read::<Rewrap>(body)?.ask(key()?)?,
-        O::DataKey => read::<MakeDataKey>(body)?.ask(key()?),
+        O::DataKey => read::<MakeDataKey>(body)?.ask(key()?, true),
+        O::DataKeyWithoutPlaintext => read::<MakeDataKey>(body)?.ask(key()?, false),
+        O::DataKeyPair => read::<MakeDataKeyPair>(body)?.ask(key()?, true),
+        O::DataKeyPairWithoutPlaintext => read::<MakeDataKeyPair>(body)?.ask(key()?, false),
         O::Sign => read::<Sign>(body)?.ask(key()?)?,
         O::Verify => read::<Verify>(body)?.ask(key()?)?,
         O::Mac => read::<ComputeMac>(body)?.ask(key()?)?,
@@ -104,6 +107,7 @@ pub fn parse(
         O::Seal => nothing(Ask::Seal)?,
         O::Rekey => read::<Rekey>(body)?.ask()?,
         O::Unseal
+        | O::RewrapFrom
         | O::Start
         | O::Stop
         | O::Alarm

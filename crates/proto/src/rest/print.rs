@@ -46,13 +46,26 @@ pub fn print(response: Response) -> Printed {
     use Response as R;
     let body = match response {
         R::LogFile(body) => return Printed { content_type: FILE, body },
-        R::Done => json(0, &Done {}),
+        // This interface spells no dry runs.
+        R::Done | R::WouldSucceed => json(0, &Done {}),
         R::Encrypted { key, version, iv, ciphertext } => of_key!(Encrypted { key, version, iv, ciphertext }),
+        R::Reencrypted { source, key, version, iv, ciphertext } => {
+            let (bytes, source_version, source) = (iv.len() + ciphertext.len() + 8, source.1, Is(source.0));
+            let (iv, ciphertext) = (iv.into(), ciphertext.into());
+            json(bytes, &Reencrypted { source, source_version, key: Is(key), version, iv, ciphertext })
+        }
         R::Decrypted { key, version, plaintext } => of_key!(Decrypted { key, version, plaintext }),
         R::DataKey { key, version, plaintext, ciphertext } => {
             let bytes = plaintext.as_ref().map_or(0, |bytes| bytes.len()) + ciphertext.len() + 4;
             let plaintext = plaintext.map(Into::into);
             json(bytes, &DataKey { key: Is(key), version, plaintext, ciphertext: ciphertext.into() })
+        }
+        R::DataKeyPair { key, version, pair } => {
+            let bytes = pair.private.as_ref().map_or(0, |private| private.len());
+            let bytes = bytes + pair.public.len() + pair.ciphertext.len() + 12;
+            let (public, private) = (pair.public.into(), pair.private.map(Into::into));
+            let ciphertext = pair.ciphertext.into();
+            json(bytes, &DataKeyPair { key: Is(key), version, public, private, ciphertext })
         }
         R::Signature { key, version, mechanism, signature } => {
             let (bytes, mechanism) = (signature.len(), Is(mechanism));

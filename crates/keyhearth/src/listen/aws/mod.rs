@@ -36,7 +36,16 @@ impl Exchange<'_> {
     /// # Errors
     /// As [`Engine::execute`].
     pub async fn ask(&self, ask: Ask) -> Result<Answer, Error> {
-        let asked = Asked { id: self.id, ask, reason: None, idempotency: None };
+        self.run(ask, false).await
+    }
+
+    /// Asks the engine, or, in a dry run, only whether it would do it: then the answer is
+    /// [`Answer::WouldSucceed`], and a refusal is the refusal that the call itself would get.
+    ///
+    /// # Errors
+    /// As [`Engine::execute`].
+    pub async fn run(&self, ask: Ask, dry_run: bool) -> Result<Answer, Error> {
+        let asked = Asked { id: self.id, ask, reason: None, idempotency: None, dry_run };
         self.engine.execute(self.caller, Arc::new(asked)).await
     }
 }

@@ -2,7 +2,7 @@ use cedar_policy::{Entities, Request};
 
 use super::*;
 use crate::policy::question::translate;
-use crate::policy::schema::{VOCABULARY, requestable};
+use crate::policy::schema::{VOCABULARY, decided};
 
 const ALLOWED_BY_P0: fn() -> Verdict = || Verdict::Allow(by(&["p0"]));
 
@@ -143,7 +143,7 @@ fn every_question_fits_the_schema() {
     let schema = Some(VOCABULARY.validator.schema());
     let (caller, key, context) =
         (alice([Role::KeyUser, Role::Developer]), key(&[("a", "b")]), pairs(&[("c", "d")]));
-    for operation in requestable() {
+    for operation in decided() {
         let question = Question { caller: &caller, operation, key: Some(&key), context: &context, now: NOW };
         let (request, entities) = translate(TENANT, &question, NOON).unwrap();
         Entities::from_entities(entities.iter().cloned(), schema).unwrap();

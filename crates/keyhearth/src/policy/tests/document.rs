@@ -10,7 +10,7 @@ const PAGE: &str = include_str!("../../../../../docs/operate/policy.md");
 fn the_page_lists_every_action() {
     let mut table = "| group | action | resource | meaning |\n|---|---|---|---|\n".to_owned();
     for group in Group::ALL {
-        for row in schema::requestable().map(Operation::info).filter(|row| row.group == group) {
+        for row in schema::decided().map(Operation::info).filter(|row| row.group == group) {
             let resource = match row.scope {
                 Scope::Key => "Key",
                 Scope::Tenant => "Tenant",

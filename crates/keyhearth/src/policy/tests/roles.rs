@@ -4,14 +4,14 @@ use cedar_policy::{PolicySet, ValidationMode};
 use keyhearth_core::operation::{Group, Scope};
 
 use super::*;
-use crate::policy::schema::{VOCABULARY, requestable};
+use crate::policy::schema::{VOCABULARY, decided};
 
 const EVERYONE: &str = "random renew-identity status who-am-i";
 const READ_KEYS: &str = "describe-key list-aliases list-grants list-keys public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
     import-key import-parameters resume-key rotate-key schedule-destroy set-alias suspend-key update-key";
-const USE: &str =
-    "agree data-key decapsulate decrypt encapsulate encrypt mac rewrap sign unwrap verify verify-mac wrap";
+const USE: &str = "agree data-key data-key-pair data-key-pair-without-plaintext data-key-without-plaintext decapsulate decrypt \
+    encapsulate encrypt mac rewrap rewrap-from sign unwrap verify verify-mac wrap";
 const DELEGATE: &str = "create-grant revoke-grant";
 const READ_GOVERN: &str = "diff-policy list-access-keys list-identities list-policies test-policy";
 const CHANGE_GOVERN: &str = "bind-certificate create-access-key delete-policy disable-access-key issue-identity \
@@ -61,7 +61,7 @@ fn allowed_to(policies: &Compiled, caller: &Caller) -> BTreeSet<&'static str> {
         let key = (operation.info().scope == Scope::Key).then_some(&key);
         matches!(ask(policies, caller, *operation, key), Verdict::Allow(_))
     };
-    requestable().filter(may).map(Operation::name).collect()
+    decided().filter(may).map(Operation::name).collect()
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn duties_stay_apart_whatever_a_tenant_writes() {
         let (tenant, caller) = caller_with(role);
         let policies = Compiled::new(tenant, &policies(&everything)).unwrap();
         let guard = Verdict::Forbid(by(&[&format!("guard:{}", role.name())]));
-        for operation in requestable().filter(|operation| groups.contains(&operation.info().group)) {
+        for operation in decided().filter(|operation| groups.contains(&operation.info().group)) {
             let verdict = ask(&policies, &caller, operation, Some(&key(&[])));
             assert_eq!(verdict, guard, "{} {}", role.name(), operation.name());
         }

@@ -113,10 +113,9 @@ fn depth_is_bounded_before_parsing() {
 fn statements_of_one_policy_are_numbered_in_order() {
     let permit =
         |operation| format!(r#"permit (principal, action == Keyhearth::Action::"{operation}", resource);"#);
-    let text: Vec<String> =
-        schema::requestable().take(12).map(|operation| permit(operation.name())).collect();
+    let text: Vec<String> = schema::decided().take(12).map(|operation| permit(operation.name())).collect();
     let policies = compile(&[&text.join("\n")]);
-    for (operation, number) in schema::requestable().take(12).zip(1..) {
+    for (operation, number) in schema::decided().take(12).zip(1..) {
         let name = if number == 1 { "p0".to_owned() } else { format!("p0#{number}") };
         let verdict = ask(&policies, &alice([]), operation, Some(&key(&[])));
         assert_eq!(verdict, Verdict::Allow(by(&[&name])), "{}", operation.name());
