@@ -17,7 +17,6 @@ mod read;
 mod record;
 mod route;
 mod spelling;
-mod time;
 
 #[cfg(test)]
 mod tests;

@@ -277,7 +277,7 @@ spellings! {
             Self::Alias(alias) => write!(f, "{alias}"),
         },
         schema: json!({ "type": "string", "pattern": ALIAS_PATTERN }) }
-    Time { "must be a UTC time like 2026-11-20T12:00:00Z", read: super::time::read, write: super::time::write,
+    Time { "must be a UTC time like 2026-11-20T12:00:00Z", read: crate::time::read, write: crate::time::write,
         schema: json!({ "type": "string", "format": "date-time", "pattern": TIME_PATTERN }) }
     AccessKeyId { "must be 16 to 128 of A-Z 0-9", read: Self::read,
         write: |id: &Self, f: &mut fmt::Formatter<'_>| f.write_str(&id.0),

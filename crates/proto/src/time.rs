@@ -25,7 +25,7 @@ const fn days_before_month(year: u64, month: usize) -> u64 {
 /// so that a time has two spellings at most.
 ///
 /// Source: RFC 3339 §5.6.
-pub(super) fn read(text: &str) -> Option<Time> {
+pub(crate) fn read(text: &str) -> Option<Time> {
     let text = text.as_bytes();
     let shape = match text.len() {
         20 => &b"0000-00-00T00:00:00Z"[..],
@@ -53,7 +53,7 @@ pub(super) fn read(text: &str) -> Option<Time> {
 }
 
 /// Writes a time, always with milliseconds; what lies beyond [`Time::MAX`] is written as that.
-pub(super) fn write(time: &Time, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn write(time: &Time, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let ms = time.unix_ms().min(Time::MAX.unix_ms());
     let (days, ms) = (ms / DAY_MS, ms % DAY_MS);
     let guess = 1970 + days / 366;
@@ -67,8 +67,8 @@ pub(super) fn write(time: &Time, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Is;
     use super::*;
+    use crate::rest::Is;
 
     #[test]
     fn times_are_spelled_as_the_calendar_has_them() {

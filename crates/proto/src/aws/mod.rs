@@ -1,0 +1,3 @@
+//! The AWS KMS wire: JSON over HTTP, from and to core requests.
+
+pub mod sigv4;
