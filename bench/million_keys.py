@@ -40,13 +40,13 @@ def load_job(data, milliseconds):
     """What the load process reads: 64 connections that each make one key after another."""
     environment = dict(re.findall(r"export (\w+)='([^']*)'", open(f"{data}/dev.env").read()))
     port = environment["KEYHEARTH_URL"].rsplit(":", 1)[1]
-    body = '{"algorithm":"aes-256"}'
-    head = f"POST /v1/keys HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-    target = {"address": f"127.0.0.1:{port}", "server_name": "localhost"}
-    for name, file in {"roots": "ca.crt", "chain": "dev.crt", "key": "dev.key"}.items():
-        target[name] = open(f"{data}/{file}").read()
+    request = {"method": "POST", "path": "/v1/keys", "content_type": "application/json", "body": '{"algorithm":"aes-256"}'}
+    file = {name: open(f"{data}/{name}").read() for name in ("ca.crt", "dev.crt", "dev.key")}
+    client = {"chain": file["dev.crt"], "key": file["dev.key"]}
+    tls = {"server_name": "localhost", "roots": file["ca.crt"], "client": client}
+    target = {"address": f"127.0.0.1:{port}", "tls": tls}
     times = {"warm_up_ms": 0, "measure_ms": milliseconds}
-    return {"target": target, "request": f"{head}\r\n\r\n{body}", "connections": 64, "threads": 1, **times}
+    return {"target": target, "request": request, "connections": 64, "threads": 1, **times}
 
 
 def make(program, data, wanted):

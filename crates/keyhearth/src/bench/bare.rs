@@ -22,7 +22,7 @@ pub struct Job {
     pub chain: String,
     /// The server's private key.
     pub key: String,
-    /// Whose client certificates to believe.
+    /// Whose client certificates to believe; without any, clients show none.
     pub roots: String,
     /// Length of the fixed answer.
     pub answer_bytes: usize,

@@ -53,6 +53,9 @@ pub enum Error {
     /// The measured server refused what the measurement needs.
     #[error("the measured server refused: {0}")]
     Preparation(String),
+    /// What is given as a server's URL.
+    #[error("{0} is not the URL of a server; give one like http://127.0.0.1:5000")]
+    Url(String),
     /// An answer lacks a member.
     #[error("an answer has no `{0}`; is it the same version?")]
     Answer(&'static str),

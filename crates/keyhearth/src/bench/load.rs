@@ -1,8 +1,8 @@
 //! The client side of a measurement: a closed loop over a fixed number of connections.
 //!
-//! Each connection is kept alive, speaks HTTP/1.1 over TLS with a client certificate, and sends
-//! its next request when the last one is answered. It runs in its own process, and its HTTP is
-//! written by hand, because what the client costs is taken from the server on the same machine.
+//! Each connection speaks HTTP/1.1, is kept alive as long as the server likes, and sends its next
+//! request when the last one is answered. It runs in its own process, and its HTTP is written by
+//! hand, because what the client costs is taken from the server on the same machine.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,40 +11,52 @@ use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keyhearth_core::time::Time;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::error::Error;
 use super::histogram::Histogram;
+use super::request::{Outgoing, Request};
 use crate::listen::tls;
-
-/// Stands in a request for 16 hexadecimal digits that no other request of any run has.
-pub const SEQUENCE: &str = "@@sequence-hex@@";
 
 /// Most bytes of an answer; a longer one is an error.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most bytes of a refusal that are shown.
 const REFUSAL_BYTES_SHOWN: usize = 300;
 
-/// A server to measure, and the identity to measure it with. All texts are PEM.
+/// A server to measure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
     /// Where it listens.
     pub address: SocketAddr,
-    /// The name its certificate must carry.
+    /// How it is secured; absent if it is not.
+    pub tls: Option<Tls>,
+}
+
+/// What a client believes and shows. All texts but the name are PEM.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tls {
+    /// The name that the server's certificate must carry.
     pub server_name: String,
     /// Whose certificates to believe.
     pub roots: String,
-    /// The client's certificate chain.
+    /// The client's certificate; absent if the server asks for none.
+    pub client: Option<Certificate>,
+}
+
+/// A client's certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Its chain.
     pub chain: String,
-    /// The client's private key.
+    /// Its private key.
     pub key: String,
 }
 
@@ -53,8 +65,8 @@ pub struct Target {
 pub struct Job {
     /// The server.
     pub target: Target,
-    /// Sent over and over. [`SEQUENCE`] in it is replaced each time.
-    pub request: String,
+    /// Sent over and over.
+    pub request: Request,
     /// Connections, each with one request at a time.
     pub connections: usize,
     /// Threads the connections are shared out to.
@@ -80,22 +92,14 @@ pub struct Measurement {
     pub first_error: Option<String>,
 }
 
-/// The bytes of an HTTP/1.1 request with a JSON body.
-pub fn request(method: &str, path: &str, body: &str) -> String {
-    format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
 /// Runs a job.
 ///
 /// # Errors
 /// If a connection can not be opened. A request that fails is counted instead.
 pub fn run(job: &Job) -> Result<Measurement, Error> {
-    let config = client_config(&job.target)?;
+    let way = Arc::new(Way::to(&job.target)?);
     // A run lasts for seconds and sends fewer requests in each than this leaves room for.
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = present().unix_ms() / 1000;
     let threads = job.threads.clamp(1, job.connections.max(1));
     let shared = Arc::new(Shared {
         sequence: AtomicU64::new(seconds * 1_000_000_000),
@@ -109,8 +113,8 @@ pub fn run(job: &Job) -> Result<Measurement, Error> {
         let workers: Vec<_> = (0..threads)
             .map(|thread| {
                 let connections = (thread..job.connections).step_by(threads).len();
-                let (shared, config) = (&shared, &config);
-                scope.spawn(move || worker(job, connections, config, shared))
+                let (shared, way) = (&shared, &way);
+                scope.spawn(move || worker(job, connections, way, shared))
             })
             .collect();
         for worker in workers {
@@ -152,17 +156,12 @@ impl Tally {
 }
 
 /// One thread: opens its connections, waits for the other threads, and drives the load.
-fn worker(
-    job: &Job,
-    connections: usize,
-    config: &Arc<ClientConfig>,
-    shared: &Arc<Shared>,
-) -> Result<Tally, Error> {
+fn worker(job: &Job, connections: usize, way: &Arc<Way>, shared: &Arc<Shared>) -> Result<Tally, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut opened = Ok(Vec::with_capacity(connections));
         for _ in 0..connections {
-            match (Connection::open(&job.target, Arc::clone(config)).await, &mut opened) {
+            match (Connection::open(way).await, &mut opened) {
                 (Ok(connection), Ok(open)) => open.push(connection),
                 (Err(error), _) => opened = Err(error),
                 (Ok(_), Err(_)) => {}
@@ -171,7 +170,7 @@ fn worker(
         shared.opened.wait();
         let mut loops = JoinSet::new();
         for connection in opened? {
-            loops.spawn(closed_loop(connection, job.request.clone().into_bytes(), Arc::clone(shared)));
+            loops.spawn(closed_loop(connection, Outgoing::new(&job.request), Arc::clone(shared)));
         }
         let mut total = Tally::default();
         while let Some(tally) = loops.join_next().await {
@@ -182,25 +181,14 @@ fn worker(
 }
 
 /// Sends request after request until the time is up or one is refused.
-async fn closed_loop(mut connection: Connection, mut request: Vec<u8>, shared: Arc<Shared>) -> Tally {
-    let marks: Vec<_> = request
-        .windows(SEQUENCE.len())
-        .enumerate()
-        .filter(|(_, w)| *w == SEQUENCE.as_bytes())
-        .map(|(at, _)| at)
-        .collect();
+async fn closed_loop(mut connection: Connection, mut outgoing: Outgoing, shared: Arc<Shared>) -> Tally {
     let from = *shared.start.get_or_init(Instant::now) + shared.warm_up;
     let until = from + shared.measure;
     let mut tally = Tally::default();
     loop {
-        if !marks.is_empty() {
-            let sequence = format!("{:016x}", shared.sequence.fetch_add(1, Ordering::Relaxed));
-            for &at in &marks {
-                request[at..at + SEQUENCE.len()].copy_from_slice(sequence.as_bytes());
-            }
-        }
         let sent = Instant::now();
-        let refusal = match connection.exchange(&request).await {
+        let request = outgoing.number(shared.sequence.fetch_add(1, Ordering::Relaxed), present());
+        let refusal = match connection.exchange(request).await {
             Ok(answer) if (200..300).contains(&answer.status) => None,
             Ok(answer) => Some(answer.refusal()),
             Err(error) => Some(error.to_string()),
@@ -219,29 +207,68 @@ async fn closed_loop(mut connection: Connection, mut request: Vec<u8>, shared: A
     }
 }
 
-/// TLS as the load client speaks it: version 1.3, a client certificate, HTTP/1.1.
-///
-/// # Errors
-/// If a text of `target` is not the PEM it should be.
-pub fn client_config(target: &Target) -> Result<Arc<ClientConfig>, Error> {
-    let mut roots = RootCertStore::empty();
-    for root in tls::certificates(target.roots.as_bytes())? {
-        roots.add(root)?;
-    }
-    let mut config = ClientConfig::builder_with_provider(tls::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(
-            tls::certificates(target.chain.as_bytes())?,
-            PrivateKeyDer::from_pem_slice(target.key.as_bytes())?,
-        )?;
-    config.alpn_protocols = vec![tls::ALPN_HTTP1.to_vec()];
-    Ok(Arc::new(config))
+/// The wall clock.
+pub fn present() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_unix_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// One kept-alive connection.
+/// How connections to a target are opened.
+pub struct Way {
+    address: SocketAddr,
+    tls: Option<(ServerName<'static>, TlsConnector)>,
+}
+
+impl Way {
+    /// TLS, if any, is version 1.3.
+    ///
+    /// # Errors
+    /// If a text of `target` is not the PEM or the name it should be.
+    pub fn to(target: &Target) -> Result<Self, Error> {
+        let tls = target.tls.as_ref().map(|tls| {
+            let name = ServerName::try_from(tls.server_name.clone())?;
+            Ok::<_, Error>((name, TlsConnector::from(Arc::new(client_config(tls)?))))
+        });
+        Ok(Self { address: target.address, tls: tls.transpose()? })
+    }
+
+    async fn open(&self) -> io::Result<Box<dyn Duplex>> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(match &self.tls {
+            Some((name, tls)) => Box::new(tls.connect(name.clone(), stream).await?),
+            None => Box::new(stream),
+        })
+    }
+}
+
+fn client_config(with: &Tls) -> Result<ClientConfig, Error> {
+    let mut roots = RootCertStore::empty();
+    for root in tls::certificates(with.roots.as_bytes())? {
+        roots.add(root)?;
+    }
+    let config = ClientConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots);
+    let mut config = match &with.client {
+        Some(Certificate { chain, key }) => config.with_client_auth_cert(
+            tls::certificates(chain.as_bytes())?,
+            PrivateKeyDer::from_pem_slice(key.as_bytes())?,
+        )?,
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![tls::ALPN_HTTP1.to_vec()];
+    Ok(config)
+}
+
+/// Bytes both ways.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
+
+/// A connection, opened again when the server has closed it after an answer.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    way: Arc<Way>,
+    stream: Option<Box<dyn Duplex>>,
     inbound: Vec<u8>,
 }
 
@@ -266,12 +293,9 @@ impl Connection {
     ///
     /// # Errors
     /// If the server is not there, or either side refuses the other's certificate.
-    pub async fn open(target: &Target, config: Arc<ClientConfig>) -> Result<Self, Error> {
-        let stream = TcpStream::connect(target.address).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::try_from(target.server_name.clone())?;
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
-        Ok(Self { stream, inbound: Vec::with_capacity(8192) })
+    pub async fn open(way: &Arc<Way>) -> Result<Self, Error> {
+        let stream = Some(way.open().await?);
+        Ok(Self { way: Arc::clone(way), stream, inbound: Vec::with_capacity(8192) })
     }
 
     /// Sends the bytes of one request and reads its answer, which must announce its length.
@@ -279,29 +303,37 @@ impl Connection {
     /// # Errors
     /// If the connection breaks or the answer is not HTTP.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
-        self.stream.write_all(request).await?;
-        self.stream.flush().await?;
-        self.inbound.clear();
+        let Self { way, stream, inbound } = self;
+        let open = match stream {
+            Some(open) => open,
+            None => stream.insert(way.open().await?),
+        };
+        open.write_all(request).await?;
+        open.flush().await?;
+        inbound.clear();
         let head = loop {
-            self.read_some().await?;
-            if let Some(head) = Head::parse(&self.inbound)? {
+            read_some(open, inbound).await?;
+            if let Some(head) = Head::parse(inbound)? {
                 break head;
             }
         };
-        while self.inbound.len() < head.bytes + head.body_bytes {
-            self.read_some().await?;
+        while inbound.len() < head.bytes + head.body_bytes {
+            read_some(open, inbound).await?;
         }
-        Ok(Answer { status: head.status, body: &self.inbound[head.bytes..head.bytes + head.body_bytes] })
+        if head.closes {
+            *stream = None;
+        }
+        Ok(Answer { status: head.status, body: &inbound[head.bytes..head.bytes + head.body_bytes] })
     }
+}
 
-    async fn read_some(&mut self) -> io::Result<()> {
-        if self.inbound.len() > ANSWER_BYTES_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        match self.stream.read_buf(&mut self.inbound).await? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(()),
-        }
+async fn read_some(from: &mut Box<dyn Duplex>, inbound: &mut Vec<u8>) -> io::Result<()> {
+    if inbound.len() > ANSWER_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    match from.read_buf(inbound).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
 }
 
@@ -311,6 +343,8 @@ struct Head {
     status: u16,
     bytes: usize,
     body_bytes: usize,
+    /// The server closes the connection after this answer.
+    closes: bool,
 }
 
 impl Head {
@@ -322,20 +356,17 @@ impl Head {
         let mut lines = text.split("\r\n");
         let status =
             lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).and_then(|line| line.get(..3));
-        let body_bytes = lines.find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then_some(value.trim())
-        });
-        Ok(Some(Self {
-            status: status.and_then(|digits| digits.parse().ok()).ok_or_else(not_http)?,
-            bytes: end + 4,
-            body_bytes: match body_bytes {
-                Some(digits) => {
-                    digits.parse().ok().filter(|&bytes| bytes <= ANSWER_BYTES_MAX).ok_or_else(not_http)?
-                }
-                None => 0,
-            },
-        }))
+        let status = status.and_then(|digits| digits.parse().ok()).ok_or_else(not_http)?;
+        let mut head = Self { status, bytes: end + 4, body_bytes: 0, closes: false };
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name.eq_ignore_ascii_case("content-length") {
+                let bytes = value.trim().parse().ok().filter(|&bytes| bytes <= ANSWER_BYTES_MAX);
+                head.body_bytes = bytes.ok_or_else(not_http)?;
+            } else if name.eq_ignore_ascii_case("connection") {
+                head.closes = value.trim().eq_ignore_ascii_case("close");
+            }
+        }
+        Ok(Some(head))
     }
 }
 
@@ -351,8 +382,10 @@ mod tests {
         }
         assert_eq!(
             Head::parse(text).unwrap(),
-            Some(Head { status: 404, bytes: text.len() - 3, body_bytes: 12 })
+            Some(Head { status: 404, bytes: text.len() - 3, body_bytes: 12, closes: false })
         );
+        let closed = Head::parse(b"HTTP/1.1 200 OK\r\nconnection: Close\r\n\r\n").unwrap();
+        assert_eq!(closed, Some(Head { status: 200, bytes: 38, body_bytes: 0, closes: true }));
         for broken in ["HTTP/1.0 200 OK", "HTTP/1.1 2", "HTTP/1.1 200 OK\r\ncontent-length: -1", ""] {
             assert!(Head::parse(format!("{broken}\r\n\r\n").as_bytes()).is_err(), "{broken}");
         }

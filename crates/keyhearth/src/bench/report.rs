@@ -23,6 +23,18 @@ pub struct Row {
     pub bare: Measurement,
     /// `server.ops_s / bare.ops_s`.
     pub ratio: f64,
+    /// The same at another server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerRow>,
+}
+
+/// Another server at the same work in the same minute.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerRow {
+    /// The other server.
+    pub peer: Measurement,
+    /// How many times as many operations a second the measured server does.
+    pub times: f64,
 }
 
 /// All rows of one run. Displays as a table of at most 80 columns.
@@ -36,21 +48,29 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<21} {:>5} {:>9} {:>8} {:>8} {:>9} {:>8} {:>5}",
-            "operation", "conns", "ops/s", "p50 us", "p99 us", "bare/s", "bare p50", "ratio"
+            "{:<31} {:>5} {:>8} {:>8} {:>8} {:>8} {:>5}",
+            "operation", "conns", "ops/s", "p50 us", "p99 us", "bare/s", "ratio"
         )?;
-        for row in &self.rows {
+        for Row { workload, connections, server, bare, ratio, .. } in &self.rows {
             writeln!(
                 f,
-                "{:<21.21} {:>5} {:>9.0} {:>8.0} {:>8.0} {:>9.0} {:>8.0} {:>5.2}",
-                row.workload,
-                row.connections,
-                row.server.ops_s,
-                row.server.p50_us,
-                row.server.p99_us,
-                row.bare.ops_s,
-                row.bare.p50_us,
-                row.ratio
+                "{workload:<31.31} {connections:>5} {:>8.0} {:>8.0} {:>8.0} {:>8.0} {ratio:>5.2}",
+                server.ops_s, server.p50_us, server.p99_us, bare.ops_s,
+            )?;
+        }
+        let mut with_peer = self.rows.iter().filter_map(|row| Some((row, row.peer.as_ref()?))).peekable();
+        if with_peer.peek().is_some() {
+            writeln!(
+                f,
+                "\n{:<31} {:>5} {:>8} {:>8} {:>8} {:>8} {:>5}",
+                "beside the peer", "conns", "ops/s", "peer/s", "peer p50", "peer p99", "times"
+            )?;
+        }
+        for (Row { workload, connections, server, .. }, PeerRow { peer, times }) in with_peer {
+            writeln!(
+                f,
+                "{workload:<31.31} {connections:>5} {:>8.0} {:>8.0} {:>8.0} {:>8.0} {times:>5.0}",
+                server.ops_s, peer.ops_s, peer.p50_us, peer.p99_us,
             )?;
         }
         Ok(())
@@ -76,11 +96,15 @@ mod tests {
             request_bytes: 0,
             answer_bytes: 0,
             server: most.clone(),
-            bare: most,
+            bare: most.clone(),
             ratio: 1.0,
+            peer: Some(PeerRow { peer: most, times: 9_999.0 }),
         };
-        let table = Report { rows: vec![row] }.to_string();
-        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
-        assert_eq!(table.lines().count(), 2);
+        let alone = Row { peer: None, ..row.clone() };
+        for (rows, lines) in [(vec![alone], 2), (vec![row], 5)] {
+            let table = Report { rows }.to_string();
+            assert!(table.lines().all(|line| line.len() <= 80), "{table}");
+            assert_eq!(table.lines().count(), lines, "{table}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use keyhearth::bench::suite::Elsewhere;
 use keyhearth::bench::{self, Extent, process, suite};
 
 use super::failure::Failure;
@@ -29,6 +30,15 @@ pub enum Verb {
 pub struct Bench {
     /// Only what has this in its name.
     only: Option<String>,
+    /// What is spoken.
+    #[arg(long, value_enum, default_value_t = Protocol::Rest)]
+    protocol: Protocol,
+    /// Another server of the AWS KMS API, measured at the same work; it must not check signatures.
+    #[arg(long, value_name = "URL")]
+    peer: Option<String>,
+    /// Whose certificates to believe at that server, if it has one.
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    peer_ca: Option<PathBuf>,
     /// Numbers of connections.
     #[arg(long, value_delimiter = ',', default_values_t = Extent::default().connections)]
     connections: Vec<usize>,
@@ -41,6 +51,14 @@ pub struct Bench {
     /// Where the data of the measured server lies for a while: a folder on the disk to measure.
     #[arg(long, value_name = "FOLDER", default_value_os_t = std::env::temp_dir())]
     within: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Protocol {
+    /// The REST API, with a client certificate.
+    Rest,
+    /// The AWS KMS API, with signed requests.
+    Aws,
 }
 
 impl Verb {
@@ -58,12 +76,30 @@ fn unmeasured(error: bench::Error) -> Failure {
     Failure::new(error, "correct that and measure again")
 }
 
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::at(path.display(), &error))
+}
+
 impl Bench {
     fn run(self, session: &Session) -> Result<(), Failure> {
         let data = ThrowAway::new(&self.within)?;
-        let Self { connections, measure_ms, rounds, .. } = self;
+        let Self { only, protocol, peer, peer_ca, connections, measure_ms, rounds, within: _ } = self;
         let extent = Extent { connections, measure_ms, rounds, ..Extent::default() };
-        let report = suite::run(&data.0, self.only.as_deref(), &extent).map_err(unmeasured)?;
+        let protocol = match (protocol, peer) {
+            (Protocol::Rest, None) => suite::Protocol::Rest,
+            (Protocol::Rest, Some(_)) => {
+                return Err(Failure::new(
+                    "only servers of the AWS KMS API are compared",
+                    "add `--protocol aws`",
+                ));
+            }
+            (Protocol::Aws, None) => suite::Protocol::Aws(None),
+            (Protocol::Aws, Some(url)) => {
+                let roots = peer_ca.map(|path| read(&path)).transpose()?.unwrap_or_default();
+                suite::Protocol::Aws(Some(Elsewhere { url, roots }))
+            }
+        };
+        let report = suite::run(&data.0, &protocol, only.as_deref(), &extent).map_err(unmeasured)?;
         if session.json() { session.show(&report) } else { output::line(&report.to_string()) }
     }
 }
