@@ -1,13 +1,9 @@
-//! Signing requests as AWS clients do, in place: a measurement must not wait for its own client.
-//!
-//! Source: AWS Identity and Access Management User Guide, "Create a signed AWS API request".
+//! Signing requests at the time they are sent, as AWS clients do.
 
 use keyhearth_core::time::Time;
 use keyhearth_crypto::digest::sha256;
-use keyhearth_crypto::kdf::MacKey;
-use keyhearth_proto::rest::Is;
+use keyhearth_proto::aws::sigv4::{self, Message, Scope, SigningKey, Stamp};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::request::{Call, HOST};
 
@@ -31,116 +27,76 @@ impl std::fmt::Debug for AccessKey {
     }
 }
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const SIGNED_HEADERS: &str = "content-type;host;x-amz-date;x-amz-target";
-/// Stands for the time of a request.
-const NEVER: &[u8; 16] = b"19700101T000000Z";
-/// How many bytes of a time are its day.
-const DAY_BYTES: usize = 8;
-
 impl AccessKey {
+    fn scope(&self) -> Scope<'_> {
+        Scope { region: &self.region, service: "kms" }
+    }
+
     /// What signs on a day.
-    fn signing_key(&self, day: &[u8]) -> MacKey {
-        let secret = Zeroizing::new(format!("AWS4{}", self.secret));
-        [day, self.region.as_bytes(), b"kms", b"aws4_request"]
-            .iter()
-            .fold(MacKey::new(secret.as_bytes()), |key, part| MacKey::new(&key.sign(&[part])))
+    fn signing_key(&self, day: &str) -> SigningKey {
+        SigningKey::derive(self.secret.as_bytes(), day, self.scope())
     }
 }
 
+/// How many bytes of a time are its day.
+const DAY_BYTES: usize = 8;
+
 /// Signs one request again and again.
 pub struct Signer {
-    access_key: AccessKey,
-    signing_key: MacKey,
-    /// The canonical request up to its time, and from there up to the hash of the body.
-    canonical: [String; 2],
+    call: Call,
+    content_type: String,
+    signing_key: SigningKey,
     date_at: usize,
-    day_at: usize,
-    signature_at: usize,
+    authorization_at: usize,
     body_at: usize,
 }
 
 impl Signer {
     /// Adds to `head` the headers that signing needs, and ends it.
     pub fn new(call: &Call, content_type: &str, head: &mut String) -> Self {
-        let Call { target, access_key } = call;
-        let never = String::from_utf8_lossy(NEVER);
-        *head += "x-amz-date: ";
-        let date_at = head.len();
-        *head += &format!(
-            "{never}\r\nx-amz-target: {target}\r\nauthorization: {ALGORITHM} Credential={}/",
-            access_key.id
-        );
-        let day_at = head.len();
-        *head += &format!(
-            "{}/{}/kms/aws4_request, SignedHeaders={SIGNED_HEADERS}, Signature=",
-            &never[..DAY_BYTES],
-            access_key.region
-        );
-        let signature_at = head.len();
-        *head += &format!("{:064}\r\n\r\n", 0);
-        Self {
-            access_key: access_key.clone(),
-            signing_key: access_key.signing_key(&NEVER[..DAY_BYTES]),
-            canonical: [
-                format!("POST\n/\n\ncontent-type:{content_type}\nhost:{HOST}\nx-amz-date:"),
-                format!("\nx-amz-target:{target}\n\n{SIGNED_HEADERS}\n"),
-            ],
-            date_at,
-            day_at,
-            signature_at,
-            body_at: head.len(),
-        }
+        let never = Stamp(Time::from_unix_ms(0)).to_string();
+        let mut signer = Self {
+            call: call.clone(),
+            content_type: content_type.to_owned(),
+            signing_key: call.access_key.signing_key(&never[..DAY_BYTES]),
+            date_at: head.len() + "x-amz-date: ".len(),
+            authorization_at: 0,
+            body_at: 0,
+        };
+        *head += &format!("x-amz-date: {never}\r\nx-amz-target: {}\r\nauthorization: ", call.target);
+        signer.authorization_at = head.len();
+        *head += &signer.authorization(&never, b"");
+        *head += "\r\n\r\n";
+        signer.body_at = head.len();
+        signer
     }
 
     /// Signs, as of `now`, the bytes of a request: the head of [`Signer::new`] and a body.
     pub fn sign(&mut self, request: &mut [u8], now: Time) {
-        let date = basic(now);
-        let day = &date[..DAY_BYTES];
-        if request[self.day_at..][..DAY_BYTES] != *day {
-            self.signing_key = self.access_key.signing_key(day);
-            request[self.day_at..][..DAY_BYTES].copy_from_slice(day);
+        let date = Stamp(now).to_string();
+        let sent = &mut request[self.date_at..][..date.len()];
+        if sent[..DAY_BYTES] != date.as_bytes()[..DAY_BYTES] {
+            self.signing_key = self.call.access_key.signing_key(&date[..DAY_BYTES]);
         }
-        request[self.date_at..][..date.len()].copy_from_slice(&date);
-        let [before, after] = &self.canonical;
-        let body = hex(sha256(&[&request[self.body_at..]]));
-        let canonical = hex(sha256(&[before.as_bytes(), &date, after.as_bytes(), &body]));
-        let signature = hex(self.signing_key.sign(&[
-            ALGORITHM.as_bytes(),
-            b"\n",
-            &date,
-            b"\n",
-            day,
-            b"/",
-            self.access_key.region.as_bytes(),
-            b"/kms/aws4_request\n",
-            &canonical,
-        ]));
-        request[self.signature_at..][..signature.len()].copy_from_slice(&signature);
+        sent.copy_from_slice(date.as_bytes());
+        let authorization = self.authorization(&date, &request[self.body_at..]);
+        request[self.authorization_at..][..authorization.len()].copy_from_slice(authorization.as_bytes());
     }
-}
 
-/// A time as `19700101T000000Z`.
-///
-/// Source: ISO 8601, basic format.
-fn basic(time: Time) -> [u8; NEVER.len()] {
-    let extended = Is(time).to_string();
-    let mut basic = *NEVER;
-    let digits = extended.bytes().filter(u8::is_ascii_digit);
-    for (place, digit) in basic.iter_mut().filter(|c| c.is_ascii_digit()).zip(digits) {
-        *place = digit;
+    /// The same length every time.
+    fn authorization(&self, date: &str, body: &[u8]) -> String {
+        let Call { target, access_key } = &self.call;
+        let headers = [
+            ("content-type", self.content_type.as_bytes()),
+            ("host", HOST.as_bytes()),
+            ("x-amz-date", date.as_bytes()),
+            ("x-amz-target", target.as_bytes()),
+        ];
+        let message = Message { method: "POST", path: "/", query: "", headers: &headers };
+        let signed_by = (&*access_key.id, &self.signing_key);
+        sigv4::authorization(&message, &sha256(&[body]), access_key.scope(), signed_by)
+            .expect("the date is among the headers")
     }
-    basic
-}
-
-/// Lower-case hexadecimal.
-fn hex(hash: [u8; 32]) -> [u8; 64] {
-    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
-    let mut text = [0; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(hash) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-    text
 }
 
 #[cfg(test)]

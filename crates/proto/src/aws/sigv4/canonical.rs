@@ -1,38 +1,44 @@
 //! The canonical request: the one form of a request that both sides hash.
 
-use std::borrow::Cow;
-
-use keyhearth_crypto::digest::Sha256;
+use keyhearth_crypto::digest::sha256;
 
 use super::Message;
 
+/// No longer than this is the canonical request of a client that signs few headers.
+const USUAL_BYTES: usize = 512;
+
 /// SHA-256, in hexadecimal, of the canonical request; `body` is the body's.
+///
+/// Written in one piece, which is hashed faster than many: nothing in it is longer than a request's head.
 ///
 /// Source: "Create a signed AWS API request", steps 1 and 2.
 pub(super) fn hash(message: &Message<'_>, signed_headers: &str, body: &[u8; 64]) -> [u8; 64] {
-    let mut hash = Sha256::default();
-    let mut line = |parts: &[&[u8]]| {
-        parts.iter().for_each(|part| hash.update(part));
-        hash.update(b"\n");
-    };
-    line(&[message.method.as_bytes()]);
-    line(&[&path(message.path)]);
-    line(&[&query(message.query)]);
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    text.extend_from_slice(message.method.as_bytes());
+    text.push(b'\n');
+    path(message.path, &mut text);
+    text.push(b'\n');
+    query(message.query, &mut text);
+    text.push(b'\n');
     for name in signed_headers.split(';') {
-        let values = message.headers.iter().filter(|(found, _)| *found == name).map(|(_, value)| *value);
-        line(&[name.as_bytes(), b":", &values.map(trimmed).collect::<Vec<_>>().join(&b',')]);
+        text.extend_from_slice(name.as_bytes());
+        let mut separator = b':';
+        for (_, value) in message.headers.iter().filter(|(found, _)| *found == name) {
+            text.push(separator);
+            trimmed(value, &mut text);
+            separator = b',';
+        }
+        text.push(b'\n');
     }
-    line(&[]);
-    line(&[signed_headers.as_bytes()]);
-    hash.update(body);
-    hex(&hash.finish())
+    text.push(b'\n');
+    text.extend_from_slice(signed_headers.as_bytes());
+    text.push(b'\n');
+    text.extend_from_slice(body);
+    hex(&sha256(&[&text]))
 }
 
 /// The path without empty and dot segments, encoded once more than it is on the wire.
-fn path(path: &str) -> Cow<'_, [u8]> {
-    if path == "/" {
-        return Cow::Borrowed(b"/");
-    }
+fn path(path: &str, to: &mut Vec<u8>) {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
         match segment {
@@ -41,19 +47,17 @@ fn path(path: &str) -> Cow<'_, [u8]> {
             segment => segments.push(segment),
         }
     }
-    let mut canonical = Vec::with_capacity(path.len() + 1);
     for segment in &segments {
-        canonical.push(b'/');
-        encode(segment.as_bytes(), &mut canonical);
+        to.push(b'/');
+        encode(segment.as_bytes(), to);
     }
     if segments.is_empty() || ["/", "/.", "/.."].iter().any(|end| path.ends_with(end)) {
-        canonical.push(b'/');
+        to.push(b'/');
     }
-    Cow::Owned(canonical)
 }
 
 /// The parameters, decoded, encoded in the one way there is, and sorted.
-fn query(query: &str) -> Vec<u8> {
+fn query(query: &str, to: &mut Vec<u8>) {
     let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = query
         .split('&')
         .filter(|pair| !pair.is_empty())
@@ -63,8 +67,14 @@ fn query(query: &str) -> Vec<u8> {
         })
         .collect();
     pairs.sort_unstable();
-    let pairs: Vec<Vec<u8>> = pairs.iter().map(|(name, value)| [&name[..], value].join(&b'=')).collect();
-    pairs.join(&b'&')
+    for (at, (name, value)) in pairs.iter().enumerate() {
+        if at > 0 {
+            to.push(b'&');
+        }
+        to.extend_from_slice(name);
+        to.push(b'=');
+        to.extend_from_slice(value);
+    }
 }
 
 fn reencoded(text: &str) -> Vec<u8> {
@@ -100,9 +110,14 @@ fn encode(bytes: &[u8], to: &mut Vec<u8>) {
 }
 
 /// A header's value without spaces around it, and with one space for each run of them.
-fn trimmed(value: &[u8]) -> Vec<u8> {
+fn trimmed(value: &[u8], to: &mut Vec<u8>) {
     let words = value.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(&b' ')
+    for (at, word) in words.enumerate() {
+        if at > 0 {
+            to.push(b' ');
+        }
+        to.extend_from_slice(word);
+    }
 }
 
 /// Lower-case hexadecimal.

@@ -397,21 +397,12 @@ fn check_signed_headers(message: &Message<'_>, signed_headers: &str) -> Result<(
 ///
 /// Source: ISO 8601, basic format.
 fn read_stamp(stamp: &str) -> Option<Time> {
-    let part = |from: usize, to: usize| stamp.get(from..to);
-    let (date, clock) = (stamp.get(..9)?, stamp.get(9..)?);
-    if date.len() + clock.len() != 16 {
-        return None;
+    let stamp: &[u8; 16] = stamp.as_bytes().try_into().ok()?;
+    let mut extended = *b"0000-00-00T00:00:00Z";
+    for (from, to, at) in [(0, 4, 0), (4, 6, 5), (6, 11, 8), (11, 13, 14), (13, 16, 17)] {
+        extended[at..at + to - from].copy_from_slice(&stamp[from..to]);
     }
-    let extended = format!(
-        "{}-{}-{}{}:{}:{}",
-        part(0, 4)?,
-        part(4, 6)?,
-        part(6, 9)?,
-        part(9, 11)?,
-        part(11, 13)?,
-        part(13, 16)?
-    );
-    time::read(&extended)
+    time::read(std::str::from_utf8(&extended).ok()?)
 }
 
 /// A time as signatures spell it.
