@@ -241,7 +241,7 @@ async fn who_may_do_what() {
     client.delete_policy(&policy).await.unwrap();
     assert!(client.test_policy(&question).await.unwrap().allowed);
 
-    let body = body::NewAccessKey { identity: app.clone(), id: None, secret: None };
+    let body = body::NewAccessKey { identity: app.clone(), id: None, secret: None, minutes: None };
     let access_key = client.create_access_key(&body).await.unwrap().id;
     client.disable_access_key(&access_key).await.unwrap();
     let access_keys = client.list_access_keys(&Page::default()).await.unwrap().access_keys;

@@ -80,6 +80,9 @@ pub struct Entry {
     /// What else a reader needs: name of the thing that changed, new state, …
     #[n(16)]
     pub detail: Option<String>,
+    /// The id of the access key that proved it, or was said to.
+    #[n(17)]
+    pub access_key: Option<String>,
 }
 
 impl Entry {
@@ -130,6 +133,7 @@ mod tests {
             context: Some([6; 16]),
             reason: None,
             detail: None,
+            access_key: None,
         };
         let bytes = entry.to_bytes();
         assert!(bytes.len() < 200, "{}", bytes.len());

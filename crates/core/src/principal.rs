@@ -170,7 +170,8 @@ pub struct AccessKey {
     /// Whose it is.
     #[n(1)]
     pub principal: PrincipalId,
-    /// The secret, wrapped under the tenant key.
+    /// The secret, wrapped under the tenant key. Before the secret of a temporary access key stand the
+    /// [`SESSION_TOKEN_BYTES`] of its session token.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub wrapped_secret: Vec<u8>,
     /// When it was made.
@@ -182,13 +183,25 @@ pub struct AccessKey {
     /// The version of the tenant key that wraps the secret.
     #[n(5)]
     pub tenant_key_version: u32,
+    /// When it ends, if it is temporary: then its session token is asked for too.
+    #[n(6)]
+    pub end: Option<Time>,
 }
 
+/// Length of a temporary access key's session token, in bytes.
+pub const SESSION_TOKEN_BYTES: usize = 32;
+/// The shortest life of a temporary access key, in minutes.
+pub const SESSION_MINUTES_MIN: u32 = 15;
+/// The longest.
+pub const SESSION_MINUTES_MAX: u32 = 36 * 60;
+
 /// How a caller proved who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// A client certificate.
     Certificate(Fingerprint),
+    /// A request signed with the secret of the access key of this id.
+    AccessKey(String),
     /// The server itself, or the operator on the machine while no server runs.
     Local,
 }

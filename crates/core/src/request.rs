@@ -341,6 +341,7 @@ pub enum Ask {
     CreateAccessKey {
         identity: PrincipalId,
         import: Option<(String, Secret)>,
+        minutes: Option<u32>,
     },
     ListAccessKeys {
         page: Page,
@@ -693,7 +694,7 @@ pub enum Response {
     Principal(Box<Principal>),
     Identities { principals: Vec<Principal>, next: Option<Vec<u8>> },
     WhoAmI(Box<Caller>),
-    AccessKey { id: String, secret: Secret, identity: PrincipalId },
+    AccessKey { id: String, secret: Secret, identity: PrincipalId, session: Option<Session> },
     AccessKeys { keys: Vec<AccessKey>, next: Option<Vec<u8>> },
     Policies(Vec<Policy>),
     PolicyDiff(Vec<Difference>),
@@ -709,6 +710,14 @@ pub enum Response {
     Status(Box<Status>),
     RekeyShares(Vec<Secret>),
     RekeyProgress { proved: u8, needed: u8, done: bool },
+}
+
+/// What a temporary access key is good for, and until when.
+pub struct Session {
+    /// To be sent with every request, beside its signature.
+    pub token: Secret,
+    /// When it ends.
+    pub end: Time,
 }
 
 /// A key pair that a key protects.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use keyhearth::identity::{CERTIFICATE_BYTES_MAX, generate_key_and_csr};
 use keyhearth_core::id::{Name, PrincipalId};
-use keyhearth_core::principal::Role;
+use keyhearth_core::principal::{Role, SESSION_MINUTES_MAX, SESSION_MINUTES_MIN};
 use keyhearth_proto::rest::body::{
-    ACCESS_SECRET_BYTES_MAX, Certificate, Days, NewAccessKey, NewIdentity, Renewal, Roles,
+    ACCESS_SECRET_BYTES_MAX, Certificate, Days, Minutes, NewAccessKey, NewIdentity, Renewal, Roles,
 };
 use keyhearth_proto::rest::{AccessKeyId, Is, Text, answer};
 use zeroize::Zeroizing;
@@ -75,11 +75,19 @@ pub enum AccessKeyVerb {
     Create {
         #[command(flatten)]
         identity: IdentityArgument,
-        /// An id to import; its secret is asked for.
-        #[arg(long, value_parser = spelled::<AccessKeyId>())]
-        import: Option<Is<AccessKeyId>>,
-        /// File with the secret to import.
-        #[arg(long, value_name = "FILE", requires = "import")]
+        /// Minutes until it ends, 15 to 2160; it then needs its session token too. Without, it does not end.
+        #[arg(long, value_parser = within::<SESSION_MINUTES_MIN, SESSION_MINUTES_MAX>)]
+        minutes: Option<Minutes>,
+    },
+    /// Lets an access key that programs have already be used here too.
+    Import {
+        #[command(flatten)]
+        identity: IdentityArgument,
+        /// Its id. Its secret is read from standard input, or asked for.
+        #[arg(value_parser = spelled::<AccessKeyId>())]
+        id: Is<AccessKeyId>,
+        /// File with its secret.
+        #[arg(long, value_name = "FILE")]
         secret_file: Option<PathBuf>,
     },
     List(PageFlags),
@@ -176,22 +184,30 @@ impl AccessKeyVerb {
     fn run(self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
         match self {
-            Self::Create { identity, import, secret_file } => {
-                let secret = import
-                    .as_ref()
-                    .map(|_| input::secret("Secret", secret_file.as_deref(), ACCESS_SECRET_BYTES_MAX))
-                    .transpose()?;
-                let body =
-                    NewAccessKey { identity: identity.identity, id: import, secret: secret.map(Into::into) };
+            Self::Create { identity, minutes } => {
+                let body = NewAccessKey { identity: identity.identity, id: None, secret: None, minutes };
                 let answer = server.wait(server.create_access_key(&body))?;
                 session.hint("The secret is never shown again.");
                 session.show(&answer)
             }
+            Self::Import { identity, id, secret_file } => {
+                let secret = input::secret("Secret", secret_file.as_deref(), ACCESS_SECRET_BYTES_MAX)?;
+                let (said, identity) = (format!("{id} is imported"), identity.identity);
+                let body =
+                    NewAccessKey { identity, id: Some(id), secret: Some(secret.into()), minutes: None };
+                let answer = server.wait(server.create_access_key(&body))?;
+                // Who imports it has the secret.
+                session.say(&serde_json::json!({ "id": answer.id, "identity": answer.identity }), &said)
+            }
             Self::List(page) => {
                 let answer = server.wait(server.list_access_keys(&page.into()))?;
                 let row = |key: &answer::AccessKey| {
-                    let life = if key.disabled.is_some() { "disabled" } else { "" };
-                    vec![key.id.clone(), key.identity.to_string(), life.to_owned()]
+                    let life = match (&key.disabled, &key.end) {
+                        (Some(_), _) => "disabled".to_owned(),
+                        (None, Some(end)) => format!("until {end}"),
+                        (None, None) => String::new(),
+                    };
+                    vec![key.id.clone(), key.identity.to_string(), life]
                 };
                 session.list(&answer, &["id", "identity", "life"], answer.access_keys.iter().map(row))
             }

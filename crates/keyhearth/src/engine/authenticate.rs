@@ -1,4 +1,4 @@
-//! Who is calling: from a certificate to an identity that is good now.
+//! Who is calling: from a certificate or an access key to an identity that is good now.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,12 +8,16 @@ use keyhearth_core::Error;
 use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::id::{PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::principal::{Caller, Fingerprint, Proof};
+use keyhearth_core::principal::{AccessKey, Caller, Fingerprint, Proof};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Commit;
 use keyhearth_core::time::Time;
+use keyhearth_crypto::digest::sha256;
+use keyhearth_crypto::secret::SecretBytes;
+use zeroize::Zeroizing;
 
 use super::Engine;
+use super::govern::{checked_access_key_id, parts, session_token};
 use super::open::Open;
 use crate::identity::client_certificate;
 
@@ -36,8 +40,52 @@ pub struct Authenticated {
     pub caller: Arc<Caller>,
     /// While no identity has changed since…
     identity_epoch: u64,
-    /// …and the certificate has not ended.
+    /// …and the certificate or access key has not ended.
     not_after: Time,
+}
+
+/// Who calls if a request was signed with this secret, and with this session token beside it.
+pub struct Signer {
+    /// Who.
+    pub authenticated: Authenticated,
+    key: AccessKey,
+    secret: SecretBytes,
+}
+
+/// Why an access key lets nobody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoLogin {
+    /// There is none of this id, it is disabled, or its identity is revoked.
+    Unknown,
+    /// It was temporary.
+    Ended,
+    /// Who it is cannot be found out.
+    Failed(Error),
+}
+
+impl From<Error> for NoLogin {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Signer {
+    /// What requests are signed with.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn expose_secret(&self) -> Result<&[u8], Error> {
+        parts(&self.key, &self.secret).map(|(_, secret)| secret)
+    }
+
+    /// SHA-256 of the session token that goes with every request; `None` if there must be none.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn session_token_hash(&self) -> Result<Option<[u8; 32]>, Error> {
+        let (token, _) = parts(&self.key, &self.secret)?;
+        Ok(self.key.end.map(|_| sha256(&[&Zeroizing::new(session_token(token))])))
+    }
 }
 
 /// Failed logins and untried unseals: counted always, logged up to a rate.
@@ -88,7 +136,9 @@ impl Engine {
         match found {
             Ok(authenticated) => Ok(authenticated),
             Err(error) => {
-                self.log_failed_login(certificate, address).await?;
+                let hash = certificate.map(crate::identity::fingerprint);
+                let certificate = hash.map(|Fingerprint(hash)| hash[..8].try_into().expect("8 of 32 bytes"));
+                self.log_failed_login(address, |entry| Entry { certificate, ..entry }).await?;
                 Err(error)
             }
         }
@@ -116,20 +166,66 @@ impl Engine {
         Ok(Authenticated { caller: Arc::new(caller), identity_epoch, not_after: presented.not_after })
     }
 
-    async fn log_failed_login(&self, certificate: Option<&[u8]>, address: IpAddr) -> Result<(), Error> {
+    /// Finds out who calls if a request turns out to be signed with the secret of access key `id`, for requests
+    /// from `address`. Whoever asks checks the signature, and reports a failure with [`Engine::refuse_login`].
+    ///
+    /// # Errors
+    /// [`NoLogin`]; [`Error::Sealed`] in it.
+    pub fn signer(&self, id: &str, address: IpAddr) -> Result<Signer, NoLogin> {
+        let open = self.open.load_full().ok_or(Error::Sealed)?;
+        let identity_epoch = open.identity_epoch();
+        let id = checked_access_key_id(id).map_err(|_| NoLogin::Unknown)?;
+        let owner = RowKey::new(Table::AccessKeyOwner, TenantId::PLATFORM, id.as_bytes());
+        let tenant = open.records.read::<TenantId>(&owner)?.ok_or(NoLogin::Unknown)?.value;
+        let row = RowKey::new(Table::AccessKey, tenant, id.as_bytes());
+        let key = open.records.read::<AccessKey>(&row)?.ok_or(NoLogin::Unknown)?.value;
+        let principal = open.principal(tenant, key.principal)?;
+        let principal = &principal.value;
+        if key.disabled.is_some() || principal.revoked.is_some() {
+            return Err(NoLogin::Unknown);
+        }
+        if key.end.is_some_and(|end| self.now().may_have_passed(end)) {
+            return Err(NoLogin::Ended);
+        }
+        let secret = open.access_secret(tenant, &key)?;
+        let caller = Caller {
+            principal: principal.id,
+            tenant,
+            name: principal.name.clone(),
+            roles: principal.roles,
+            proof: Proof::AccessKey(id),
+            address,
+        };
+        let not_after = key.end.unwrap_or(Time::MAX);
+        let authenticated = Authenticated { caller: Arc::new(caller), identity_epoch, not_after };
+        Ok(Signer { authenticated, key, secret })
+    }
+
+    /// Logs that somebody at `address` did not prove to hold the access key that it named, if it named one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and the like if that cannot be logged; then nothing else is to be answered.
+    pub async fn refuse_login(&self, access_key: Option<&str>, address: IpAddr) -> Result<(), Error> {
+        let access_key = access_key.and_then(|id| checked_access_key_id(id).ok());
+        self.log_failed_login(address, |entry| Entry { access_key, ..entry }).await
+    }
+
+    async fn log_failed_login(
+        &self,
+        address: IpAddr,
+        with: impl FnOnce(Entry) -> Entry,
+    ) -> Result<(), Error> {
         let now = self.now();
         let Some(unlogged) = self.failures.lock().admit(now.latest.unix_ms() / 1_000) else { return Ok(()) };
-        let fingerprint = certificate.map(crate::identity::fingerprint);
         let detail = (unlogged > 0).then(|| format!("and {unlogged} more that were not logged one by one"));
         let entry = Entry {
-            certificate: fingerprint.map(|Fingerprint(hash)| hash[..8].try_into().expect("8 of 32 bytes")),
             address: Some(address_bytes(address)),
             result: Outcome::Refused,
             error: Some(Error::Unauthenticated.code().to_owned()),
             detail,
             ..self.own_entry(Operation::Authenticate)
         };
-        self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await.map(|_| ())
+        self.ledger.commit(Commit { writes: Vec::new(), entry: with(entry).to_bytes() }).await.map(|_| ())
     }
 
     /// An entry about something the server does or notices by itself.
@@ -152,6 +248,7 @@ impl Engine {
             context: None,
             reason: None,
             detail: None,
+            access_key: None,
         }
     }
 }

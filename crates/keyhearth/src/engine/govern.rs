@@ -7,8 +7,13 @@ use keyhearth_core::id::{Name, PrincipalId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{Authorizer, POLICY_BYTES_MAX, Policy, Question, Verdict};
-use keyhearth_core::principal::{AccessKey, CERTIFICATES_MAX, Fingerprint, Principal, Role, Roles};
-use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Page, RANDOM_BYTES_MAX, Response, Secret, Status};
+use keyhearth_core::principal::{
+    AccessKey, CERTIFICATES_MAX, Fingerprint, Principal, Role, Roles, SESSION_MINUTES_MAX,
+    SESSION_MINUTES_MIN, SESSION_TOKEN_BYTES,
+};
+use keyhearth_core::request::{
+    Ask, KeyRef, PAGE_MAX, Page, RANDOM_BYTES_MAX, Response, Secret, Session, Status,
+};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Write;
 use keyhearth_crypto::kh1::envelope;
@@ -47,7 +52,9 @@ impl Turn<'_> {
             Ask::BindCertificate { identity, certificate } => self.bind_certificate(*identity, certificate),
             Ask::Status => self.status(),
             Ask::WhoAmI => Ok(Effect::of(Response::WhoAmI(Box::new(self.caller.clone())))),
-            Ask::CreateAccessKey { identity, import } => self.create_access_key(*identity, import.as_ref()),
+            Ask::CreateAccessKey { identity, import, minutes } => {
+                self.create_access_key(*identity, import.as_ref(), *minutes)
+            }
             Ask::ListAccessKeys { page } => self.list_access_keys(page),
             Ask::DisableAccessKey { id } => self.disable_access_key(id),
             Ask::PutPolicy { name, text } => self.put_policy(name, text),
@@ -226,12 +233,19 @@ impl Turn<'_> {
         &self,
         identity: PrincipalId,
         import: Option<&(String, Secret)>,
+        minutes: Option<u32>,
     ) -> Result<Effect, Error> {
         let owner = self.live_identity(identity)?.value.id;
-        let (id, secret) = match import {
-            Some((id, secret)) => (checked_access_key_id(id)?, checked_access_secret(secret)?),
-            None => new_access_key()?,
+        let refuse = |rule| Err(Error::Invalid { field: "minutes", rule });
+        let (id, secret) = match (import, minutes) {
+            (Some(_), Some(_)) => return refuse("an imported access key does not end"),
+            (None, Some(minutes)) if !(SESSION_MINUTES_MIN..=SESSION_MINUTES_MAX).contains(&minutes) => {
+                return refuse("must be 15 to 2,160");
+            }
+            (Some((id, secret)), None) => (checked_access_key_id(id)?, checked_access_secret(secret)?),
+            (None, minutes) => new_access_key(minutes.is_some())?,
         };
+        let end = minutes.map(|minutes| self.now.latest.plus_ms(u64::from(minutes) * 60_000));
         let owner_row = RowKey::new(Table::AccessKeyOwner, TenantId::PLATFORM, id.as_bytes());
         if self.open.records.read::<TenantId>(&owner_row)?.is_some() {
             return Err(Error::Conflict("an access key of this id exists"));
@@ -248,6 +262,7 @@ impl Turn<'_> {
             created: self.now.latest,
             disabled: None,
             tenant_key_version,
+            end,
         };
         let writes = vec![
             self.open.records.create(RowKey::new(Table::AccessKey, self.tenant(), id.as_bytes()), &record),
@@ -255,9 +270,16 @@ impl Turn<'_> {
             Records::keep(&tenant),
         ];
         let detail = format!("{id} of {owner}");
-        self.remember(
-            Effect::writing(Response::AccessKey { id, secret, identity: owner }, writes).detail(detail),
-        )
+        self.remember(Effect::writing(self.access_key_made(&record)?, writes).detail(detail))
+    }
+
+    /// The answer to who made an access key, or asked again.
+    pub(super) fn access_key_made(&self, key: &AccessKey) -> Result<Response, Error> {
+        let whole = self.open.access_secret(self.tenant(), key)?;
+        let (token, secret) = parts(key, &whole)?;
+        let session = key.end.map(|end| Session { token: Secret::new(session_token(token)), end });
+        let secret = Secret::new(secret.to_vec());
+        Ok(Response::AccessKey { id: key.id.clone(), secret, identity: key.principal, session })
     }
 
     fn list_access_keys(&self, page: &Page) -> Result<Effect, Error> {
@@ -421,7 +443,7 @@ pub(super) fn role_names(roles: Roles) -> String {
 }
 
 impl Open {
-    /// An access key's secret, unwrapped.
+    /// An access key's secret, unwrapped; see [`parts`].
     pub(super) fn access_secret(&self, tenant: TenantId, key: &AccessKey) -> Result<SecretBytes, Error> {
         let tenant_key = self.tenant_key(tenant, key.tenant_key_version)?;
         let aad = access_key_binding(&key.id, key.principal);
@@ -435,7 +457,19 @@ pub(super) fn access_key_binding(id: &str, owner: PrincipalId) -> Vec<u8> {
     [b"access-key".as_slice(), &owner.0, id.as_bytes()].concat()
 }
 
-fn new_access_key() -> Result<(String, Secret), Error> {
+/// An access key's session token, which is empty unless it is temporary, and its secret.
+pub(super) fn parts<'a>(key: &AccessKey, whole: &'a SecretBytes) -> Result<(&'a [u8], &'a [u8]), Error> {
+    let token = if key.end.is_some() { SESSION_TOKEN_BYTES } else { 0 };
+    whole.expose().split_at_checked(token).ok_or(Error::Damaged("access key"))
+}
+
+/// A session token as it is sent.
+pub(super) fn session_token(token: &[u8]) -> Vec<u8> {
+    STANDARD.encode(token).into_bytes()
+}
+
+/// A new access key's id and secret; with its session token before that, if it is to be temporary.
+fn new_access_key(temporary: bool) -> Result<(String, Secret), Error> {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let mut bytes = [0; 16];
     random::fill("access key id", &mut bytes)?;
@@ -443,10 +477,13 @@ fn new_access_key() -> Result<(String, Secret), Error> {
     let mut secret = zeroize::Zeroizing::new([0; 30]);
     random::fill("access key secret", secret.as_mut())?;
     let secret = Secret::new(STANDARD.encode(secret.as_ref()).into_bytes());
-    Ok(("KHIA".chars().chain(tail).collect(), secret))
+    let prefix = if temporary { "KHSA" } else { "KHIA" };
+    let mut token = Secret::new(vec![0; if temporary { SESSION_TOKEN_BYTES } else { 0 }]);
+    random::fill("session token", &mut token)?;
+    Ok((prefix.chars().chain(tail).collect(), Secret::new([&token[..], &secret].concat())))
 }
 
-fn checked_access_key_id(id: &str) -> Result<String, Error> {
+pub(super) fn checked_access_key_id(id: &str) -> Result<String, Error> {
     let good =
         (16..=128).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
     if good {

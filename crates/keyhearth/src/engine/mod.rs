@@ -54,7 +54,7 @@ use keyhearth_core::store::{Commit, Store, Write};
 use keyhearth_core::tenant::Tenant;
 use keyhearth_core::time::Now;
 
-pub use authenticate::Authenticated;
+pub use authenticate::{Authenticated, NoLogin, Signer};
 pub use clock::{Clock, Reading};
 pub use limits::{PRINCIPAL_PER_S, TENANT_PER_S};
 pub use operate::UnsealWith;
@@ -484,9 +484,10 @@ impl Engine {
             let mac = open.audit.sign(&[b"context", &caller.tenant.0, &framed]);
             mac[..16].try_into().expect("16 of 32 bytes")
         });
-        let certificate = match caller.proof {
-            Proof::Certificate(fingerprint) => Some(fingerprint.0[..8].try_into().expect("8 of 32 bytes")),
-            Proof::Local => None,
+        let (certificate, access_key) = match &caller.proof {
+            Proof::Certificate(hash) => (Some(hash.0[..8].try_into().expect("8 of 32 bytes")), None),
+            Proof::AccessKey(id) => (None, Some(id.clone())),
+            Proof::Local => (None, None),
         };
         let address = match caller.address {
             std::net::IpAddr::V4(address) => address.octets().to_vec(),
@@ -509,6 +510,7 @@ impl Engine {
             by: Vec::new(),
             context,
             reason: request.reason.clone(),
+            access_key,
             detail: request.dry_run.then(|| DRY_RUN.to_owned()),
         }
     }

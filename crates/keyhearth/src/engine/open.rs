@@ -109,7 +109,7 @@ impl Open {
         }
     }
 
-    /// Counts changes of identities and their certificates: who calls is looked up again when it changes.
+    /// Counts changes of identities, their certificates and access keys: who calls is looked up again when it changes.
     ///
     /// Apart from [`Open::epoch`], so that making keys does not send every connection back to the store.
     pub fn identity_epoch(&self) -> u64 {
@@ -317,11 +317,10 @@ impl Open {
                 }
             }
             Table::TenantKey => self.tenant_keys.lock().retain(|(tenant, _), _| *tenant != row.tenant),
-            Table::Certificate => {
+            Table::Certificate | Table::AccessKey => {
                 self.identity_epoch.fetch_add(1, Ordering::Release);
             }
             Table::PrincipalName
-            | Table::AccessKey
             | Table::TenantName
             | Table::Idempotency
             | Table::Import

@@ -5,7 +5,7 @@ use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{GrantId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::principal::AccessKey;
-use keyhearth_core::request::{IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_MS, Response, Secret};
+use keyhearth_core::request::{IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_MS, Response};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::digest::sha256;
@@ -93,9 +93,7 @@ impl Turn<'_> {
                 let row = RowKey::new(Table::AccessKey, self.tenant(), id.as_bytes());
                 let key: Stored<AccessKey> =
                     self.open.records.read(&row)?.ok_or(Error::NotFound("access key"))?;
-                let secret =
-                    Secret::new(self.open.access_secret(self.tenant(), &key.value)?.expose().to_vec());
-                Response::AccessKey { id: id.clone(), secret, identity: key.value.principal }
+                self.access_key_made(&key.value)?
             }
         };
         Ok(Some(Effect::of(response).detail("repeated")))

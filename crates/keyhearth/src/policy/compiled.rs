@@ -7,7 +7,7 @@ use std::sync::Arc;
 use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{Authorizer, POLICIES_MAX, Policy, Question, Verdict};
-use keyhearth_core::principal::{Proof, Roles};
+use keyhearth_core::principal::Roles;
 use keyhearth_core::time::Time;
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 
@@ -164,7 +164,7 @@ impl Authorizer for Compiled {
             operation: question.operation,
             key: question.key.map(|key| key.id),
             ip: reads.ip.then_some(question.caller.address),
-            proof: reads.proof.then_some(question.caller.proof),
+            proof: reads.proof.then(|| question::proof(&question.caller.proof)),
             tags: question.key.filter(|_| reads.tags).map_or(&NO_TAGS, |key| &key.tags),
             context: if reads.context { question.context } else { &[] },
         };
@@ -186,7 +186,7 @@ struct Asked<'a> {
     operation: Operation,
     key: Option<KeyId>,
     ip: Option<IpAddr>,
-    proof: Option<Proof>,
+    proof: Option<&'static str>,
     tags: &'a BTreeMap<String, String>,
     context: &'a [(String, String)],
 }
@@ -199,7 +199,7 @@ struct Remembered {
     operation: Operation,
     key: Option<KeyId>,
     ip: Option<IpAddr>,
-    proof: Option<Proof>,
+    proof: Option<&'static str>,
     tags: BTreeMap<String, String>,
     context: Vec<(String, String)>,
 }

@@ -31,7 +31,7 @@ pub(super) fn translate(tenant: TenantId, question: &Question<'_>, now: Time) ->
     let context = Context::from_pairs([
         ("ip".to_owned(), RestrictedExpression::new_ip(question.caller.address.to_canonical().to_string())),
         ("now".to_owned(), datetime(now)),
-        ("proof".to_owned(), text(proof(question.caller.proof))),
+        ("proof".to_owned(), text(proof(&question.caller.proof))),
         ("context".to_owned(), RestrictedExpression::new_entity_uid(v.context.clone())),
     ]);
     let request = Request::new(principal.uid(), action.uid(), resource.uid(), context.ok()?, None).ok()?;
@@ -67,9 +67,11 @@ fn key_entity(key: &Key) -> Option<Entity> {
         .ok()
 }
 
-const fn proof(proof: Proof) -> &'static str {
+/// How a caller proved who it is, as policies read it.
+pub(super) const fn proof(proof: &Proof) -> &'static str {
     match proof {
         Proof::Certificate(_) => "certificate",
+        Proof::AccessKey(_) => "access-key",
         Proof::Local => "local",
     }
 }

@@ -36,7 +36,7 @@ const ENTITIES: &str = r#"
   type Request = {
     ip: ipaddr,          // where the request came from
     now: datetime,
-    proof: String,       // "certificate" or "local"
+    proof: String,       // "certificate", "access-key" or "local"
     context: Context,
   };
 "#;

@@ -107,7 +107,7 @@ async fn tenants_and_access_keys_are_made_once() {
         let create = Ask::CreateTenant { name: name("two"), admin: name("boss"), request: request.clone() };
         tenants.push(got!(repeatably(&house.engine, &house.operator, create, ("t", 1)).await,
             Response::Tenant { tenant, admin, certificate, .. } => (tenant.id, admin.id, certificate)));
-        let create = Ask::CreateAccessKey { identity: home.user.principal, import: None };
+        let create = Ask::CreateAccessKey { identity: home.user.principal, import: None, minutes: None };
         keys.push(got!(repeatably(&home.engine(), &home.admin, create, ("k", 1)).await,
             Response::AccessKey { id, secret, .. } => (id, secret)));
     }

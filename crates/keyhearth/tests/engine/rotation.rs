@@ -36,7 +36,7 @@ async fn furnish(house: &House) -> Furnished {
             messages.push((at, key, home.encrypt(key, "before").await.unwrap()));
         }
     }
-    let access_key = Ask::CreateAccessKey { identity: homes[0].user.principal, import: None };
+    let access_key = Ask::CreateAccessKey { identity: homes[0].user.principal, import: None, minutes: None };
     homes[0].ask(&homes[0].admin, access_key).await.unwrap();
     let mut new = new_key(Algorithm::Aes256);
     new.import = true;
@@ -142,7 +142,10 @@ async fn a_key_made_while_its_tenants_key_rotates_is_not_lost() {
     let key = key.await.id;
     let message = home.encrypt(key, "text").await.unwrap();
     let access_key = held_back(
-        home.ask(&home.admin, Ask::CreateAccessKey { identity: home.user.principal, import: None }),
+        home.ask(
+            &home.admin,
+            Ask::CreateAccessKey { identity: home.user.principal, import: None, minutes: None },
+        ),
         async {
             house.ask(&house.operator, Ask::RotateTenantKey { tenant: home.id }).await.unwrap();
         },

@@ -147,14 +147,14 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
         key: by_id(theirs), grantee: one.issue("a", &[]).await.principal, operations: vec![Operation::Encrypt],
         context: BTreeMap::new(), expires: None, delegable: false, parent: None,
     })).await, Response::Grant(grant) => grant.id);
-    let access_key = Ask::CreateAccessKey { identity: one.user.principal, import: None };
+    let access_key = Ask::CreateAccessKey { identity: one.user.principal, import: None, minutes: None };
     let access_key = got!(one.ask(&one.admin, access_key).await, Response::AccessKey { id, .. } => id);
     let their_entry = one.entries().await[0].0;
     for identity in [one.user.principal, PrincipalId([9; 16])] {
         let mut asks = vec![
             Ask::RevokeIdentity { identity },
             role_change(identity, &[]),
-            Ask::CreateAccessKey { identity, import: None },
+            Ask::CreateAccessKey { identity, import: None, minutes: None },
             Ask::TestPolicy {
                 identity,
                 operation: Operation::Encrypt,
@@ -375,9 +375,10 @@ async fn an_access_key_has_one_id_and_ends_for_ever() {
     let (one, two) = (house.tenant("one").await, house.tenant("two").await);
     let import = |home: &Household, id: &str, text: &str| Ask::CreateAccessKey {
         identity: home.user.principal,
+        minutes: None,
         import: Some((id.to_owned(), secret(text))),
     };
-    let create = Ask::CreateAccessKey { identity: one.user.principal, import: None };
+    let create = Ask::CreateAccessKey { identity: one.user.principal, import: None, minutes: None };
     let (id, made) =
         got!(one.ask(&one.admin, create).await, Response::AccessKey { id, secret, .. } => (id, secret));
     assert!(id.starts_with("KHIA") && made.len() >= 40);

@@ -376,8 +376,11 @@ answers! {
         name: Is<Name>,
         /// What it may do by template.
         roles: Vec<Is<Role>>,
-        /// SHA-256 of the certificate that proved it; `null` for the operator on the machine itself.
+        /// SHA-256 of the certificate that proved it; `null` with an access key, and for the operator on the
+        /// machine itself.
         certificate: Option<Is<Fingerprint>>,
+        /// The id of the access key that proved it.
+        access_key: Option<String>,
         /// The address the request came from.
         address: String,
     }
@@ -390,6 +393,10 @@ answers! {
         secret: Secret,
         /// Whose it is.
         identity: Is<PrincipalId>,
+        /// The session token that goes with a temporary one.
+        session_token: Option<Secret>,
+        /// When it ends, if it is temporary.
+        end: Option<Is<Time>>,
     }
 
     /// An access key, without its secret.
@@ -402,6 +409,8 @@ answers! {
         created: Is<Time>,
         /// When it was disabled.
         disabled: Option<Is<Time>>,
+        /// When it ends, if it is temporary.
+        end: Option<Is<Time>>,
     }
 
     /// A page of access keys.
@@ -492,6 +501,8 @@ answers! {
         actor_name: Option<Is<Name>>,
         /// The first 8 bytes of the SHA-256 of its certificate, as hexadecimal.
         certificate: Option<String>,
+        /// The id of the access key that it signed with.
+        access_key: Option<String>,
         /// Its address.
         address: Option<String>,
         /// The operation's name; `operation-NUMBER` if this server does not know it.

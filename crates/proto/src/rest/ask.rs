@@ -287,7 +287,11 @@ impl NewAccessKey {
                 return Err(Error::Invalid { field: "secret", rule: "an import has both `id` and `secret`" });
             }
         };
-        Ok(Ask::CreateAccessKey { identity: self.identity.0, import })
+        Ok(Ask::CreateAccessKey {
+            identity: self.identity.0,
+            import,
+            minutes: self.minutes.map(Within::number),
+        })
     }
 }
 

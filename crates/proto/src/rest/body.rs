@@ -8,6 +8,7 @@ use keyhearth_core::key::DESCRIPTION_BYTES_MAX;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::POLICY_BYTES_MAX;
 use keyhearth_core::principal::Role;
+use keyhearth_core::principal::{SESSION_MINUTES_MAX, SESSION_MINUTES_MIN};
 use keyhearth_core::request::{ImportMechanism, KeyRef, PLAINTEXT_BYTES_MAX};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
@@ -33,6 +34,8 @@ pub const ACCESS_SECRET_BYTES_MAX: usize = 256;
 pub type Number = Within<1, { u32::MAX }>;
 /// Days of a period.
 pub type Days = Within<1, 3650>;
+/// Minutes of a temporary access key.
+pub type Minutes = Within<SESSION_MINUTES_MIN, SESSION_MINUTES_MAX>;
 /// What is encrypted, signed or authenticated.
 pub type Plaintext = Bytes<PLAINTEXT_BYTES_MAX>;
 /// What was encrypted.
@@ -360,7 +363,7 @@ bodies! {
         certificate: Text<PEM_BYTES_MAX>,
     }
 
-    /// An access key to be made, or brought along with both id and secret.
+    /// An access key to be made, or brought along with both id and secret. One with an end is made.
     NewAccessKey {
         /// Whose it is.
         identity: Is<PrincipalId>,
@@ -368,6 +371,8 @@ bodies! {
         id: Option<Is<AccessKeyId>>,
         /// The secret to import; made by the server if absent.
         secret: Option<SecretText<ACCESS_SECRET_BYTES_MAX>>,
+        /// Minutes until it ends; never if absent. One that ends needs its session token too.
+        minutes: Option<Minutes>,
     }
 
     /// A policy.

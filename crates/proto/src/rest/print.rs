@@ -1,7 +1,7 @@
 //! From what a request gave to the answer's bytes.
 
 use keyhearth_core::entry;
-use keyhearth_core::request::Response;
+use keyhearth_core::request::{Response, Session};
 use serde::Serialize;
 
 use super::answer::*;
@@ -106,10 +106,11 @@ pub fn print(response: Response) -> Printed {
             json(1024, &Identities { identities: list(&principals), next: cursor(next) })
         }
         R::WhoAmI(caller) => json(1024, &WhoAmI::from(&*caller)),
-        R::AccessKey { id, secret, identity } => json(
-            id.len() + secret.len(),
-            &IssuedAccessKey { id, secret: secret.into(), identity: Is(identity) },
-        ),
+        R::AccessKey { id, secret, identity, session } => {
+            let (session_token, end) = session.map(|Session { token, end }| (token.into(), Is(end))).unzip();
+            let (secret, identity) = (secret.into(), Is(identity));
+            json(1024, &IssuedAccessKey { id, secret, identity, session_token, end })
+        }
         R::AccessKeys { keys, next } => {
             json(1024, &AccessKeys { access_keys: list(&keys), next: cursor(next) })
         }

@@ -126,9 +126,13 @@ impl From<&principal::Caller> for WhoAmI {
             tenant: caller.tenant.into(),
             name: caller.name.clone().into(),
             roles: caller.roles.iter().map(Is).collect(),
-            certificate: match caller.proof {
-                Proof::Certificate(fingerprint) => Some(fingerprint.into()),
-                Proof::Local => None,
+            certificate: match &caller.proof {
+                Proof::Certificate(fingerprint) => Some((*fingerprint).into()),
+                Proof::AccessKey(_) | Proof::Local => None,
+            },
+            access_key: match &caller.proof {
+                Proof::AccessKey(id) => Some(id.clone()),
+                Proof::Certificate(_) | Proof::Local => None,
             },
             address: caller.address.to_string(),
         }
@@ -142,6 +146,7 @@ impl From<&principal::AccessKey> for AccessKey {
             identity: key.principal.into(),
             created: key.created.into(),
             disabled: some(key.disabled),
+            end: some(key.end),
         }
     }
 }
@@ -193,6 +198,7 @@ impl Entry {
             actor: some(entry.actor),
             actor_name: some(entry.actor_name.clone()),
             certificate: entry.certificate.map(|bytes| hex(&bytes)),
+            access_key: entry.access_key.clone(),
             address: entry.address.as_deref().and_then(address),
             operation: operation
                 .map_or_else(|| format!("operation-{}", entry.operation), |known| known.name().to_owned()),
