@@ -168,7 +168,8 @@ algorithms! {
     EcSecp256k1 = 14 "ec-secp256k1" Ec 256 bits, strength 128, category 0, Allowed until 2035,
         [EcdsaSha256];
     /// Ed25519 signatures.
-    Ed25519 = 15 "ed25519" Ed25519 256 bits, strength 128, category 0, Allowed until 2035, [Ed25519];
+    Ed25519 = 15 "ed25519" Ed25519 256 bits, strength 128, category 0, Allowed until 2035,
+        [Ed25519, Ed25519ph];
     /// X25519 key agreement.
     X25519 = 16 "x25519" X25519 256 bits, strength 128, category 0, Allowed until 2035, [X25519];
     /// ML-KEM-512.
@@ -183,6 +184,8 @@ algorithms! {
     MlDsa65 = 21 "ml-dsa-65" MlDsa 65 bits, strength 192, category 3, Preferred, [MlDsa];
     /// ML-DSA-87.
     MlDsa87 = 22 "ml-dsa-87" MlDsa 87 bits, strength 256, category 5, Preferred, [MlDsa];
+    /// HMAC over SHA-224.
+    HmacSha224 = 23 "hmac-sha224" Hmac 224 bits, strength 224, category 3, Allowed, [HmacSha224];
 }
 
 impl Algorithm {
@@ -277,6 +280,8 @@ mechanisms! {
     AesCmac "aes-cmac" [Mac] Allowed;
     /// ChaCha20-Poly1305 with a random 96-bit nonce (RFC 8439).
     ChaCha20Poly1305 "chacha20-poly1305" [Encrypt] Allowed;
+    /// HMAC over SHA-224, 28 bytes.
+    HmacSha224 "hmac-sha224" [Mac] Allowed;
     /// HMAC over SHA-256, 32 bytes.
     HmacSha256 "hmac-sha256" [Mac] Preferred;
     /// HMAC over SHA-384, 48 bytes.
@@ -311,6 +316,8 @@ mechanisms! {
     EcdsaSha512 "ecdsa-sha512" [Sign] Allowed;
     /// Ed25519, pure (RFC 8032 §5.1).
     Ed25519 "ed25519" [Sign] Allowed;
+    /// Ed25519 over the SHA-512 digest of the message, empty context (RFC 8032 §5.1, Ed25519ph).
+    Ed25519ph "ed25519ph" [Sign] Allowed;
     /// ML-DSA, pure, empty context string (FIPS 204 §5.2).
     MlDsa "ml-dsa" [Sign] Preferred;
     /// ECDH with a P curve; the secret is the x-coordinate (SP 800-56A Rev. 3 §5.7.1.2).
@@ -360,7 +367,7 @@ mod tests {
         let listed: Vec<_> = Algorithm::ALL.iter().map(|a| (a.code(), a.name())).collect();
         assert_eq!(listed[..3], [(1, "aes-128"), (2, "aes-192"), (3, "aes-256")]);
         assert_eq!(listed[10], (11, "ec-p256"));
-        assert_eq!(listed[21], (22, "ml-dsa-87"));
+        assert_eq!(listed[21..], [(22, "ml-dsa-87"), (23, "hmac-sha224")]);
     }
 
     #[test]

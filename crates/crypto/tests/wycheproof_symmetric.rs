@@ -102,6 +102,11 @@ fn aes_cmac() {
 }
 
 #[test]
+fn hmac_sha224() {
+    run_mac(mac::TestName::HmacSha224, Mechanism::HmacSha224, |_| Some(Algorithm::HmacSha224));
+}
+
+#[test]
 fn hmac_sha256() {
     run_mac(mac::TestName::HmacSha256, Mechanism::HmacSha256, |_| Some(Algorithm::HmacSha256));
 }

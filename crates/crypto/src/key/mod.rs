@@ -14,6 +14,7 @@
 //!
 //! Called by the server's engine and by agents.
 
+mod ed25519ph;
 mod material;
 mod public;
 mod schemes;
@@ -78,7 +79,7 @@ enum Secret {
     Hmac { scheme: &'static Hmac, key: Box<hmac::Key> },
     Rsa { pair: RsaKeyPair, oaep: OaepPrivateDecryptingKey },
     Ec { curve: &'static Curve, pair: EcdsaKeyPair, agreement: Option<agreement::PrivateKey> },
-    Ed25519(Ed25519KeyPair),
+    Ed25519 { pair: Ed25519KeyPair, seed: SecretBytes },
     X25519(agreement::PrivateKey),
     MlKem(DecapsulationKey),
     MlDsa(PqdsaKeyPair),
@@ -125,7 +126,8 @@ impl Key {
             Family::Ed25519 => {
                 let pair = Ed25519KeyPair::from_pkcs8(bytes).map_err(|_| REFUSED)?;
                 let public = spki(pair.public_key())?;
-                (Secret::Ed25519(pair), Some(public))
+                let seed = SecretBytes::copy_from(bytes.last_chunk::<32>().ok_or(REFUSED)?)?;
+                (Secret::Ed25519 { pair, seed }, Some(public))
             }
             Family::X25519 => {
                 let key = agreement::PrivateKey::from_private_key(&agreement::X25519, bytes)
@@ -272,7 +274,10 @@ impl Key {
                 Input::Digest(bytes) => pair.sign_digest(&digest(curve.digest, bytes)?),
             }
             .map(|signature| signature.as_ref().to_vec()),
-            (Secret::Ed25519(pair), Mechanism::Ed25519, Input::Message(message)) => {
+            (Secret::Ed25519 { seed, .. }, Mechanism::Ed25519ph, _) => {
+                return ed25519ph::sign(seed.expose(), input);
+            }
+            (Secret::Ed25519 { pair, .. }, Mechanism::Ed25519, Input::Message(message)) => {
                 pair.try_sign(message).map(|signature| signature.as_ref().to_vec())
             }
             (Secret::MlDsa(pair), Mechanism::MlDsa, Input::Message(message)) => {

@@ -11,7 +11,7 @@ use aws_lc_rs::{
     signature::{ED25519, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm},
 };
 
-use super::{Input, schemes};
+use super::{Input, ed25519ph, schemes};
 use crate::{
     Error,
     algorithm::{Algorithm, Family, Mechanism},
@@ -101,6 +101,10 @@ impl PublicKey {
     /// [`Error::NotAuthentic`]; [`Error::Unsupported`] if the key does not do this with this mechanism or
     /// this form of input; [`Error::Invalid`] for a digest of the wrong length.
     pub fn verify(&self, mechanism: Mechanism, input: Input<'_>, signature: &[u8]) -> Result<(), Error> {
+        if self.algorithm == Algorithm::Ed25519 && mechanism == Mechanism::Ed25519ph {
+            let raw = self.der.last_chunk::<32>().ok_or(BAD_PUBLIC_KEY)?;
+            return ed25519ph::verify(raw, input, signature);
+        }
         let (digest, key) = self.verifier(mechanism)?;
         match input {
             Input::Message(message) => key.verify_sig(message, signature),

@@ -48,6 +48,7 @@ pub(super) struct Hmac {
 }
 
 const HMAC: &[Hmac] = &[
+    Hmac { algorithm: Algorithm::HmacSha224, mechanism: Mechanism::HmacSha224, hmac: hmac::HMAC_SHA224 },
     Hmac { algorithm: Algorithm::HmacSha256, mechanism: Mechanism::HmacSha256, hmac: hmac::HMAC_SHA256 },
     Hmac { algorithm: Algorithm::HmacSha384, mechanism: Mechanism::HmacSha384, hmac: hmac::HMAC_SHA384 },
     Hmac { algorithm: Algorithm::HmacSha512, mechanism: Mechanism::HmacSha512, hmac: hmac::HMAC_SHA512 },
