@@ -131,6 +131,7 @@ operations! {
     import_parameters ImportParameters (key: &str) [ImportTerms] -> ImportParameters;
     import_key ImportKey (key: &str) [Import] -> Key;
     export_key ExportKey (key: &str) [Export] -> Exported;
+    last_use LastUse (key: &str) -> LastUse;
     set_alias SetAlias (key: &str, alias: &str) -> Key;
     delete_alias DeleteAlias (key: &str, alias: &str) -> Key;
 

@@ -155,6 +155,7 @@ operations! {
     SetAlias 18 "set-alias" Key Manage Put "/v1/keys/{key}/aliases/{alias}" "key alias" "Gives a key an alias.";
     DeleteAlias 19 "delete-alias" Key Manage Delete "/v1/keys/{key}/aliases/{alias}" "key unalias" "Deletes an alias.";
     ListAliases 20 "list-aliases" Tenant Inspect Get "/v1/aliases" "key aliases" "Lists the tenant's aliases.";
+    LastUse 23 "last-use" Key Inspect Get "/v1/keys/{key}/last-use" "key last-use" "Shows when a key was last used, since the server was unsealed.";
 
     // Use.
     Encrypt 32 "encrypt" Key Protect Post "/v1/keys/{key}/encrypt" "encrypt" "Encrypts up to 64 KiB under the primary version.";

@@ -207,6 +207,9 @@ pub enum Ask {
         key: KeyRef,
         version: Option<u32>,
     },
+    LastUse {
+        key: KeyRef,
+    },
     SetAlias {
         key: KeyRef,
         alias: Alias,
@@ -495,6 +498,7 @@ impl Ask {
             Self::ImportKey { .. } => ImportKey,
             Self::ExportKey { .. } => ExportKey,
             Self::PublicKey { .. } => PublicKey,
+            Self::LastUse { .. } => LastUse,
             Self::SetAlias { .. } => SetAlias,
             Self::DeleteAlias { .. } => DeleteAlias,
             Self::ListAliases { .. } => ListAliases,
@@ -569,6 +573,7 @@ impl Ask {
             | Self::ImportKey { key, .. }
             | Self::ExportKey { key, .. }
             | Self::PublicKey { key, .. }
+            | Self::LastUse { key }
             | Self::SetAlias { key, .. }
             | Self::DeleteAlias { key, .. }
             | Self::Encrypt { key, .. }
@@ -663,6 +668,17 @@ impl Ask {
     }
 }
 
+/// A use of a key that was done and is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastUse {
+    /// What was done.
+    pub operation: Operation,
+    /// When.
+    pub time: Time,
+    /// The request.
+    pub request: RequestId,
+}
+
 /// What a request gave; a dry run gives [`Response::WouldSucceed`]. The source of [`Response::Reencrypted`] is the
 /// key and version that had encrypted.
 #[allow(missing_docs, reason = "fields repeat the vocabulary of this module")]
@@ -675,6 +691,7 @@ pub enum Response {
     ImportParameters { public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
     Exported { version: u32, wrapped: Vec<u8> },
     PublicKey { key: KeyId, version: u32, algorithm: Algorithm, der: Vec<u8> },
+    LastUse { key: KeyId, created: Time, since: Time, last: Option<LastUse> },
     Encrypted { key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
     Decrypted { key: KeyId, version: u32, plaintext: Secret },
     Reencrypted { source: (KeyId, u32), key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },

@@ -96,6 +96,7 @@ pub enum Verb {
         #[command(flatten)]
         sink: Sink,
     },
+    LastUse(KeyArgument),
     Alias(AliasArguments),
     Unalias(AliasArguments),
     Aliases(PageFlags),
@@ -285,6 +286,7 @@ impl Verb {
                     sink.text(&pem("PUBLIC KEY", &answer.der))
                 }
             }
+            Self::LastUse(key) => session.show(&server.wait(server.last_use(&key.key))?),
             Self::Unalias(AliasArguments { key, alias }) => {
                 let answer = server.wait(server.delete_alias(&key.key, &alias))?;
                 session.say(&answer, &format!("{alias} is deleted"))

@@ -54,6 +54,7 @@ impl Turn<'_> {
             Ask::CancelDestroy { .. } => self.cancel_destroy(),
             Ask::DestroyKey { version, confirm, .. } => self.destroy_key(*version, *confirm),
             Ask::PublicKey { version, .. } => self.public_key(*version),
+            Ask::LastUse { .. } => self.last_use(),
             Ask::SetAlias { alias, .. } => self.set_alias(alias),
             Ask::DeleteAlias { alias, .. } => self.delete_alias(alias),
             Ask::ImportParameters { .. } | Ask::ImportKey { .. } | Ask::ExportKey { .. } => self.transfer(),
@@ -286,6 +287,13 @@ impl Turn<'_> {
         let der = self.open.material_row(key, number)?.value.public.ok_or(Error::Damaged("public key"))?;
         let response = Response::PublicKey { key: key.id, version: number, algorithm: key.algorithm, der };
         Ok(Effect { version: Some(number), ..Effect::of(response) })
+    }
+
+    fn last_use(&self) -> Result<Effect, Error> {
+        let key = &self.held()?.key.value;
+        let (since, last) = self.open.uses.of(key.id);
+        let (key, created) = (key.id, key.created);
+        Ok(Effect::of(Response::LastUse { key, created, since: since.max(created), last }))
     }
 
     fn new_alias(&self, alias: &Alias, key: KeyId) -> Result<Write, Error> {

@@ -36,6 +36,7 @@ mod schedule;
 mod start;
 mod transfer;
 mod usage;
+mod uses;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,9 +47,10 @@ use keyhearth_core::decide::{Basis, Facts, Permit, Refusal, decide};
 use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{KeyId, RequestId, TenantId};
+use keyhearth_core::key::Key;
 use keyhearth_core::operation::{Operation, Scope};
 use keyhearth_core::principal::{Caller, Principal, Proof};
-use keyhearth_core::request::{Ask, REASON_BYTES_MAX, Request, Response};
+use keyhearth_core::request::{Ask, KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
 use keyhearth_core::state::Class;
 use keyhearth_core::store::{Commit, Store, Write};
 use keyhearth_core::tenant::Tenant;
@@ -170,6 +172,17 @@ impl Failure {
     }
 }
 
+/// A key as it was when it was last loaded.
+pub struct Peeked(Arc<Held>);
+
+impl std::ops::Deref for Peeked {
+    type Target = Key;
+
+    fn deref(&self) -> &Key {
+        &self.0.key.value
+    }
+}
+
 /// What was loaded for a decision.
 struct Loaded {
     tenant: Arc<Stored<Tenant>>,
@@ -238,6 +251,7 @@ impl Engine {
             let same = same.into_iter().filter(|check| writes.iter().all(|write| write.key != check.key));
             writes.extend(same.collect::<Vec<_>>());
         }
+        let last = LastUse { operation, time: entry.time, request: entry.request };
         let commit = Commit { writes, entry: entry.to_bytes() };
         // Commit point. Before it nothing is visible to anybody; after it the change and its entry are durable.
         let committed = if on_platform {
@@ -262,7 +276,11 @@ impl Engine {
             }
             Err(error) => return Some(Err(error)),
         };
-        if operation.class() != Class::Metadata
+        let uses_key = operation.class() != Class::Metadata;
+        if let (true, false, Some(key), Ok(response)) = (uses_key, request.dry_run, permit.key(), &result) {
+            open.uses.note(key, response, last);
+        }
+        if uses_key
             && open.epoch() != loaded.epoch
             && let Err(error) = self.still_allowed(open, caller, request, &permit).await
         {
@@ -527,6 +545,14 @@ impl Engine {
     /// The present.
     pub fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    /// A key as it is known without looking, for the wording of a refusal: never to decide by.
+    ///
+    /// After a request about a key was refused because of the key, it is there but for rare races.
+    #[must_use]
+    pub fn peek(&self, tenant: TenantId, key: &KeyRef) -> Option<Peeked> {
+        self.open.load().as_ref()?.peek(tenant, key).map(Peeked)
     }
 
     /// Whether the server is sealed.

@@ -18,6 +18,7 @@ use keyhearth_core::request::KeyRef;
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Write;
 use keyhearth_core::tenant::Tenant;
+use keyhearth_core::time::Time;
 use keyhearth_crypto::kdf::MacKey;
 use keyhearth_crypto::kh1::envelope;
 use keyhearth_crypto::secret::SecretBytes;
@@ -27,6 +28,7 @@ use super::ledger::Book;
 use super::policies::Policies;
 use super::records::{Records, Stored};
 use super::schedule::Dates;
+use super::uses::Uses;
 use crate::identity::Ca;
 use crate::policy::Compiled;
 use crate::seal::Unsealed;
@@ -78,13 +80,15 @@ pub struct Open {
     pub reports: tokio::sync::Semaphore,
     /// What happens by itself, and when.
     pub dates: Mutex<Dates>,
+    /// The last use of each key.
+    pub uses: Uses,
     /// Uses under random IVs that were made, of those that are reserved durably.
     pub random_iv: Mutex<HashMap<(KeyId, u32), u64>>,
 }
 
 impl Open {
-    /// Over the rows of `records`.
-    pub fn new(records: Records, book: Arc<Book>, unsealed: Unsealed, ca: Ca) -> Self {
+    /// Over the rows of `records`, from `now` on.
+    pub fn new(records: Records, book: Arc<Book>, unsealed: Unsealed, ca: Ca, now: Time) -> Self {
         let deployment = unsealed.deployment();
         let audit = MacKey::new(unsealed.secrets().audit.expose());
         // From the epoch, so that it does not repeat after sealing and unsealing.
@@ -105,6 +109,7 @@ impl Open {
             policies: Policies::default(),
             reports: tokio::sync::Semaphore::new(REPORTS_MAX),
             dates: Mutex::default(),
+            uses: Uses::new(now),
             random_iv: Mutex::default(),
         }
     }
@@ -141,6 +146,15 @@ impl Open {
     pub fn held(&self, tenant: TenantId, id: KeyId, boot_ms: u64) -> Option<Arc<Held>> {
         let held = self.keys.get(&(tenant, id))?;
         (boot_ms.saturating_sub(held.read_boot_ms) < KEY_RESIDENCY_MS_MAX).then_some(held)
+    }
+
+    /// The key if it is ready for use, without reading anything.
+    pub fn peek(&self, tenant: TenantId, key: &KeyRef) -> Option<Arc<Held>> {
+        let id = match key {
+            KeyRef::Id(id) => *id,
+            KeyRef::Alias(alias) => self.aliases.get(&(tenant, alias.clone()))?,
+        };
+        self.keys.get(&(tenant, id))
     }
 
     /// Reads the key and keeps it ready. Blocks on the store.

@@ -220,7 +220,7 @@ impl Engine {
         let certificate = self.store.document(CA_DOCUMENT)?.ok_or(Error::Damaged("CA certificate"))?;
         let certificate = String::from_utf8(certificate).map_err(|_| Error::Damaged("CA certificate"))?;
         let ca = Ca::open(&unsealed.secrets().ca, unsealed.deployment(), &certificate)?;
-        let open = Arc::new(Open::new(records, Arc::clone(&book), unsealed, ca));
+        let open = Arc::new(Open::new(records, Arc::clone(&book), unsealed, ca, self.now().latest));
         if record.revision() < open.seal_revision()?.value {
             return Err(Error::Damaged("seal record: an older one was put back"));
         }

@@ -38,6 +38,7 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::ImportParameters { key: k(), mechanism: ImportMechanism::HpkeX25519 },
         Ask::ImportKey { key: k(), wrapped: vec![1; 80] },
         Ask::PublicKey { key: k(), version },
+        Ask::LastUse { key: k() },
         Ask::SetAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::DeleteAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::ListGrants { key: k() },

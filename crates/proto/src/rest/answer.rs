@@ -154,6 +154,22 @@ answers! {
         der: Bytes,
     }
 
+    /// The last use of a key that was done and is in the log.
+    LastUse {
+        /// The key.
+        key: Is<KeyId>,
+        /// When the key was made.
+        created: Is<Time>,
+        /// Uses are remembered from here on.
+        since: Is<Time>,
+        /// What was done; `null` if it was not used since then.
+        operation: Option<Is<Operation>>,
+        /// When.
+        time: Option<Is<Time>>,
+        /// The request.
+        request_id: Option<Is<RequestId>>,
+    }
+
     /// A ciphertext.
     Encrypted {
         /// The key.

@@ -57,6 +57,7 @@ exchanges! {
     ImportKey (Import) Key;
     ExportKey (Export) Exported;
     PublicKey () PublicKey;
+    LastUse () LastUse;
     SetAlias (Nothing) Key;
     DeleteAlias () Key;
     ListAliases () Aliases;

@@ -52,6 +52,7 @@ pub fn parse(
         O::ImportKey => read::<Import>(body)?.ask(key()?)?,
         O::ExportKey => read::<Export>(body)?.ask(key()?)?,
         O::PublicKey => Ask::PublicKey { key: key()?, version: query.version()? },
+        O::LastUse => Ask::LastUse { key: key()? },
         O::SetAlias => nothing(Ask::SetAlias { key: key()?, alias: path.read("alias")? })?,
         O::DeleteAlias => Ask::DeleteAlias { key: key()?, alias: path.read("alias")? },
         O::ListAliases => Ask::ListAliases { page: query.page()? },

@@ -42,6 +42,7 @@ macro_rules! of_key {
 
 /// Prints a response; every one has status 200.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn print(response: Response) -> Printed {
     use Response as R;
     let body = match response {
@@ -96,6 +97,17 @@ pub fn print(response: Response) -> Printed {
             let (bytes, algorithm) = (der.len(), Is(algorithm));
             json(bytes, &PublicKey { key: Is(key), version, algorithm, der: der.into() })
         }
+        R::LastUse { key, created, since, last } => json(
+            0,
+            &LastUse {
+                key: Is(key),
+                created: Is(created),
+                since: Is(since),
+                operation: last.map(|last| Is(last.operation)),
+                time: last.map(|last| Is(last.time)),
+                request_id: last.map(|last| Is(last.request)),
+            },
+        ),
         R::Grant(grant) => json(1024, &Grant::from(&*grant)),
         R::Grants(grants) => json(1024, &Grants { grants: list(&grants) }),
         R::Identity { principal, certificate, ca } => {

@@ -58,6 +58,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
             json!({ "version": 1, "mechanism": "rsa-oaep-sha256", "recipient": "AQID" }),
         ),
         ("GET", "/v1/keys/k/public?version=3", none.clone()),
+        ("GET", "/v1/keys/k/last-use", none.clone()),
         ("PUT", "/v1/keys/k/aliases/a%2Fb", json!({})),
         ("DELETE", "/v1/keys/k/aliases/b", none.clone()),
         ("GET", "/v1/aliases", none.clone()),
