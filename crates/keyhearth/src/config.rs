@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keyhearth_core::Error;
+use keyhearth_proto::aws::Place;
 use serde::Deserialize;
 
 use crate::engine::{PRINCIPAL_PER_S, Settings, TENANT_PER_S};
@@ -36,12 +38,49 @@ pub struct Config {
     /// The log's name in its checkpoints. It must stay the same for the life of a deployment.
     #[serde(default = "origin")]
     pub origin: String,
+    /// The AWS KMS API; not served if absent.
+    pub aws: Option<AwsConfig>,
     /// Limits.
     #[serde(default)]
     pub limits: LimitsConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+/// `[aws]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AwsConfig {
+    /// Where AWS clients connect, with TLS.
+    pub listen: SocketAddr,
+    /// The account in every ARN: 12 digits.
+    pub account: String,
+    /// The region in every ARN, and the only one that requests may be signed for.
+    pub region: String,
+}
+
+impl Default for AwsConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8444)),
+            account: "000000000000".to_owned(),
+            region: "us-east-1".to_owned(),
+        }
+    }
+}
+
+impl AwsConfig {
+    /// What the ARNs say.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if account or region have another form.
+    pub fn place(&self) -> Result<Place, ConfigError> {
+        Place::new(&self.account, &self.region).map_err(|error| match error {
+            Error::Invalid { field: "region", rule } => ConfigError::Value { key: "aws.region", rule },
+            _ => ConfigError::Value { key: "aws.account", rule: "must be 12 digits" },
+        })
+    }
 }
 
 /// `[limits]`
@@ -211,6 +250,7 @@ impl Config {
             external_ca: None,
             anchor: None,
             origin: origin(),
+            aws: None,
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
         }
@@ -226,6 +266,9 @@ impl Config {
         }
         if self.origin.parse::<keyhearth_core::log::KeyName>().is_err() {
             return refuse("origin", "must be a name without spaces and `+`, such as `kms.example.com/log`");
+        }
+        if let Some(aws) = &self.aws {
+            aws.place()?;
         }
         let LimitsConfig {
             connections,
@@ -281,6 +324,7 @@ impl Config {
     #[must_use]
     pub fn reference() -> String {
         let limits = LimitsConfig::default();
+        let aws = AwsConfig::default();
         format!(
             r#"# Keyhearth's configuration. Only `data` must be set; the others show their defaults.
 
@@ -308,6 +352,13 @@ health = "{health}"
 # The log's name in its checkpoints. It must stay the same for the life of a deployment.
 origin = "{origin}"
 
+# The AWS KMS API, served only with this section: where its clients connect (with TLS, without client
+# certificates), the account in every ARN, and the region in every ARN, for which requests must be signed.
+# [aws]
+# listen = "{aws_listen}"
+# account = "{aws_account}"
+# region = "{aws_region}"
+
 [limits]
 # Connections at once, in all and from one address.
 connections = {connections}
@@ -327,6 +378,9 @@ level = "info"
             listen = listen(),
             health = health(),
             origin = origin(),
+            aws_listen = aws.listen,
+            aws_account = aws.account,
+            aws_region = aws.region,
             connections = limits.connections,
             per_address = limits.connections_per_address,
             principal = limits.principal_per_second,
@@ -351,6 +405,12 @@ mod tests {
         let uncommented =
             uncommented.replace("\n# external_ca", "\nexternal_ca").replace("\n# anchor", "\nanchor");
         assert!(Config::parse(&uncommented).unwrap().anchor.is_some());
+        let mut aws = uncommented;
+        for name in ["[aws]", "listen", "account", "region"] {
+            aws = aws.replace(&format!("\n# {name}"), &format!("\n{name}"));
+        }
+        let aws = Config::parse(&aws).unwrap().aws.unwrap();
+        assert_eq!(format!("{aws:?}"), format!("{:?}", AwsConfig::default()));
     }
 
     #[test]
@@ -363,6 +423,9 @@ mod tests {
             ("data = \"/d\"\norigin = \"a b\"", "origin"),
             ("data = \"/d\"\n[limits]\nconnections = 0", "limits"),
             ("data = \"/d\"\n[limits]\nconnection = 1", "connection"),
+            ("data = \"/d\"\n[aws]\naccount = \"12345678901\"", "aws.account"),
+            ("data = \"/d\"\n[aws]\nregion = \"Frankfurt\"", "aws.region"),
+            ("data = \"/d\"\n[aws]\nport = 1", "port"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

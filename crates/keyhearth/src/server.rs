@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyhearth_core::Error;
-use keyhearth_core::id::{Name, PrincipalId};
-use keyhearth_core::principal::{Caller, Proof};
+use keyhearth_core::id::Name;
+use keyhearth_core::principal::Caller;
 use keyhearth_core::request::{Ask, Request, Response};
 use keyhearth_core::store::Store;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::random;
+use keyhearth_proto::aws::Place;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{AwsConfig, Config, ConfigError};
 use crate::engine::{Engine, StartError, UnsealWith, initialise};
 use crate::identity::{self, SERVER_DAYS_MAX};
+use crate::listen::aws::Aws;
 use crate::listen::rest::{Rest, answer_health};
 use crate::listen::{ListenError, Listener, Stop, Tls, TlsError};
 use crate::seal::{Passphrase, Quorum, SealChoice};
@@ -27,6 +29,8 @@ use crate::telemetry::Metrics;
 
 /// The CA's certificate in the data directory.
 const CA_FILE: &str = "ca.crt";
+/// The access key of a development server's identity in its data directory: id and secret.
+const DEV_ACCESS_KEY_FILE: &str = "dev.access-key";
 /// The passphrase of a development server in its data directory.
 const DEV_PASSPHRASE_FILE: &str = "dev.passphrase";
 
@@ -186,6 +190,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ServerError> {
 pub struct Ready {
     /// Where callers connect.
     pub url: String,
+    /// Where AWS clients connect, if they may.
+    pub aws_url: Option<String>,
     /// Where health and metrics are.
     pub health_url: String,
     /// It must be unsealed first.
@@ -226,6 +232,7 @@ pub struct Running {
     config: Config,
     engine: Arc<Engine>,
     rest: Arc<Listener>,
+    aws: Option<(Arc<Listener>, Place)>,
     health: Arc<Listener>,
     /// Where it listens.
     pub ready: Ready,
@@ -238,14 +245,23 @@ impl Running {
     /// [`ServerError`] if an address or the certificate cannot be used.
     pub async fn begin(config: &Config, engine: Arc<Engine>) -> Result<Self, ServerError> {
         let _ = keyhearth_sys::process::open_files_limit_raise();
-        let rest = Listener::bind(config.listen, tls(config)?, config.limits()).await?;
+        let rest =
+            Listener::bind(config.listen, tls(config, Clients::ByCertificate)?, config.limits()).await?;
+        let aws = match &config.aws {
+            Some(aws) => {
+                let tls = tls(config, Clients::BySignature)?;
+                Some((Listener::bind(aws.listen, tls, config.limits()).await?, aws.place()?))
+            }
+            None => None,
+        };
         let health = Listener::bind_loopback(config.health, config.limits()).await?;
         let ready = Ready {
             url: format!("https://{}", named(rest.address())),
+            aws_url: aws.as_ref().map(|(listener, _)| format!("https://{}", named(listener.address()))),
             health_url: format!("http://{}", health.address()),
             sealed: engine.is_sealed(),
         };
-        Ok(Self { config: config.clone(), engine, rest, health, ready })
+        Ok(Self { config: config.clone(), engine, rest, aws, health, ready })
     }
 
     /// Where callers connect.
@@ -263,19 +279,24 @@ impl Running {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-        let (listener, config) = (Arc::clone(&self.rest), self.config.clone());
+        let (rest, config) = (Arc::clone(&self.rest), self.config.clone());
+        let aws = self.aws.as_ref().map(|(listener, _)| Arc::clone(listener));
         self.until(async move {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => return,
                     _ = interrupt.recv() => return,
-                    _ = hangup.recv() => match tls(&config) {
-                        Ok(tls) => {
-                            listener.reload(tls);
-                            tracing::info!("certificates read again");
+                    _ = hangup.recv() => {
+                        let read = |clients| tls(&config, clients);
+                        match read(Clients::ByCertificate).and_then(|one| Ok((one, read(Clients::BySignature)?))) {
+                            Ok((by_certificate, by_signature)) => {
+                                rest.reload(by_certificate);
+                                aws.iter().for_each(|listener| listener.reload(by_signature.clone()));
+                                tracing::info!("certificates read again");
+                            }
+                            Err(error) => tracing::error!(%error, "certificates kept as they were"),
                         }
-                        Err(error) => tracing::error!(%error, "certificates kept as they were"),
-                    },
+                    }
                 }
             }
         })
@@ -285,13 +306,18 @@ impl Running {
 
     /// Serves until `stop`, then finishes what is under way and seals.
     pub async fn until(self, stop: impl Future<Output = ()>) {
-        let Self { engine, rest, health, .. } = self;
+        let Self { engine, rest, aws, health, .. } = self;
         let metrics = Arc::new(Metrics::default());
         let front = Rest::new(Arc::clone(&engine), Arc::clone(&metrics));
         let (stopping, shutdown) = Stop::new();
         let rest_task = tokio::spawn(
             rest.serve(move |peer, request| Arc::clone(&front).answer(peer, request), shutdown.clone()),
         );
+        let aws_task = aws.map(|(listener, place)| {
+            let front = Aws::new(Arc::clone(&engine), Arc::clone(&metrics), place);
+            let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
+            tokio::spawn(listener.serve(serve, shutdown.clone()))
+        });
         let health_engine = Arc::clone(&engine);
         let health_task = tokio::spawn(health.serve(
             move |_: Arc<crate::listen::Peer<()>>, request| {
@@ -305,6 +331,9 @@ impl Running {
         stop.await;
         stopping.request();
         let _ = rest_task.await;
+        if let Some(task) = aws_task {
+            let _ = task.await;
+        }
         let _ = health_task.await;
         schedule.abort();
         engine.log_stop().await;
@@ -317,12 +346,25 @@ fn named(address: SocketAddr) -> String {
     if address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
-fn tls(config: &Config) -> Result<Tls, ServerError> {
-    let mut roots = read_file(&config.data.join(CA_FILE))?;
-    if let Some(external) = &config.external_ca {
-        roots.push(b'\n');
-        roots.extend(read_file(external)?);
-    }
+/// How the callers of a listener prove who they are.
+#[derive(Clone, Copy)]
+enum Clients {
+    ByCertificate,
+    BySignature,
+}
+
+fn tls(config: &Config, clients: Clients) -> Result<Tls, ServerError> {
+    let roots = match clients {
+        Clients::ByCertificate => {
+            let mut roots = read_file(&config.data.join(CA_FILE))?;
+            if let Some(external) = &config.external_ca {
+                roots.push(b'\n');
+                roots.extend(read_file(external)?);
+            }
+            roots
+        }
+        Clients::BySignature => Vec::new(),
+    };
     let key = Zeroizing::new(read_file(&config.key_path())?);
     Ok(Tls::from_pem(&read_file(&config.certificate_path())?, &key, &roots)?)
 }
@@ -336,8 +378,8 @@ pub struct DevReady {
 }
 
 /// Runs a development server in `data`: made at the first start, unsealed by a passphrase that lies beside
-/// it, one tenant `dev` with one identity that may do everything in it. On an existing directory it goes
-/// on: same keys, same identities and, when they are free, same ports.
+/// it, one tenant `dev` with one identity that may do everything in it, with a certificate and an access key. On an
+/// existing directory it goes on: same keys, same identities and, when they are free, same ports.
 ///
 /// # Errors
 /// [`ServerError`].
@@ -369,19 +411,25 @@ pub async fn begin_dev(data: &Path) -> Result<Running, ServerError> {
     let ports = std::fs::read_to_string(data.join("dev.ports")).ok();
     let known: Vec<u16> =
         ports.iter().flat_map(|text| text.split_whitespace()).filter_map(|port| port.parse().ok()).collect();
+    let access_key = dev_access_key(data, &engine).await?;
     let address = |at: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, known.get(at).copied().unwrap_or(0)));
     (config.listen, config.health) = (address(0), address(1));
+    config.aws = Some(AwsConfig { listen: address(2), ..AwsConfig::default() });
     let running = match Running::begin(&config, Arc::clone(&engine)).await {
         Err(ServerError::Listen(_)) => {
             let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             (config.listen, config.health) = (free, free);
+            config.aws = Some(AwsConfig { listen: free, ..AwsConfig::default() });
             Running::begin(&config, engine).await?
         }
         begun => begun?,
     };
-    let ports = format!("{} {}\n", running.rest.address().port(), running.health.address().port());
+    let listeners =
+        [&running.rest, &running.health].into_iter().chain(running.aws.iter().map(|(aws, _)| aws));
+    let ports: Vec<String> = listeners.map(|listener| listener.address().port().to_string()).collect();
+    let ports = ports.join(" ") + "\n";
     write_file(&data.join("dev.ports"), ports.as_bytes(), 0o600)?;
-    write_file(&data.join("dev.env"), dev_env(data, &running.ready)?.as_bytes(), 0o600)?;
+    write_file(&data.join("dev.env"), dev_env(data, &running, &access_key)?.as_bytes(), 0o600)?;
     Ok(running)
 }
 
@@ -403,7 +451,7 @@ async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerErr
     let (key, request) = identity::generate_key_and_csr("dev")?;
     let ask = Ask::CreateTenant { name: "dev".parse()?, admin: "dev".parse()?, request };
     let asked = Request { id: engine.request_id(), ask, reason: None, idempotency: None, dry_run: false };
-    let caller = first_operator(&engine, &data.join("operator/operator.crt")).await?;
+    let caller = caller_of(&engine, &data.join("operator/operator.crt")).await?;
     let Response::Tenant { certificate, .. } = engine.execute(&caller, Arc::new(asked)).await? else {
         return Err(Error::Internal("a tenant was asked for").into());
     };
@@ -414,33 +462,60 @@ async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerErr
     Ok(engine)
 }
 
-async fn first_operator(engine: &Engine, certificate: &Path) -> Result<Arc<Caller>, ServerError> {
-    let pem =
-        String::from_utf8(read_file(certificate)?).map_err(|_| Error::Damaged("operator certificate"))?;
+/// Whoever has this certificate.
+async fn caller_of(engine: &Engine, certificate: &Path) -> Result<Arc<Caller>, ServerError> {
+    let pem = String::from_utf8(read_file(certificate)?).map_err(|_| Error::Damaged("certificate"))?;
     let der = identity::certificate_der(&pem)?;
-    let found = engine.authenticate(Some(&der), IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
-    debug_assert!(
-        matches!(found.caller.proof, Proof::Certificate(_)) && found.caller.principal != PrincipalId([0; 16])
-    );
-    Ok(found.caller)
+    Ok(engine.authenticate(Some(&der), IpAddr::V4(Ipv4Addr::LOCALHOST)).await?.caller)
+}
+
+/// The access key of a development server's identity, `ID SECRET`: made when there is none.
+async fn dev_access_key(data: &Path, engine: &Arc<Engine>) -> Result<Zeroizing<String>, ServerError> {
+    let path = data.join(DEV_ACCESS_KEY_FILE);
+    if !path.exists() {
+        let caller = caller_of(engine, &data.join("dev.crt")).await?;
+        let ask = Ask::CreateAccessKey { identity: caller.principal, import: None, minutes: None };
+        let asked = Request { id: engine.request_id(), ask, reason: None, idempotency: None, dry_run: false };
+        let Response::AccessKey { id, secret, .. } = engine.execute(&caller, Arc::new(asked)).await? else {
+            return Err(Error::Internal("an access key was asked for").into());
+        };
+        let text = Zeroizing::new([id.as_bytes(), b" ", &secret, b"\n"].concat());
+        write_file(&path, &text, 0o600)?;
+    }
+    let text = String::from_utf8(read_file(&path)?).map_err(|_| Error::Damaged("access key"))?;
+    Ok(Zeroizing::new(text))
 }
 
 /// What clients read, in shell syntax.
-fn dev_env(data: &Path, ready: &Ready) -> Result<String, ServerError> {
+fn dev_env(data: &Path, running: &Running, access_key: &str) -> Result<Zeroizing<String>, ServerError> {
     let data =
         std::path::absolute(data).map_err(|error| ServerError::File { path: data.to_owned(), error })?;
     let quoted = |name: &str| shell_quote(&data.join(name).display().to_string());
-    Ok(format!(
+    let (id, secret) = access_key.trim_end().split_once(' ').ok_or(Error::Damaged("access key"))?;
+    let (ready, region) = (&running.ready, AwsConfig::default().region);
+    Ok(Zeroizing::new(format!(
         "# A development server: not for production.\n\
          export KEYHEARTH_URL={}\n\
          export KEYHEARTH_CA_FILE={}\n\
          export KEYHEARTH_CERT_FILE={}\n\
-         export KEYHEARTH_KEY_FILE={}\n",
+         export KEYHEARTH_KEY_FILE={}\n\
+         export AWS_ENDPOINT_URL_KMS={}\n\
+         export AWS_ACCESS_KEY_ID={}\n\
+         export AWS_SECRET_ACCESS_KEY={}\n\
+         export AWS_DEFAULT_REGION={region}\n\
+         export AWS_REGION={region}\n\
+         export AWS_CA_BUNDLE={}\n\
+         unset AWS_SESSION_TOKEN\n",
         shell_quote(&ready.url),
         quoted(CA_FILE),
         quoted("dev.crt"),
         quoted("dev.key"),
-    ))
+        shell_quote(ready.aws_url.as_deref().unwrap_or_default()),
+        shell_quote(id),
+        shell_quote(secret),
+        quoted(CA_FILE),
+        region = shell_quote(&region),
+    )))
 }
 
 fn shell_quote(text: &str) -> String {

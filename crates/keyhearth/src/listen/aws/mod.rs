@@ -1,27 +1,126 @@
 //! The AWS KMS front: one signed request from its bytes to the engine and back. It adds no authority of its own.
+//!
+//! A request is authenticated whole, body and all, before anything in it is looked at. Answers to callers who are
+//! not proved say what AWS says; which access key ids there are is told by them, as AWS tells it.
+
+mod dispatch;
+mod login;
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use keyhearth_core::Error;
 use keyhearth_core::id::RequestId;
 use keyhearth_core::principal::Caller;
-use keyhearth_core::request::{Ask, Request as Asked, Response as Answer};
+use keyhearth_core::request::{Ask, Request as Asked, Response as Answer, Secret};
+use keyhearth_proto::aws::{BODY_BYTES_MAX, Call, Exception, Kind, Operation, Place};
 
+pub use self::login::Login;
+use super::{BodyError, Peer, discard_body, read_body};
 use crate::engine::Engine;
+use crate::telemetry::Metrics;
 
-/// Where this deployment is in AWS's terms: all tenants share one account number and one region.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Twelve digits.
-    pub account: String,
-    /// Such as `us-east-1`.
-    pub region: String,
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const JSON: &str = "application/x-amz-json-1.1";
+
+/// What the AWS listener answers from.
+pub struct Aws {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    place: Place,
+}
+
+impl Aws {
+    /// A front for `engine`.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, place: Place) -> Arc<Self> {
+        Arc::new(Self { engine, metrics, place })
+    }
+
+    /// Answers one request.
+    pub async fn answer(
+        self: Arc<Self>,
+        peer: Arc<Peer<Login>>,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
+        let id = self.engine.request_id();
+        let (parts, mut body) = request.into_parts();
+        let (status, answer) = match self.call(&peer, &parts, &mut body, id).await {
+            Ok(answer) => (StatusCode::OK, answer),
+            Err(exception) => {
+                discard_body(&mut body).await;
+                let (status, kind) = (exception.kind.status(), exception.kind.name());
+                if status >= 500 {
+                    tracing::error!(request = %id, kind, %exception, "failed");
+                } else {
+                    tracing::debug!(request = %id, kind, "refused");
+                }
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                (status, Secret::new(exception.body()))
+            }
+        };
+        // Wiped when it has been sent.
+        let mut response = Response::new(Full::new(Bytes::from_owner(answer)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        response
+    }
+
+    async fn call(
+        self: &Arc<Self>,
+        peer: &Peer<Login>,
+        parts: &Parts,
+        body: &mut Incoming,
+        id: RequestId,
+    ) -> Result<Secret, Exception> {
+        if parts.method != Method::POST || parts.uri.path() != "/" {
+            return Err(Exception::silent(Kind::UnknownOperation));
+        }
+        let (login, body) = self.authenticated(peer, parts, body).await?;
+        let operation = operation(parts)?;
+        let call = Call::parse(operation, &body)?;
+        let (engine, metrics, place) = (&self.engine, &self.metrics, &self.place);
+        Exchange { engine, metrics, caller: login.caller(), place, id }.answer(call).await
+    }
+}
+
+/// The operation that the headers name.
+fn operation(parts: &Parts) -> Result<Operation, Exception> {
+    let value = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let media_type = value("content-type").and_then(|text| text.split(';').next()).map(str::trim);
+    let operation = value("x-amz-target").and_then(Operation::from_target);
+    operation.filter(|_| media_type == Some(JSON)).ok_or(Exception::silent(Kind::UnknownOperation))
+}
+
+/// The body of a request, before anybody knows whose it is.
+async fn whole_body(peer: &Peer<Login>, body: &mut Incoming) -> Result<Bytes, Exception> {
+    read_body(peer, body, BODY_BYTES_MAX).await.map_err(|error| match error {
+        BodyError::TooLarge { limit } => Exception::new(
+            Kind::RequestEntityTooLarge,
+            format!("The body of a request has at most {limit} bytes."),
+        ),
+        BodyError::Timeout | BodyError::Closed => {
+            Exception::new(Kind::Serialization, "The body did not arrive whole, or not in time.")
+        }
+    })
 }
 
 /// One call of a caller who has proved who it is. Every operation is a method of it.
 pub struct Exchange<'a> {
     /// What carries the call out.
     pub engine: &'a Arc<Engine>,
+    /// Where what is asked is counted.
+    pub metrics: &'a Metrics,
     /// Who calls.
     pub caller: &'a Arc<Caller>,
     /// What ARNs in the answer say.
@@ -45,7 +144,10 @@ impl Exchange<'_> {
     /// # Errors
     /// As [`Engine::execute`].
     pub async fn run(&self, ask: Ask, dry_run: bool) -> Result<Answer, Error> {
+        let (began, operation) = (Instant::now(), ask.operation());
         let asked = Asked { id: self.id, ask, reason: None, idempotency: None, dry_run };
-        self.engine.execute(self.caller, Arc::new(asked)).await
+        let result = self.engine.execute(self.caller, Arc::new(asked)).await;
+        self.metrics.record(operation, result.as_ref().err(), began.elapsed());
+        result
     }
 }

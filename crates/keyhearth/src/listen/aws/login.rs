@@ -1,0 +1,167 @@
+//! Who signed a request. The first of a connection finds out; the others compute two hashes and one MAC.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use hyper::body::Incoming;
+use keyhearth_core::Error;
+use keyhearth_core::principal::Caller;
+use keyhearth_crypto::digest::sha256;
+use keyhearth_proto::aws::sigv4::{Claim, Header, Message, Refusal, Scope, SigningKey};
+use keyhearth_proto::aws::{Exception, Kind};
+use subtle::ConstantTimeEq as _;
+
+use super::{Aws, whole_body};
+use crate::engine::{Authenticated, NoLogin};
+use crate::listen::Peer;
+
+/// The service that requests are signed for.
+const SERVICE: &str = "kms";
+
+/// What is known of whoever signed the newest good request of a connection. Enough for the requests that follow with
+/// the same access key on the same day, while nothing has changed.
+#[derive(Debug)]
+pub struct Login {
+    access_key: String,
+    date: String,
+    key: SigningKey,
+    session_token_hash: Option<[u8; 32]>,
+    authenticated: Authenticated,
+}
+
+impl Login {
+    /// Who it is.
+    #[must_use]
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.authenticated.caller
+    }
+
+    /// Whether the request has the session token that goes with the access key, and none if none does.
+    fn has_token(&self, claim: &Claim<'_>) -> bool {
+        match (&self.session_token_hash, claim.session_token) {
+            (None, None) => true,
+            (Some(hash), Some(token)) => sha256(&[token]).ct_eq(hash).into(),
+            (None, Some(_)) | (Some(_), None) => false,
+        }
+    }
+}
+
+impl Aws {
+    /// Who signed the request, and its body. A failure is logged as any failed login is.
+    pub(super) async fn authenticated(
+        &self,
+        peer: &Peer<Login>,
+        parts: &Parts,
+        body: &mut Incoming,
+    ) -> Result<(Arc<Login>, Bytes), Exception> {
+        let headers = headers(parts);
+        let message = Message {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &headers,
+        };
+        let scope = Scope { region: self.place.region(), service: SERVICE };
+        let mut named = None;
+        let proved = async {
+            let claim = Claim::read(&message, scope).map_err(refused)?;
+            named = Some(claim.access_key);
+            claim.is_timely(self.engine.now()).map_err(refused)?;
+            let login = self.login(peer, &claim, scope)?;
+            let body = whole_body(peer, body).await?;
+            claim.verify(&message, &sha256(&[&body]), &login.key).map_err(refused)?;
+            Ok((login, body))
+        };
+        let proved = proved.await;
+        match &proved {
+            Ok((login, _)) => peer.caller.store(Some(Arc::clone(login))),
+            Err(exception) if is_failed_login(exception.kind) => {
+                self.engine.refuse_login(named, peer.remote.ip()).await.map_err(|error| failed(&error))?;
+            }
+            Err(_) => {}
+        }
+        proved
+    }
+
+    /// What is known of who is said to have signed: from the connection if that still holds.
+    fn login(
+        &self,
+        peer: &Peer<Login>,
+        claim: &Claim<'_>,
+        scope: Scope<'_>,
+    ) -> Result<Arc<Login>, Exception> {
+        let known = peer.caller.load_full().filter(|known| {
+            known.access_key == claim.access_key
+                && known.date == claim.date
+                && self.engine.still_holds(&known.authenticated)
+        });
+        let login = match known {
+            Some(known) => known,
+            None => {
+                let signer = self.engine.signer(claim.access_key, peer.remote.ip()).map_err(no_login)?;
+                let secret = signer.expose_secret().map_err(|error| failed(&error))?;
+                Arc::new(Login {
+                    access_key: claim.access_key.to_owned(),
+                    date: claim.date.to_owned(),
+                    key: SigningKey::derive(secret, claim.date, scope),
+                    session_token_hash: signer.session_token_hash().map_err(|error| failed(&error))?,
+                    authenticated: signer.authenticated,
+                })
+            }
+        };
+        if login.has_token(claim) { Ok(login) } else { Err(no_login(NoLogin::Unknown)) }
+    }
+}
+
+/// The headers as they are signed. HTTP/2 has the host elsewhere.
+///
+/// Source: RFC 9113 §8.3.1.
+fn headers(parts: &Parts) -> Vec<Header<'_>> {
+    let authority = parts.uri.authority().filter(|_| !parts.headers.contains_key("host"));
+    let host = authority.map(|authority| ("host", authority.as_str().as_bytes()));
+    parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).chain(host).collect()
+}
+
+fn refused(refusal: Refusal) -> Exception {
+    let kind = match refusal {
+        Refusal::Missing => Kind::MissingAuthenticationToken,
+        Refusal::Incomplete(_) => Kind::IncompleteSignature,
+        Refusal::Invalid(_) => Kind::InvalidSignature,
+    };
+    Exception::new(kind, refusal.to_string())
+}
+
+fn no_login(why: NoLogin) -> Exception {
+    match why {
+        NoLogin::Unknown => {
+            Exception::new(Kind::UnrecognizedClient, "The security token included in the request is invalid.")
+        }
+        NoLogin::Ended => {
+            Exception::new(Kind::ExpiredToken, "The security token included in the request is expired")
+        }
+        NoLogin::Failed(error) => failed(&error),
+    }
+}
+
+/// Why it cannot be found out who calls. What passes by itself is 503, which clients try again.
+fn failed(error: &Error) -> Exception {
+    match error {
+        Error::Sealed | Error::Unavailable { .. } => {
+            Exception::new(Kind::ServiceUnavailable, error.to_string())
+        }
+        _ => Exception::silent(Kind::KMSInternal),
+    }
+}
+
+/// Whether somebody tried to be let in, rather than that nobody could be.
+fn is_failed_login(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::ExpiredToken
+            | Kind::IncompleteSignature
+            | Kind::InvalidSignature
+            | Kind::MissingAuthenticationToken
+            | Kind::UnrecognizedClient
+    )
+}
