@@ -71,6 +71,7 @@ impl Exchange<'_> {
     }
 }
 
+#[allow(dead_code, reason = "the first operation uses it")]
 /// The body of an answer.
 fn body<T: Output>(result: Result<T, Exception>) -> Result<Secret, Exception> {
     result.map(|output| output.body())

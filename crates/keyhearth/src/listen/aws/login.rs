@@ -73,7 +73,7 @@ impl Aws {
             claim.verify(&message, &sha256(&[&body]), &login.key).map_err(refused)?;
             Ok((login, body))
         };
-        let proved = proved.await;
+        let proved: Result<_, Exception> = proved.await;
         match &proved {
             Ok((login, _)) => peer.caller.store(Some(Arc::clone(login))),
             Err(exception) if is_failed_login(exception.kind) => {

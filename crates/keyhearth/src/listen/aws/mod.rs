@@ -98,8 +98,10 @@ impl Aws {
 fn operation(parts: &Parts) -> Result<Operation, Exception> {
     let value = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let media_type = value("content-type").and_then(|text| text.split(';').next()).map(str::trim);
-    let operation = value("x-amz-target").and_then(Operation::from_target);
-    operation.filter(|_| media_type == Some(JSON)).ok_or(Exception::silent(Kind::UnknownOperation))
+    if media_type != Some(JSON) {
+        return Err(Exception::silent(Kind::UnknownOperation));
+    }
+    Operation::from_target(value("x-amz-target").unwrap_or_default())
 }
 
 /// The body of a request, before anybody knows whose it is.
