@@ -10,11 +10,14 @@
 mod arn;
 mod error;
 mod json;
+mod marker;
 pub mod model;
 pub mod sigv4;
+mod spec;
 
-pub use arn::Place;
+pub use arn::{Place, REGION_BYTES_MAX, unknown_identity};
 pub use error::{Exception, Kind};
+pub use marker::Listing;
 pub use model::*;
 
 /// The longest body of a request, in bytes: the longest key policy (131,072 characters) with its quotes

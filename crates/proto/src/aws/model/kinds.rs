@@ -160,7 +160,7 @@ impl Shape for Context {
         }
         if !nulls.is_empty() {
             let value = echo(&format!("{{{}}}", nulls.join(", ")));
-            source.note(value, at, format_args!("Map value must satisfy constraint: [{NOT_NULL}]"));
+            source.note(&value, at, &format!("Map value must satisfy constraint: [{NOT_NULL}]"));
             return Ok(None);
         }
         Ok(Some(pairs))
@@ -252,7 +252,7 @@ fn elements<T: Shape>(
     if values.len() < count && T::SINGLE {
         source.violations.truncate(noted);
         let rule = format!("Member must satisfy constraint: [{}]", T::rules().join(", "));
-        source.note(echo_list(whole), at, rule);
+        source.note(&echo_list(whole), at, &rule);
         return Ok(None);
     }
     let holds = limits.check(("length", size(count), ""), || echo_list(whole), source, at);

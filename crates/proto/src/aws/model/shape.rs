@@ -107,17 +107,17 @@ impl<'a> Source<'a> {
         let name = self.reader.text()?;
         let value = parse(&name);
         if value.is_none() {
-            self.note(echo(&name), at, one_of(names));
+            self.note(&echo(&name), at, &one_of(names));
         }
         Ok(value)
     }
 
     /// Notes a broken limit. `value` stands as AWS prints it: `'…'`, `null`, or nothing for a secret.
-    pub(super) fn note(&mut self, value: impl Display, at: &Path<'_>, rule: impl Display) {
+    pub(super) fn note(&mut self, value: &str, at: &Path<'_>, rule: &str) {
         if self.violations.len() < VIOLATIONS_MAX {
-            let value = format!("Value {value}");
-            let value = value.trim_end();
-            self.violations.push(format!("{value} at '{at}' failed to satisfy constraint: {rule}"));
+            let space = if value.is_empty() { "" } else { " " };
+            let violation = format!("Value{space}{value} at '{at}' failed to satisfy constraint: {rule}");
+            self.violations.push(violation);
         }
     }
 }
@@ -306,7 +306,7 @@ impl Limits {
         }
         let shown = if self.sensitive { String::new() } else { echo() };
         for (_, rule) in self.rules(quality, size, text).into_iter().flatten().filter(|(holds, _)| !holds) {
-            source.note(&shown, at, rule);
+            source.note(&shown, at, &rule);
         }
         false
     }
