@@ -196,6 +196,7 @@ fn key_record() -> Key {
         destroyed: None,
         has_material: true,
         random_iv_uses: 7,
+        automatic: true,
     };
     Key {
         id: KEY,
@@ -215,6 +216,7 @@ fn key_record() -> Key {
         rotation: Some(Rotation { every_days: 90, next: NOW }),
         destroy_at: Some(NOW),
         aliases: vec!["alias-of-it".parse().expect("an alias")],
+        suspended: Some(NOW),
     }
 }
 

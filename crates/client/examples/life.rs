@@ -4,7 +4,8 @@ use keyhearth_client::{Algorithm, Client, answer, body};
 
 fn show(key: &answer::Key) {
     let versions: Vec<_> = key.versions.iter().map(|version| version.state.to_string()).collect();
-    println!("{versions:?}, to be destroyed: {}", key.destroy_at.is_some());
+    let (suspended, ends) = (key.suspended.is_some(), key.destroy_at.is_some());
+    println!("{versions:?}, suspended: {suspended}, to be destroyed: {ends}");
 }
 
 #[tokio::main]
@@ -13,11 +14,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::from_env()?.because("trying out a life");
     let key = client.create_key(&Algorithm::Aes256.into()).await?.id.to_string();
     show(&client.rotate_key(&key).await?);
-    let primary = body::OfVersion::default();
-    show(&client.suspend_key(&key, &primary).await?);
-    show(&client.resume_key(&key, &primary).await?);
-    show(&client.deactivate_key(&key, &primary).await?);
+    let whole = body::KeyOrVersion::default();
+    show(&client.suspend_key(&key, &whole).await?);
+    show(&client.resume_key(&key, &whole).await?);
+    show(&client.deactivate_key(&key, &body::OfVersion::default()).await?);
     show(&client.schedule_destroy(&key, &body::Schedule::default()).await?);
-    show(&client.cancel_destroy(&key).await?);
+    show(&client.cancel_destroy(&key, &body::Cancellation::default()).await?);
     Ok(())
 }

@@ -121,12 +121,12 @@ operations! {
     update_key UpdateKey (key: &str) [KeyChange] -> Key;
     rotate_key RotateKey (key: &str) -> Key;
     activate_key ActivateKey (key: &str) [OfVersion] -> Key;
-    suspend_key SuspendKey (key: &str) [OfVersion] -> Key;
-    resume_key ResumeKey (key: &str) [OfVersion] -> Key;
+    suspend_key SuspendKey (key: &str) [KeyOrVersion] -> Key;
+    resume_key ResumeKey (key: &str) [KeyOrVersion] -> Key;
     deactivate_key DeactivateKey (key: &str) [OfVersion] -> Key;
     compromise_key CompromiseKey (key: &str) [OfVersion] -> Key;
     schedule_destroy ScheduleDestroy (key: &str) [Schedule] -> Key;
-    cancel_destroy CancelDestroy (key: &str) -> Key;
+    cancel_destroy CancelDestroy (key: &str) [Cancellation] -> Key;
     destroy_key DestroyKey (key: &str) [Destruction] -> Key;
     import_parameters ImportParameters (key: &str) [ImportTerms] -> ImportParameters;
     import_key ImportKey (key: &str) [Import] -> Key;
@@ -134,6 +134,7 @@ operations! {
     last_use LastUse (key: &str) -> LastUse;
     set_alias SetAlias (key: &str, alias: &str) -> Key;
     delete_alias DeleteAlias (key: &str, alias: &str) -> Key;
+    move_alias MoveAlias (key: &str, alias: &str) -> Key;
 
     encrypt Encrypt (key: &str) [Encrypt] -> Encrypted;
     decrypt Decrypt (key: &str) [Decrypt] -> Decrypted;
@@ -188,12 +189,21 @@ operations! {
 
 pages! {
     list_keys ListKeys -> Keys;
-    list_aliases ListAliases -> Aliases;
     list_identities ListIdentities -> Identities;
     list_access_keys ListAccessKeys -> AccessKeys;
 }
 
 impl Client {
+    /// Requests [`Operation::ListAliases`] of the tenant, or of this key.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn list_aliases(&self, key: Option<&str>, page: &Page) -> Result<answer::Aliases, Error> {
+        let after = page.after.as_ref().map(ToString::to_string);
+        let query = [("key", key.map(str::to_owned)), ("after", after), ("limit", number(page.limit))];
+        self.exchange(Operation::ListAliases, uri(Operation::ListAliases, &[], &query), None::<&()>).await
+    }
+
     /// Requests [`Operation::PublicKey`] of this version, or of the primary one.
     ///
     /// # Errors

@@ -76,13 +76,18 @@ async fn keys_and_their_life() {
     assert_eq!(client.list_keys(&Page::default()).await.unwrap().keys.len(), 1);
 
     assert_eq!(client.set_alias(&key, "team/db").await.unwrap().aliases.len(), 1);
-    assert_eq!(client.list_aliases(&Page::default()).await.unwrap().aliases[0].key.to_string(), key);
+    let aliases = client.list_aliases(Some(&key), &Page::default()).await.unwrap().aliases;
+    assert_eq!(aliases[0].key.to_string(), key);
+    assert_eq!(client.move_alias(&key, "team/db").await.unwrap().aliases.len(), 1);
     assert_eq!(client.delete_alias("team/db", "team/db").await.unwrap().aliases, []);
 
     assert_eq!(client.rotate_key(&key).await.unwrap().primary, 2);
-    let suspended = client.suspend_key(&key, &of(2)).await.unwrap();
+    let second = body::KeyOrVersion { version: body::Number::new(2) };
+    let suspended = client.suspend_key(&key, &second).await.unwrap();
     assert_eq!(states(&suspended)[1], State::Suspended);
-    assert_eq!(states(&client.resume_key(&key, &of(2)).await.unwrap())[1], State::Active);
+    assert_eq!(states(&client.resume_key(&key, &second).await.unwrap())[1], State::Active);
+    assert!(client.suspend_key(&key, &body::KeyOrVersion::default()).await.unwrap().suspended.is_some());
+    assert_eq!(client.resume_key(&key, &body::KeyOrVersion::default()).await.unwrap().suspended, None);
     assert_eq!(states(&client.deactivate_key(&key, &of(2)).await.unwrap())[1], State::Deactivated);
     assert_eq!(states(&client.compromise_key(&key, &of(1)).await.unwrap())[0], State::Compromised);
     let destruction = body::Destruction { version: Within::new(1).unwrap(), confirm: described.id };
@@ -90,7 +95,7 @@ async fn keys_and_their_life() {
     assert!(client.describe_key(&key).await.unwrap().versions[0].destroyed.is_some());
     let scheduled = client.schedule_destroy(&key, &body::Schedule::default()).await.unwrap();
     assert!(scheduled.destroy_at.is_some());
-    assert!(client.cancel_destroy(&key).await.unwrap().destroy_at.is_none());
+    assert!(client.cancel_destroy(&key, &body::Cancellation::default()).await.unwrap().destroy_at.is_none());
 
     let far = Time::from_unix_ms(4_000_000_000_000);
     let later = body::NewKey { activation: Some(far.into()), ..Algorithm::Aes256.into() };

@@ -207,6 +207,9 @@ fn usable_version(operation: Operation, key: &Key, facts: &Facts<'_>) -> Result<
     if !state.allows(class, key.switches) {
         return refuse;
     }
+    if key.suspended.is_some() && !State::Suspended.allows(class, key.switches) {
+        return Err(Error::WrongState { state: State::Suspended, operation });
+    }
     if state == State::Compromised && !facts.reason_given {
         return Err(Error::Invalid { field: "reason", rule: "must say why a compromised version is used" });
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use keyhearth_crypto::algorithm::{Algorithm, Purpose};
+use keyhearth_crypto::algorithm::{Algorithm, Family, Purpose};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use crate::error::Error;
@@ -204,6 +204,9 @@ pub struct Version {
     /// Uses under random IVs that are reserved durably; never fewer than were made.
     #[n(9)]
     pub random_iv_uses: u64,
+    /// Whether the schedule made it; otherwise somebody asked for it.
+    #[cbor(n(10), default)]
+    pub automatic: bool,
 }
 
 impl Version {
@@ -290,6 +293,38 @@ pub struct Key {
     /// Its aliases, sorted, at most [`ALIASES_MAX`].
     #[n(16)]
     pub aliases: Vec<Alias>,
+    /// Since when the key as a whole is suspended: no version of it is used, whatever its own state.
+    #[n(17)]
+    pub suspended: Option<Time>,
+}
+
+/// The stored record of an alias.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AliasOf {
+    /// The key it leads to.
+    pub key: KeyId,
+    /// When it was made; unknown for those of the first servers, which stored the key alone.
+    pub created: Option<Time>,
+    /// When it began to lead to this key.
+    pub updated: Option<Time>,
+}
+
+impl<C> Encode<C> for AliasOf {
+    fn encode<W: encode::Write>(&self, e: &mut Encoder<W>, c: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.array(3)?.encode_with(self.key, c)?.encode_with(self.created, c)?.encode_with(self.updated, c)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for AliasOf {
+    fn decode(d: &mut Decoder<'b>, c: &mut C) -> Result<Self, decode::Error> {
+        if d.datatype()? == minicbor::data::Type::Bytes {
+            return Ok(Self { key: d.decode_with(c)?, created: None, updated: None });
+        }
+        if d.array()? != Some(3) {
+            return Err(decode::Error::message("an alias has three fields"));
+        }
+        Ok(Self { key: d.decode_with(c)?, created: d.decode_with(c)?, updated: d.decode_with(c)? })
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the derive passes a reference")]
@@ -322,6 +357,14 @@ impl Key {
     pub fn version_mut(&mut self, number: u32) -> Result<&mut Version, Error> {
         let at = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
         at.and_then(|at| self.versions.get_mut(at)).ok_or(Error::NotFound("key version"))
+    }
+
+    /// Whether programs can use `other` in place of this key: it has the same use, and is a public-key pair, a
+    /// MAC key or a key for encryption as this one.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let kind = |key: &Self| (key.algorithm.is_asymmetric(), key.algorithm.info().family == Family::Hmac);
+        self.usage == other.usage && kind(self) == kind(other)
     }
 
     /// The version that protects.
@@ -380,6 +423,7 @@ impl Key {
             destroyed: None,
             has_material,
             random_iv_uses: 0,
+            automatic: false,
         };
         let begins_later = activation.is_some_and(|date| !now.reached(date));
         if has_material && !begins_later {
@@ -449,6 +493,44 @@ impl Key {
         Ok(())
     }
 
+    /// Suspends the key as a whole. One that is suspended stays so.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] if nothing is left of it, or if it is going to be destroyed: then it is not used
+    /// anyway, and whoever cancels that says whether it is suspended afterwards.
+    pub fn suspend(&mut self, now: Now) -> Result<(), Error> {
+        self.check_not_ending(Operation::SuspendKey, now)?;
+        if self.versions.iter().all(|version| version.state == State::Destroyed) {
+            return Err(Error::WrongState { state: State::Destroyed, operation: Operation::SuspendKey });
+        }
+        self.suspended.get_or_insert(now.latest);
+        Ok(())
+    }
+
+    /// Ends the suspension of the key as a whole. One whose primary version is active stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] if there is something else that keeps it from being used.
+    pub fn resume(&mut self, now: Now) -> Result<(), Error> {
+        self.check_not_ending(Operation::ResumeKey, now)?;
+        let state = self.primary()?.state_at(now);
+        if self.suspended.take().is_none() && state != State::Active {
+            return Err(Error::WrongState { state, operation: Operation::ResumeKey });
+        }
+        Ok(())
+    }
+
+    /// Refuses a key that is going to be destroyed.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] with the state of the primary version.
+    pub fn check_not_ending(&self, operation: Operation, now: Now) -> Result<(), Error> {
+        match self.destroy_at {
+            Some(_) => Err(Error::WrongState { state: self.primary()?.state_at(now), operation }),
+            None => Ok(()),
+        }
+    }
+
     /// Writes down what dates have certainly brought: activation, end of protecting. Returns what changed.
     pub fn apply_dates(&mut self, now: Now) -> Vec<(u32, State)> {
         let due: Vec<(u32, State)> =
@@ -477,7 +559,8 @@ impl Key {
             | State::Destroyed => None,
         };
         let versions = self.versions.iter().filter_map(of_version).min();
-        [versions, self.rotation.map(|r| r.next), self.destroy_at].into_iter().flatten().min()
+        let rotation = self.rotation.filter(|_| self.suspended.is_none()).map(|rotation| rotation.next);
+        [versions, rotation, self.destroy_at].into_iter().flatten().min()
     }
 }
 

@@ -141,7 +141,7 @@ operations! {
     UpdateKey 4 "update-key" Key Manage Patch "/v1/keys/{key}" "key update" "Changes a key's description, tags, switches, cryptoperiod or rotation.";
     RotateKey 5 "rotate-key" Key Manage Post "/v1/keys/{key}/rotate" "key rotate" "Makes a new primary version; the old one goes on decrypting.";
     ActivateKey 6 "activate-key" Key Manage Post "/v1/keys/{key}/activate" "key activate" "Activates a pre-active version.";
-    SuspendKey 7 "suspend-key" Key Manage Post "/v1/keys/{key}/suspend" "key suspend" "Stops an active version until it is resumed.";
+    SuspendKey 7 "suspend-key" Key Manage Post "/v1/keys/{key}/suspend" "key suspend" "Stops the key, or one active version, until it is resumed.";
     ResumeKey 8 "resume-key" Key Manage Post "/v1/keys/{key}/resume" "key resume" "Ends a suspension.";
     DeactivateKey 9 "deactivate-key" Key Manage Post "/v1/keys/{key}/deactivate" "key deactivate" "Ends protecting with a version; it goes on processing.";
     CompromiseKey 10 "compromise-key" Key Manage Post "/v1/keys/{key}/compromise" "key compromise" "Records that a version is known or suspected to others.";
@@ -154,7 +154,8 @@ operations! {
     PublicKey 17 "public-key" Key Inspect Get "/v1/keys/{key}/public" "key public" "Gives the public half of a version.";
     SetAlias 18 "set-alias" Key Manage Put "/v1/keys/{key}/aliases/{alias}" "key alias" "Gives a key an alias.";
     DeleteAlias 19 "delete-alias" Key Manage Delete "/v1/keys/{key}/aliases/{alias}" "key unalias" "Deletes an alias.";
-    ListAliases 20 "list-aliases" Tenant Inspect Get "/v1/aliases" "key aliases" "Lists the tenant's aliases.";
+    ListAliases 20 "list-aliases" Tenant Inspect Get "/v1/aliases" "key aliases" "Lists the aliases of the tenant or of one key.";
+    MoveAlias 21 "move-alias" Key Manage Post "/v1/keys/{key}/aliases/{alias}/move" "key move-alias" "Gives a key an alias that another key has.";
     LastUse 23 "last-use" Key Inspect Get "/v1/keys/{key}/last-use" "key last-use" "Shows when a key was last used, since the server was unsealed.";
 
     // Use.

@@ -8,13 +8,19 @@ use zeroize::Zeroizing;
 
 use crate::grant::Grant;
 use crate::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
-use crate::key::{Cryptoperiod, Key};
+use crate::key::{AliasOf, Cryptoperiod, Key};
 use crate::operation::Operation;
 use crate::policy::Policy;
 use crate::principal::{AccessKey, Caller, Principal, Role};
 use crate::state::Switches;
 use crate::tenant::Tenant;
-use crate::time::Time;
+use crate::time::{Now, Time};
+
+/// An alias stays with keys of one kind: programs that name it expect no other.
+pub const UNLIKE: crate::Error = crate::Error::Invalid {
+    field: "key",
+    rule: "must be of the kind and for the use of the key that has the alias now",
+};
 
 /// Bytes that are wiped when they are dropped.
 pub type Secret = Zeroizing<Vec<u8>>;
@@ -60,7 +66,23 @@ pub struct Request {
     ///
     /// A dry run of [`Ask::Decrypt`] or [`Ask::Rewrap`] without a ciphertext decides only.
     pub dry_run: bool,
+    /// What the protocol demands of the key, if more than core does.
+    pub demand: Option<Demand>,
 }
+
+impl Request {
+    /// A request that only asks.
+    #[must_use]
+    pub fn new(id: RequestId, ask: Ask) -> Self {
+        Self { id, ask, reason: None, idempotency: None, dry_run: false, demand: None }
+    }
+}
+
+/// What a protocol demands of the key that a request names, beside what core demands.
+///
+/// Looked at once the caller is known to be allowed, on the very record that the act then uses: nobody learns
+/// of a key's state by it, and what it allowed is still so when the change is committed. It can only refuse.
+pub type Demand = std::sync::Arc<dyn Fn(&Key, Now) -> Result<(), crate::Error> + Send + Sync>;
 
 /// What makes a repeated creating request give the first answer again, for 24 hours.
 #[derive(Clone, Debug)]
@@ -128,6 +150,8 @@ pub struct KeyChange {
     pub description: Option<String>,
     /// All tags anew.
     pub tags: Option<BTreeMap<String, String>>,
+    /// Single tags: set to a value, or removed. After `tags`.
+    pub set_tags: BTreeMap<String, Option<String>>,
     /// Exceptions to the table of states.
     pub switches: Option<Switches>,
     /// For versions made from now on.
@@ -160,10 +184,12 @@ pub enum Ask {
         key: KeyRef,
         version: Option<u32>,
     },
+    /// Without a version, the key as a whole.
     SuspendKey {
         key: KeyRef,
         version: Option<u32>,
     },
+    /// Without a version, the key as a whole.
     ResumeKey {
         key: KeyRef,
         version: Option<u32>,
@@ -180,8 +206,10 @@ pub enum Ask {
         key: KeyRef,
         days: u32,
     },
+    /// `suspend` leaves the key suspended as a whole.
     CancelDestroy {
         key: KeyRef,
+        suspend: bool,
     },
     /// `confirm` repeats the key's id.
     DestroyKey {
@@ -219,7 +247,13 @@ pub enum Ask {
         alias: Alias,
     },
     ListAliases {
+        of: Option<KeyRef>,
         page: Page,
+    },
+    /// `key` is the one that gets it.
+    MoveAlias {
+        key: KeyRef,
+        alias: Alias,
     },
 
     Encrypt {
@@ -502,6 +536,7 @@ impl Ask {
             Self::SetAlias { .. } => SetAlias,
             Self::DeleteAlias { .. } => DeleteAlias,
             Self::ListAliases { .. } => ListAliases,
+            Self::MoveAlias { .. } => MoveAlias,
             Self::Encrypt { .. } => Encrypt,
             Self::Decrypt { .. } => Decrypt,
             Self::Rewrap { .. } => Rewrap,
@@ -567,7 +602,7 @@ impl Ask {
             | Self::DeactivateKey { key, .. }
             | Self::CompromiseKey { key, .. }
             | Self::ScheduleDestroy { key, .. }
-            | Self::CancelDestroy { key }
+            | Self::CancelDestroy { key, .. }
             | Self::DestroyKey { key, .. }
             | Self::ImportParameters { key, .. }
             | Self::ImportKey { key, .. }
@@ -576,6 +611,7 @@ impl Ask {
             | Self::LastUse { key }
             | Self::SetAlias { key, .. }
             | Self::DeleteAlias { key, .. }
+            | Self::MoveAlias { key, .. }
             | Self::Encrypt { key, .. }
             | Self::Decrypt { key, .. }
             | Self::Rewrap { key, .. }
@@ -687,7 +723,7 @@ pub enum Response {
     WouldSucceed,
     Key(Box<Key>),
     Keys { keys: Vec<Key>, next: Option<Vec<u8>> },
-    Aliases { aliases: Vec<(Alias, KeyId)>, next: Option<Vec<u8>> },
+    Aliases { aliases: Vec<(Alias, AliasOf)>, next: Option<Vec<u8>> },
     ImportParameters { public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
     Exported { version: u32, wrapped: Vec<u8> },
     PublicKey { key: KeyId, version: u32, algorithm: Algorithm, der: Vec<u8> },

@@ -450,7 +450,7 @@ async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerErr
     let (_, engine) = init_open(&options, config).await?;
     let (key, request) = identity::generate_key_and_csr("dev")?;
     let ask = Ask::CreateTenant { name: "dev".parse()?, admin: "dev".parse()?, request };
-    let asked = Request { id: engine.request_id(), ask, reason: None, idempotency: None, dry_run: false };
+    let asked = Request::new(engine.request_id(), ask);
     let caller = caller_of(&engine, &data.join("operator/operator.crt")).await?;
     let Response::Tenant { certificate, .. } = engine.execute(&caller, Arc::new(asked)).await? else {
         return Err(Error::Internal("a tenant was asked for").into());

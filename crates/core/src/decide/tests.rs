@@ -62,6 +62,7 @@ fn key() -> Key {
         rotation: None,
         destroy_at: None,
         aliases: Vec::new(),
+        suspended: None,
     };
     key.add_version(NOW, None, true).unwrap();
     key
@@ -232,4 +233,26 @@ fn usage_and_export_are_fixed_at_creation() {
         ask(&key, None, Operation::ExportKey, &allow(), &[]).err(),
         Some(Error::Unsupported(_))
     ));
+}
+
+#[test]
+fn a_suspended_key_is_as_usable_as_a_suspended_version_at_most() {
+    for state in State::ALL {
+        for on in [false, true] {
+            let mut key = key();
+            key.versions[0].state = state;
+            key.versions[0].activation = None;
+            key.switches = Switches { process_when_suspended: on, ..Switches::default() };
+            key.suspended = Some(NOW.latest);
+            for (operation, class) in
+                [(Operation::Encrypt, Class::Protect), (Operation::Decrypt, Class::Process)]
+            {
+                let expected =
+                    state.allows(class, key.switches) && State::Suspended.allows(class, key.switches);
+                let found = ask(&key, None, operation, &allow(), &[]);
+                assert_eq!(found.is_ok(), expected, "{state} {operation:?}: {found:?}");
+            }
+            assert!(ask(&key, None, Operation::DescribeKey, &allow(), &[]).is_ok());
+        }
+    }
 }

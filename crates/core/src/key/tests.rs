@@ -24,6 +24,7 @@ fn key() -> Key {
         rotation: None,
         destroy_at: None,
         aliases: Vec::new(),
+        suspended: None,
     }
 }
 
@@ -158,4 +159,36 @@ fn every_fixed_attribute_is_bound_to_the_material() {
     for other in others {
         assert_ne!(other, base);
     }
+}
+
+#[test]
+fn a_suspended_key_is_not_rotated_by_a_date() {
+    let mut key = key();
+    key.add_version(at(0), None, true).unwrap();
+    key.rotation = Some(Rotation { every_days: 3, next: at(3).latest });
+    assert_eq!(key.next_date(), Some(at(3).latest));
+    key.suspend(at(1)).unwrap();
+    assert_eq!(key.next_date(), Some(at(10).latest), "its version goes on to its end");
+    key.resume(at(2)).unwrap();
+    assert_eq!(key.next_date(), Some(at(3).latest));
+}
+
+#[test]
+fn records_of_the_first_servers_are_read() {
+    let mut first = key();
+    first.add_version(at(1), None, true).unwrap();
+    let version = first.versions[0].clone();
+    let bytes = minicbor::to_vec(&version).unwrap();
+    // Ten fields, as when `automatic` did not exist.
+    assert_eq!((bytes[0], bytes.last()), (0x8b, Some(&0xf4)));
+    let mut old = bytes[..bytes.len() - 1].to_vec();
+    old[0] = 0x8a;
+    assert_eq!(minicbor::decode::<Version>(&old).unwrap(), version);
+
+    let alias = AliasOf { key: first.id, created: Some(at(1).latest), updated: None };
+    assert_eq!(minicbor::decode::<AliasOf>(&minicbor::to_vec(&alias).unwrap()).unwrap(), alias);
+    let old = minicbor::to_vec(first.id).unwrap();
+    let unknown = AliasOf { key: first.id, created: None, updated: None };
+    assert_eq!(minicbor::decode::<AliasOf>(&old).unwrap(), unknown);
+    assert!(minicbor::decode::<AliasOf>(&minicbor::to_vec([1, 2, 3]).unwrap()).is_err());
 }

@@ -4,11 +4,12 @@ use clap::{Args, Subcommand};
 use keyhearth_client::Page;
 use keyhearth_core::id::{Alias, KeyId};
 use keyhearth_core::request::{ImportMechanism, KeyRef};
+use keyhearth_core::state::State;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_proto::rest::body::{
-    Cryptoperiod, Days, Destruction, Export, Import, ImportTerms, KeyChange, NewKey, Number, OfVersion,
-    PUBLIC_BYTES_MAX, Schedule, Switches,
+    Cancellation, Cryptoperiod, Days, Destruction, Export, Import, ImportTerms, KeyChange, KeyOrVersion,
+    NewKey, Number, OfVersion, PUBLIC_BYTES_MAX, Schedule, Switches,
 };
 use keyhearth_proto::rest::{Cursor, Is, Object, Text, Use, Within, answer};
 
@@ -33,6 +34,16 @@ pub struct VersionArguments {
     pub key: KeyArgument,
     #[command(flatten)]
     pub version: VersionFlag,
+}
+
+/// A key, or one of its versions.
+#[derive(Args)]
+pub struct KeyOrVersionArguments {
+    #[command(flatten)]
+    pub key: KeyArgument,
+    /// Only this version; the key as a whole if absent.
+    #[arg(long, value_name = "NUMBER", value_parser = within::<1, { u32::MAX }>)]
+    pub version: Option<Number>,
 }
 
 /// A version of a key.
@@ -99,7 +110,15 @@ pub enum Verb {
     LastUse(KeyArgument),
     Alias(AliasArguments),
     Unalias(AliasArguments),
-    Aliases(PageFlags),
+    /// KEY is the key that gets it.
+    MoveAlias(AliasArguments),
+    Aliases {
+        /// Only those of this key.
+        #[arg(long, value_name = "KEY", value_parser = text_of::<KeyRef>)]
+        key: Option<String>,
+        #[command(flatten)]
+        page: PageFlags,
+    },
 }
 
 /// What answers with the key as it then is.
@@ -111,8 +130,8 @@ pub enum OfKey {
     Update(Update),
     Rotate(KeyArgument),
     Activate(VersionArguments),
-    Suspend(VersionArguments),
-    Resume(VersionArguments),
+    Suspend(KeyOrVersionArguments),
+    Resume(KeyOrVersionArguments),
     Deactivate(VersionArguments),
     Compromise(VersionArguments),
     ScheduleDestroy {
@@ -122,7 +141,13 @@ pub enum OfKey {
         #[arg(long, value_parser = within::<7, 30>)]
         days: Option<Within<7, 30>>,
     },
-    CancelDestroy(KeyArgument),
+    CancelDestroy {
+        #[command(flatten)]
+        key: KeyArgument,
+        /// Leave the key suspended.
+        #[arg(long)]
+        suspend: bool,
+    },
     Destroy {
         #[command(flatten)]
         key: KeyArgument,
@@ -214,6 +239,12 @@ pub struct Update {
     key: KeyArgument,
     #[command(flatten)]
     life: Life,
+    /// Set one tag and leave the others; can be given again.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    set_tag: Vec<(String, String)>,
+    /// Remove one tag and leave the others; can be given again.
+    #[arg(long, value_name = "NAME")]
+    remove_tag: Vec<String>,
     /// End automatic rotation.
     #[arg(long, conflicts_with = "rotate_days")]
     no_rotation: bool,
@@ -245,10 +276,13 @@ impl Create {
 impl Update {
     fn change(self) -> KeyChange {
         let switches = self.process_when_suspended.zip(self.process_when_compromised);
+        let set = self.set_tag.into_iter().map(|(name, value)| (name, Some(value)));
+        let tags: Vec<_> = set.chain(self.remove_tag.into_iter().map(|name| (name, None))).collect();
         KeyChange {
             cryptoperiod: self.life.cryptoperiod(),
             description: self.life.description.map(Text),
             tags: pairs(self.life.tags),
+            set_tags: (!tags.is_empty()).then(|| tags.into_iter().collect()),
             switches: switches.map(|(process_when_suspended, process_when_compromised)| {
                 Object(Switches { process_when_suspended, process_when_compromised })
             }),
@@ -262,8 +296,8 @@ impl Verb {
         let server = &session.server()?;
         match self {
             Self::List(page) => list(session, server, page),
-            Self::Aliases(page) => {
-                let answer = server.wait(server.list_aliases(&page.into()))?;
+            Self::Aliases { key, page } => {
+                let answer = server.wait(server.list_aliases(key.as_deref(), &page.into()))?;
                 let row = |one: &answer::AliasOf| vec![one.alias.to_string(), one.key.to_string()];
                 session.list(&answer, &["alias", "key"], answer.aliases.iter().map(row))
             }
@@ -295,6 +329,10 @@ impl Verb {
                 let answer = server.wait(server.set_alias(&key.key, &alias))?;
                 session.say(&answer, &format!("{alias} is {}", key.key))
             }
+            Self::MoveAlias(AliasArguments { key, alias }) => {
+                let answer = server.wait(server.move_alias(&key.key, &alias))?;
+                session.say(&answer, &format!("{alias} is {}", key.key))
+            }
             Self::OfKey(verb) => session.show(&verb.ask(server)?),
         }
     }
@@ -312,14 +350,20 @@ impl OfKey {
             }
             Self::Rotate(key) => server.wait(server.rotate_key(&key.key)),
             Self::Activate(at) => server.wait(server.activate_key(&at.key.key, &of(&at))),
-            Self::Suspend(at) => server.wait(server.suspend_key(&at.key.key, &of(&at))),
-            Self::Resume(at) => server.wait(server.resume_key(&at.key.key, &of(&at))),
+            Self::Suspend(KeyOrVersionArguments { key, version }) => {
+                server.wait(server.suspend_key(&key.key, &KeyOrVersion { version }))
+            }
+            Self::Resume(KeyOrVersionArguments { key, version }) => {
+                server.wait(server.resume_key(&key.key, &KeyOrVersion { version }))
+            }
             Self::Deactivate(at) => server.wait(server.deactivate_key(&at.key.key, &of(&at))),
             Self::Compromise(at) => server.wait(server.compromise_key(&at.key.key, &of(&at))),
             Self::ScheduleDestroy { key, days } => {
                 server.wait(server.schedule_destroy(&key.key, &Schedule { days }))
             }
-            Self::CancelDestroy(key) => server.wait(server.cancel_destroy(&key.key)),
+            Self::CancelDestroy { key, suspend } => {
+                server.wait(server.cancel_destroy(&key.key, &Cancellation { suspend: Some(suspend) }))
+            }
             Self::Destroy { key, version, confirm } => {
                 server.wait(server.destroy_key(&key.key, &Destruction { version, confirm }))
             }
@@ -335,7 +379,10 @@ fn list(session: &Session, server: &Server, page: PageFlags) -> Result<(), Failu
     let answer = server.wait(server.list_keys(&page.into()))?;
     let row = |key: &answer::Key| {
         let primary = key.versions.iter().find(|version| version.number == key.primary);
-        let state = primary.map(|version| version.state.to_string()).unwrap_or_default();
+        let state = match (&key.suspended, primary) {
+            (Some(_), _) => State::Suspended.to_string(),
+            (None, primary) => primary.map(|version| version.state.to_string()).unwrap_or_default(),
+        };
         let aliases: Vec<_> = key.aliases.iter().map(ToString::to_string).collect();
         vec![key.id.to_string(), key.algorithm.to_string(), state, aliases.join(" ")]
     };

@@ -300,7 +300,7 @@ impl Story<'_> {
         let (id, keys) = (&self.id(), &self.people.key_admin);
         let Some(smallest) = files.iter().min_by_key(|file| file.bytes) else { return Ok(()) };
         let opened = || smallest.name.clone();
-        let first = body::OfVersion { version: Within::new(1) };
+        let first = body::KeyOrVersion { version: Within::new(1) };
 
         keys.suspend_key(id, &first).await?;
         let code = self.refuse_all("a suspended version is used", files).await?;

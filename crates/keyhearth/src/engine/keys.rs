@@ -3,11 +3,11 @@
 use keyhearth_core::Error;
 use keyhearth_core::id::{Alias, KeyId};
 use keyhearth_core::key::{
-    ALIASES_MAX, Cryptoperiod, DESCRIPTION_BYTES_MAX, DESTROY_DAYS, Key, Origin, PERIOD_DAYS, Rotation,
-    Usage, check_tags,
+    ALIASES_MAX, AliasOf, Cryptoperiod, DESCRIPTION_BYTES_MAX, DESTROY_DAYS, Key, Origin, PERIOD_DAYS,
+    Rotation, Usage, check_tags,
 };
 use keyhearth_core::operation::Operation;
-use keyhearth_core::request::{Ask, KeyChange, NewKey, PAGE_MAX, Page, Request, Response};
+use keyhearth_core::request::{Ask, KeyChange, KeyRef, NewKey, PAGE_MAX, Page, Request, Response, UNLIKE};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::state::{State, Transition};
 use keyhearth_core::store::Write;
@@ -17,7 +17,7 @@ use keyhearth_crypto::key::generate;
 use keyhearth_crypto::random;
 
 use super::records::{Records, Stored};
-use super::{Effect, Turn};
+use super::{Effect, Other, Turn};
 
 /// Fresh random bytes for an id.
 pub(super) fn id_bytes() -> Result<[u8; 10], Error> {
@@ -46,17 +46,20 @@ impl Turn<'_> {
             Ask::UpdateKey { change, .. } => self.update_key(change),
             Ask::RotateKey { .. } => self.rotate_key(),
             Ask::ActivateKey { version, .. } => self.transition(*version, Transition::Activate),
+            Ask::SuspendKey { version: None, .. } => self.switch_key(Key::suspend, "key suspended"),
+            Ask::ResumeKey { version: None, .. } => self.switch_key(Key::resume, "key resumed"),
             Ask::SuspendKey { version, .. } => self.transition(*version, Transition::Suspend),
             Ask::ResumeKey { version, .. } => self.transition(*version, Transition::Resume),
             Ask::DeactivateKey { version, .. } => self.transition(*version, Transition::Deactivate),
             Ask::CompromiseKey { version, .. } => self.compromise(*version),
             Ask::ScheduleDestroy { days, .. } => self.schedule_destroy(*days),
-            Ask::CancelDestroy { .. } => self.cancel_destroy(),
+            Ask::CancelDestroy { suspend, .. } => self.cancel_destroy(*suspend),
             Ask::DestroyKey { version, confirm, .. } => self.destroy_key(*version, *confirm),
             Ask::PublicKey { version, .. } => self.public_key(*version),
             Ask::LastUse { .. } => self.last_use(),
             Ask::SetAlias { alias, .. } => self.set_alias(alias),
             Ask::DeleteAlias { alias, .. } => self.delete_alias(alias),
+            Ask::MoveAlias { alias, .. } => self.move_alias(alias),
             Ask::ImportParameters { .. } | Ask::ImportKey { .. } | Ask::ExportKey { .. } => self.transfer(),
             Ask::CreateGrant(_) | Ask::ListGrants { .. } | Ask::RevokeGrant { .. } => self.grants(),
             Ask::WhoCan { .. } => self.who_can(),
@@ -93,6 +96,7 @@ impl Turn<'_> {
             rotation: new.rotate_days.map(|days| self.rotation(days)),
             destroy_at: None,
             aliases: new.alias.iter().cloned().collect(),
+            suspended: None,
         };
         let number = key.add_version(self.now, new.activation, !new.import)?;
         let mut writes = vec![self.open.records.create(RowKey::new(Table::Key, key.tenant, &key.id.0), &key)];
@@ -123,16 +127,33 @@ impl Turn<'_> {
         key
     }
 
-    /// Lists the tenant's aliases by name.
-    pub(super) fn list_aliases(&self, page: &Page) -> Result<Effect, Error> {
+    /// Lists the aliases of the tenant, or of one of its keys, by name.
+    pub(super) fn list_aliases(&self, of: Option<&KeyRef>, page: &Page) -> Result<Effect, Error> {
         let limit = page_limit(page)?;
+        if let Some(key) = of {
+            return self.list_aliases_of(self.open.resolve(self.tenant(), key)?, &page.after, limit);
+        }
         let (rows, next) =
-            self.open.records.scan::<KeyId>(Table::Alias, self.tenant(), &page.after, limit)?;
-        let aliases = rows.iter().map(|row| {
+            self.open.records.scan::<AliasOf>(Table::Alias, self.tenant(), &page.after, limit)?;
+        let aliases = rows.into_iter().map(|row| {
             let text = std::str::from_utf8(&row.key.id).map_err(|_| Error::Damaged("alias"))?;
             Ok((text.parse().map_err(|_| Error::Damaged("alias"))?, row.value))
         });
         Ok(Effect::of(Response::Aliases { aliases: aliases.collect::<Result<_, Error>>()?, next }))
+    }
+
+    /// The aliases of one key: its record names them.
+    fn list_aliases_of(&self, key: KeyId, after: &[u8], limit: usize) -> Result<Effect, Error> {
+        let row = RowKey::new(Table::Key, self.tenant(), &key.0);
+        let key: Stored<Key> = self.open.records.read(&row)?.ok_or(Error::NotFound("key"))?;
+        let mut left = key.value.aliases.iter().filter(|alias| alias.as_str().as_bytes() > after);
+        let mut aliases = Vec::new();
+        for alias in left.by_ref().take(limit) {
+            aliases.push((alias.clone(), self.alias_row(alias)?.value));
+        }
+        let last = aliases.last().map(|(alias, _)| alias.as_str().as_bytes().to_vec());
+        let next = left.next().and(last);
+        Ok(Effect::of(Response::Aliases { aliases, next }))
     }
 
     fn rotation(&self, every_days: u32) -> Rotation {
@@ -156,9 +177,15 @@ impl Turn<'_> {
             key.description.clone_from(description);
         }
         if let Some(tags) = &change.tags {
-            check_tags(tags)?;
             key.tags.clone_from(tags);
         }
+        for (name, value) in &change.set_tags {
+            match value {
+                Some(value) => key.tags.insert(name.clone(), value.clone()),
+                None => key.tags.remove(name),
+            };
+        }
+        check_tags(&key.tags)?;
         key.switches = change.switches.unwrap_or(key.switches);
         key.cryptoperiod = change.cryptoperiod.unwrap_or(key.cryptoperiod);
         if let Some(days) = change.rotate_days {
@@ -169,18 +196,18 @@ impl Turn<'_> {
     }
 
     fn rotate_key(&self) -> Result<Effect, Error> {
-        let (key, writes) = self.rotated(&self.held()?.key.value)?;
+        let (key, writes) = self.rotated(&self.held()?.key.value, false)?;
         let version = key.versions.last().map(|version| version.number);
         let effect = self.changed(key, writes)?;
         self.remember(Effect { version, ..effect })
     }
 
     /// The key with one more version. An imported key's new version awaits its material.
-    pub(super) fn rotated(&self, key: &Key) -> Result<(Key, Vec<Write>), Error> {
+    pub(super) fn rotated(&self, key: &Key, automatic: bool) -> Result<(Key, Vec<Write>), Error> {
         let mut key = key.clone();
-        let state = key.primary()?.state_at(self.now);
-        let over = key.destroy_at.is_some() || matches!(state, State::Suspended | State::Destroyed);
-        if over {
+        key.check_not_ending(Operation::RotateKey, self.now)?;
+        let state = key.suspended.map_or(key.primary()?.state_at(self.now), |_| State::Suspended);
+        if matches!(state, State::Suspended | State::Destroyed) {
             return Err(Error::WrongState { state, operation: Operation::RotateKey });
         }
         key.rotation = key.rotation.map(|rotation| self.rotation(rotation.every_days));
@@ -189,10 +216,12 @@ impl Turn<'_> {
             {
                 return Err(Error::Conflict("a version of this key already awaits its material"));
             }
-            key.add_version(self.now, None, false)?;
+            let number = key.add_version(self.now, None, false)?;
+            key.version_mut(number)?.automatic = automatic;
             return Ok((key, Vec::new()));
         }
         let number = key.add_version(self.now, None, true)?;
+        key.version_mut(number)?.automatic = automatic;
         let writes = self.new_material(&key, number)?;
         Ok((key, writes.into()))
     }
@@ -201,14 +230,24 @@ impl Turn<'_> {
         let mut key = self.held()?.key.value.clone();
         let number = version.unwrap_or(key.primary);
         let operation = self.permit.operation();
-        if key.destroy_at.is_some() && transition != Transition::Compromise {
-            let state = key.version(number)?.state_at(self.now);
-            return Err(Error::WrongState { state, operation });
+        if transition != Transition::Compromise {
+            key.check_not_ending(operation, self.now)?;
         }
         key.apply(number, transition, operation, self.now)?;
         let state = key.version(number)?.state;
         let effect = self.changed(key, Vec::new())?.detail(state.name());
         Ok(Effect { version: Some(number), ..effect })
+    }
+
+    /// Suspends or resumes the key as a whole.
+    fn switch_key(
+        &self,
+        switch: fn(&mut Key, Now) -> Result<(), Error>,
+        detail: &str,
+    ) -> Result<Effect, Error> {
+        let mut key = self.held()?.key.value.clone();
+        switch(&mut key, self.now)?;
+        Ok(self.changed(key, Vec::new())?.detail(detail))
     }
 
     fn compromise(&self, version: Option<u32>) -> Result<Effect, Error> {
@@ -236,10 +275,13 @@ impl Turn<'_> {
         Ok(self.changed(key, Vec::new())?.detail(format!("in {days} days")))
     }
 
-    fn cancel_destroy(&self) -> Result<Effect, Error> {
+    fn cancel_destroy(&self, suspend: bool) -> Result<Effect, Error> {
         let mut key = self.held()?.key.value.clone();
         if key.destroy_at.take().is_none() {
             return Err(Error::Conflict("no destruction is scheduled"));
+        }
+        if suspend {
+            key.suspend(self.now)?;
         }
         self.changed(key, Vec::new())
     }
@@ -298,10 +340,16 @@ impl Turn<'_> {
 
     fn new_alias(&self, alias: &Alias, key: KeyId) -> Result<Write, Error> {
         let row = RowKey::new(Table::Alias, self.tenant(), alias.as_str().as_bytes());
-        if self.open.records.read::<KeyId>(&row)?.is_some() {
-            return Err(Error::Conflict("this alias exists; delete it first"));
+        if self.open.records.read::<AliasOf>(&row)?.is_some() {
+            return Err(Error::Conflict("this alias exists; move it, or delete it first"));
         }
-        Ok(self.open.records.create(row, &key))
+        let now = Some(self.now.latest);
+        Ok(self.open.records.create(row, &AliasOf { key, created: now, updated: now }))
+    }
+
+    fn alias_row(&self, alias: &Alias) -> Result<Stored<AliasOf>, Error> {
+        let row = RowKey::new(Table::Alias, self.tenant(), alias.as_str().as_bytes());
+        self.open.records.read(&row)?.ok_or(Error::NotFound("alias"))
     }
 
     fn set_alias(&self, alias: &Alias) -> Result<Effect, Error> {
@@ -322,9 +370,35 @@ impl Turn<'_> {
         let mut key = self.held()?.key.value.clone();
         let at = key.aliases.iter().position(|own| own == alias).ok_or(Error::NotFound("alias"))?;
         key.aliases.remove(at);
-        let row = RowKey::new(Table::Alias, self.tenant(), alias.as_str().as_bytes());
-        let row: Stored<KeyId> = self.open.records.read(&row)?.ok_or(Error::NotFound("alias"))?;
+        let row = self.alias_row(alias)?;
         Ok(self.changed(key, vec![Records::delete(&row)])?.detail(alias.as_str()))
+    }
+
+    /// Takes the alias from the key that has it, if the caller may do that there too, and gives it to this one.
+    fn move_alias(&self, alias: &Alias) -> Result<Effect, Error> {
+        let mut key = self.held()?.key.value.clone();
+        let row = self.alias_row(alias)?;
+        if row.value.key == key.id {
+            return Ok(Effect::of(Response::Key(Box::new(key))).detail(alias.as_str()));
+        }
+        let from = row.value.key;
+        let (operation, key_from) = (Operation::MoveAlias, KeyRef::Id(from));
+        let other = Other { operation, key: &key_from, version: None, context: &[] };
+        let (_, held) = self.engine.decide_other(self.open, self.caller, self.request, &other, self.now)?;
+        if !held.key.value.is_like(&key) {
+            return Err(UNLIKE);
+        }
+        if key.aliases.len() >= ALIASES_MAX {
+            return Err(Error::TooLarge { field: "aliases", limit: ALIASES_MAX });
+        }
+        let mut old = held.key.value.clone();
+        old.aliases.retain(|own| own != alias);
+        key.aliases.push(alias.clone());
+        key.aliases.sort();
+        let moved = AliasOf { key: key.id, updated: Some(self.now.latest), ..row.value };
+        let writes =
+            vec![self.open.records.replace(&held.key, &old), self.open.records.replace(&row, &moved)];
+        Ok(self.changed(key, writes)?.detail(format!("{} from {from}", alias.as_str())))
     }
 }
 

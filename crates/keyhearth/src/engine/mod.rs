@@ -183,6 +183,14 @@ impl std::ops::Deref for Peeked {
     }
 }
 
+/// What a request does with a key beside the one it names.
+struct Other<'a> {
+    operation: Operation,
+    key: &'a KeyRef,
+    version: Option<u32>,
+    context: &'a [(String, String)],
+}
+
 /// What was loaded for a decision.
 struct Loaded {
     tenant: Arc<Stored<Tenant>>,
@@ -306,7 +314,10 @@ impl Engine {
         let permit =
             Self::decide(caller, &request.ask, &loaded).map_err(|refusal| Failure::refused(refusal, key))?;
         let permit = Arc::new(permit);
-        let acted = self.act(open, caller, request, &permit, &loaded).await;
+        let acted = match demanded(request, &loaded) {
+            Ok(()) => self.act(open, caller, request, &permit, &loaded).await,
+            Err(error) => Err(error),
+        };
         match acted {
             Ok(effect) => Ok((permit, loaded, effect)),
             Err(error) => Err(Failure {
@@ -453,9 +464,24 @@ impl Engine {
         let Ask::Rewrap { key, source, .. } = &request.ask else {
             return Err(Error::Internal("not a rewrap"));
         };
+        let key = source.key.as_ref().unwrap_or(key);
+        let (operation, version, context) =
+            (Operation::RewrapFrom, usage::source_version(source), source.context.as_slice());
+        self.decide_other(open, caller, request, &Other { operation, key, version, context }, now)
+    }
+
+    /// Decides about another key that a request is about beside the one it names.
+    fn decide_other(
+        &self,
+        open: &Open,
+        caller: &Caller,
+        request: &Request,
+        other: &Other<'_>,
+        now: Now,
+    ) -> Result<(Permit, Arc<Held>), Error> {
         let reading = Reading::take();
-        let id = open.resolve(caller.tenant, source.key.as_ref().unwrap_or(key))?;
-        let from = match open.held(caller.tenant, id, reading.boot) {
+        let id = open.resolve(caller.tenant, other.key)?;
+        let held = match open.held(caller.tenant, id, reading.boot) {
             Some(held) => held,
             None => open.hold(caller.tenant, id, reading.boot)?,
         };
@@ -463,14 +489,14 @@ impl Engine {
             tenant: open.tenant(caller.tenant)?,
             principal: open.principal(caller.tenant, caller.principal)?,
             policies: open.policies(caller.tenant)?,
-            held: Some(Arc::clone(&from)),
-            version: usage::source_version(source),
+            held: Some(Arc::clone(&held)),
+            version: other.version,
             reason_given: gives_reason(request),
             now,
             epoch: open.epoch(),
         };
-        let permit = Self::decide_about(caller, Operation::RewrapFrom, &source.context, &loaded);
-        Ok((permit.map_err(|refusal| refusal.error)?, from))
+        let permit = Self::decide_about(caller, other.operation, other.context, &loaded);
+        Ok((permit.map_err(|refusal| refusal.error)?, held))
     }
 
     async fn log_failure(
@@ -627,6 +653,14 @@ impl Turn<'_> {
         let (permit, from) = self.engine.decide_source(self.open, self.caller, self.request, self.now)?;
         let effect = usage::rewrap(self.open, self.permit, self.request, self.held()?, (&permit, &from))?;
         Ok(effect.detail(format!("from {}", from.key.value.id)))
+    }
+}
+
+/// Looks at what the protocol demands of the key.
+fn demanded(request: &Request, loaded: &Loaded) -> Result<(), Error> {
+    match (&request.demand, &loaded.held) {
+        (Some(demand), Some(held)) => demand(&held.key.value, loaded.now),
+        (Some(_) | None, _) => Ok(()),
     }
 }
 

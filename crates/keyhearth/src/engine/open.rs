@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use keyhearth_core::Error;
 use keyhearth_core::grant::{GRANTS_PER_KEY_MAX, Grant};
 use keyhearth_core::id::{Alias, DeploymentId, KeyId, PrincipalId, TenantId};
-use keyhearth_core::key::{Key, Material};
+use keyhearth_core::key::{AliasOf, Key, Material};
 use keyhearth_core::principal::Principal;
 use keyhearth_core::request::KeyRef;
 use keyhearth_core::row::{RowKey, Table};
@@ -137,7 +137,8 @@ impl Open {
         }
         let view = self.records.view();
         let row = RowKey::new(Table::Alias, tenant, alias.as_str().as_bytes());
-        let id: KeyId = view.read(&row)?.ok_or(Error::NotFound("alias"))?.value;
+        let alias_of: Stored<AliasOf> = view.read(&row)?.ok_or(Error::NotFound("alias"))?;
+        let id = alias_of.value.key;
         self.aliases.insert((tenant, alias.clone()), id);
         Ok(id)
     }

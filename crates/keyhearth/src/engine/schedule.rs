@@ -102,7 +102,7 @@ impl Engine {
         let permit = Permit::for_dates(&held.key.value);
         let caller = own_caller()?;
         let ask = Ask::DescribeKey { key: KeyRef::Id(id) };
-        let request = Request { id: self.request_id(), ask, reason: None, idempotency: None, dry_run: false };
+        let request = Request::new(self.request_id(), ask);
         let turn = Turn {
             engine: self,
             open,
@@ -129,9 +129,11 @@ impl Engine {
             }
             said.extend(in_words(&destroyed));
             (key.destroy_at, key.rotation) = (None, None);
-        } else if key.rotation.is_some_and(|rotation| now.reached(rotation.next)) && key.destroy_at.is_none()
+        } else if key.rotation.is_some_and(|rotation| now.reached(rotation.next))
+            && key.destroy_at.is_none()
+            && key.suspended.is_none()
         {
-            match turn.rotated(&key) {
+            match turn.rotated(&key, true) {
                 Ok((rotated, material)) => {
                     key = rotated;
                     writes.extend(material);

@@ -147,7 +147,7 @@ impl Rest {
                 let digest = sha256(&[parts.uri.path().as_bytes(), &[0], &body]);
                 Idempotency { key, digest }
             });
-            let asked = Asked { id, ask, reason: headers.reason, idempotency, dry_run: false };
+            let asked = Asked { reason: headers.reason, idempotency, ..Asked::new(id, ask) };
             self.engine.execute(&caller.caller, Arc::new(asked)).await
         };
         let result = result.await;

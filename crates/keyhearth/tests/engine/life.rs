@@ -1,11 +1,13 @@
 //! The life of a key, and every use of every algorithm once.
 
+use std::collections::BTreeMap;
+
 use keyhearth_core::Error;
 use keyhearth_core::entry::Result as Outcome;
 use keyhearth_core::id::KeyId;
-use keyhearth_core::key::Key;
+use keyhearth_core::key::{Key, TAGS_MAX};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::request::{Ask, KeyChange, KeyRef, Message, Response};
+use keyhearth_core::request::{Ask, KeyChange, Message, Response};
 use keyhearth_core::state::{State, Switches, Transition};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose};
@@ -53,7 +55,7 @@ async fn each_state_allows_what_its_table_says() {
     let house = House::new().await;
     let home = house.tenant("one").await;
     let (id, other) = (home.aes().await.id, home.aes().await.id);
-    let (key, version) = (by_id(id), None);
+    let (key, version) = (by_id(id), Some(1));
     let message = home.encrypt(id, "text").await.unwrap();
 
     let suspended = home.manage(Ask::SuspendKey { key: key.clone(), version }).await.unwrap();
@@ -104,7 +106,7 @@ async fn transitions_are_those_of_the_table() {
     let house = House::new().await;
     let home = house.tenant("one").await;
     let change = async |id: KeyId, transition| {
-        let (key, version) = (by_id(id), None);
+        let (key, version) = (by_id(id), Some(1));
         let (caller, ask) = match transition {
             Transition::Activate => (&home.key_admin, Ask::ActivateKey { key, version }),
             Transition::Suspend => (&home.key_admin, Ask::SuspendKey { key, version }),
@@ -149,7 +151,7 @@ async fn destruction_is_scheduled_cancelled_and_final() {
     let home = house.tenant("one").await;
     let id = home.aes().await.id;
     let schedule = |days| Ask::ScheduleDestroy { key: by_id(id), days };
-    let cancel = || Ask::CancelDestroy { key: by_id(id) };
+    let cancel = || Ask::CancelDestroy { key: by_id(id), suspend: false };
     let message = home.encrypt(id, "text").await.unwrap();
     for days in [0, 6, 31] {
         assert!(matches!(home.manage(schedule(days)).await, Err(Error::Invalid { field: "days", .. })));
@@ -190,41 +192,52 @@ async fn destruction_is_scheduled_cancelled_and_final() {
 }
 
 #[tokio::test]
-async fn aliases_lead_to_one_key_and_nowhere_once_deleted() {
+async fn a_key_is_updated_field_by_field() {
     let house = House::new().await;
     let home = house.tenant("one").await;
     let mut new = new_key(Algorithm::Aes256);
-    new.alias = Some("pay/main".parse().unwrap());
     new.tags = [("env".to_owned(), "prod".to_owned())].into();
-    let key = home.create(new.clone()).await;
-    assert!(matches!(home.manage(Ask::CreateKey(new)).await, Err(Error::Conflict(_))));
-    let through = |alias: &str| Ask::DescribeKey { key: KeyRef::Alias(alias.parse().unwrap()) };
-    assert_eq!(home.manage(through("pay/main")).await.unwrap().id, key.id);
-    let other = home.aes().await;
-    let set = |key, alias: &str| Ask::SetAlias { key: by_id(key), alias: alias.parse().unwrap() };
-    let delete = |key, alias: &str| Ask::DeleteAlias { key: by_id(key), alias: alias.parse().unwrap() };
-    assert!(matches!(home.manage(set(other.id, "pay/main")).await, Err(Error::Conflict(_))));
-    assert_eq!(home.manage(set(key.id, "pay/main")).await.unwrap().aliases, key.aliases, "again");
-    assert_eq!(home.manage(delete(other.id, "pay/main")).await, Err(Error::NotFound("alias")));
-    home.manage(delete(key.id, "pay/main")).await.unwrap();
-    assert_eq!(home.manage(through("pay/main")).await, Err(Error::NotFound("alias")));
-    home.manage(set(other.id, "pay/main")).await.unwrap();
-    assert_eq!(home.manage(through("pay/main")).await.unwrap().id, other.id);
-    let aliases = got!(home.ask(&home.user, Ask::ListAliases { page: page(10) }).await,
-        Response::Aliases { aliases, .. } => aliases);
-    assert_eq!(aliases, [("pay/main".parse().unwrap(), other.id)]);
-
+    let id = home.create(new).await.id;
+    let update = async |change| home.manage(Ask::UpdateKey { key: by_id(id), change }).await;
+    let tags = |pairs: &[(&str, &str)]| {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>()
+    };
     let change = KeyChange {
         description: Some("for payments".to_owned()),
-        tags: Some([("env".to_owned(), "test".to_owned())].into()),
+        tags: Some(tags(&[("env", "test"), ("team", "a")])),
         rotate_days: Some(Some(30)),
         ..KeyChange::default()
     };
-    let updated = home.manage(Ask::UpdateKey { key: by_id(key.id), change }).await.unwrap();
-    assert_eq!((updated.description.as_str(), updated.tags["env"].as_str()), ("for payments", "test"));
+    let updated = update(change).await.unwrap();
+    assert_eq!(
+        (updated.description.as_str(), updated.tags),
+        ("for payments", tags(&[("env", "test"), ("team", "a")]))
+    );
     assert_eq!(updated.rotation.map(|rotation| rotation.every_days), Some(30));
-    let change = KeyChange { rotate_days: Some(Some(0)), ..KeyChange::default() };
-    assert!(home.manage(Ask::UpdateKey { key: by_id(key.id), change }).await.is_err());
+
+    let single = |pairs: &[(&str, Option<&str>)]| KeyChange {
+        set_tags: pairs.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect(),
+        ..KeyChange::default()
+    };
+    let updated =
+        update(single(&[("env", None), ("never", None), ("team", Some("b")), ("new", Some(""))])).await;
+    assert_eq!(updated.unwrap().tags, tags(&[("team", "b"), ("new", "")]));
+    let many: Vec<String> = (0..TAGS_MAX - 1).map(|n| format!("t{n}")).collect();
+    let many: Vec<_> = many.iter().map(|name| (name.as_str(), Some("x"))).collect();
+    assert!(matches!(update(single(&many)).await, Err(Error::TooLarge { field: "tags", .. })));
+    update(single(&many[1..])).await.unwrap();
+    let too_many = update(single(&[("one", Some("more"))])).await;
+    assert!(matches!(too_many, Err(Error::TooLarge { field: "tags", .. })), "{too_many:?}");
+    update(single(&[("one", Some("more")), ("t1", None)])).await.unwrap();
+    assert!(matches!(
+        update(single(&[("", Some("x")), ("t2", None)])).await,
+        Err(Error::Invalid { field: "tags", .. })
+    ));
+    let never = KeyChange { rotate_days: Some(Some(0)), ..KeyChange::default() };
+    assert!(update(never).await.is_err());
 }
 
 #[tokio::test]

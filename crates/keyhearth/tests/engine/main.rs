@@ -1,6 +1,7 @@
 //! The engine over a real store: the life of keys, who may do what, races, faults, the log.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod aliases;
 mod audit;
 mod fault;
 mod grants;
@@ -11,6 +12,7 @@ mod repeat;
 mod rotation;
 mod schedule;
 mod support;
+mod suspension;
 mod tenants;
 mod transfer;
 mod wire;

@@ -79,9 +79,9 @@ async fn scene() -> (House, Household, KeyId) {
 async fn nothing_is_encrypted_after_a_suspension_returned() {
     let (house, home, key) = scene().await;
     for _ in 0..5 {
-        let suspend = home.ask(&home.key_admin, Ask::SuspendKey { key: by_id(key), version: None });
+        let suspend = home.ask(&home.key_admin, Ask::SuspendKey { key: by_id(key), version: Some(1) });
         Flood::begin(&house.engine, &home.user, key).meets(suspend).await;
-        home.manage(Ask::ResumeKey { key: by_id(key), version: None }).await.unwrap();
+        home.manage(Ask::ResumeKey { key: by_id(key), version: Some(1) }).await.unwrap();
     }
 }
 
@@ -151,9 +151,21 @@ async fn of_two_administrators_one_wins() {
             }
         };
         assert_eq!(both(|key| Ask::ScheduleDestroy { key: by_id(key), days: 7 }).await, 1, "round {round}");
-        assert_eq!(both(|key| Ask::CancelDestroy { key: by_id(key) }).await, 1, "round {round}");
-        assert_eq!(both(|key| Ask::SuspendKey { key: by_id(key), version: None }).await, 1, "round {round}");
-        assert_eq!(both(|key| Ask::ResumeKey { key: by_id(key), version: None }).await, 1, "round {round}");
+        assert_eq!(
+            both(|key| Ask::CancelDestroy { key: by_id(key), suspend: false }).await,
+            1,
+            "round {round}"
+        );
+        assert_eq!(
+            both(|key| Ask::SuspendKey { key: by_id(key), version: Some(1) }).await,
+            1,
+            "round {round}"
+        );
+        assert_eq!(
+            both(|key| Ask::ResumeKey { key: by_id(key), version: Some(1) }).await,
+            1,
+            "round {round}"
+        );
     }
     home.encrypt(key, "x").await.unwrap();
 }
@@ -187,7 +199,7 @@ async fn a_dropped_request_leaves_nothing_stale() {
         home.encrypt(key, "warm").await.unwrap();
         {
             let mut suspend =
-                pin!(home.ask(&home.key_admin, Ask::SuspendKey { key: by_id(key), version: None }));
+                pin!(home.ask(&home.key_admin, Ask::SuspendKey { key: by_id(key), version: Some(1) }));
             for _ in 0..=round % 6 {
                 if poll_fn(|context| Poll::Ready(suspend.as_mut().poll(context).is_ready())).await {
                     break;
@@ -202,7 +214,7 @@ async fn a_dropped_request_leaves_nothing_stale() {
         outcomes[usize::from(suspended)] += 1;
         assert_eq!(home.encrypt(key, "x").await.is_err(), suspended, "round {round}");
         if suspended {
-            home.manage(Ask::ResumeKey { key: by_id(key), version: None }).await.unwrap();
+            home.manage(Ask::ResumeKey { key: by_id(key), version: Some(1) }).await.unwrap();
         }
     }
     assert!(outcomes.iter().all(|count| *count > 0), "both ways were tried: {outcomes:?}");

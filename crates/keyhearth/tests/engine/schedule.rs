@@ -67,6 +67,21 @@ async fn a_due_rotation_happens_and_the_next_is_set() {
 }
 
 #[tokio::test]
+async fn a_suspended_key_is_rotated_when_it_is_resumed() {
+    let (house, home, key) = with_dates(|key| {
+        key.rotation = Some(Rotation { every_days: 30, next: PAST });
+        key.suspended = Some(PAST);
+    })
+    .await;
+    let resumed = home.manage(Ask::ResumeKey { key: by_id(key.id), version: None }).await.unwrap();
+    assert_eq!(resumed.versions.len(), 1);
+    let rotated = when_due(&house, &home, key.id).await;
+    assert_eq!(rotated.versions.iter().map(|version| version.automatic).collect::<Vec<_>>(), [false, true]);
+    let again = home.manage(Ask::RotateKey { key: by_id(key.id) }).await.unwrap();
+    assert_eq!(again.versions.last().map(|version| version.automatic), Some(false), "somebody asked for it");
+}
+
+#[tokio::test]
 async fn a_due_rotation_of_an_imported_key_asks_for_material_once() {
     let (house, home, key) = with_dates(|key| {
         key.origin = Origin::Imported;

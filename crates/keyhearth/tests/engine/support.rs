@@ -54,13 +54,8 @@ pub async fn because(
     ask: Ask,
     reason: Option<&str>,
 ) -> Result<Response, Error> {
-    let request = Request {
-        id: engine.request_id(),
-        ask,
-        reason: reason.map(str::to_owned),
-        idempotency: None,
-        dry_run: false,
-    };
+    let reason = reason.map(str::to_owned);
+    let request = Request { reason, ..Request::new(engine.request_id(), ask) };
     engine.execute(caller, Arc::new(request)).await
 }
 
@@ -72,7 +67,7 @@ pub async fn repeatably(
     (key, digest): (&str, u8),
 ) -> Result<Response, Error> {
     let idempotency = Some(Idempotency { key: key.to_owned(), digest: [digest; 32] });
-    let request = Request { id: engine.request_id(), ask, reason: None, idempotency, dry_run: false };
+    let request = Request { idempotency, ..Request::new(engine.request_id(), ask) };
     engine.execute(caller, Arc::new(request)).await
 }
 

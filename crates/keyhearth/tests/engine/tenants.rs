@@ -34,13 +34,14 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::DeactivateKey { key: k(), version },
         Ask::CompromiseKey { key: k(), version },
         Ask::ScheduleDestroy { key: k(), days: 7 },
-        Ask::CancelDestroy { key: k() },
+        Ask::CancelDestroy { key: k(), suspend: false },
         Ask::ImportParameters { key: k(), mechanism: ImportMechanism::HpkeX25519 },
         Ask::ImportKey { key: k(), wrapped: vec![1; 80] },
         Ask::PublicKey { key: k(), version },
         Ask::LastUse { key: k() },
         Ask::SetAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::DeleteAlias { key: k(), alias: "new".parse().unwrap() },
+        Ask::MoveAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::ListGrants { key: k() },
     ];
     let data_key_pair = |with_plaintext| Ask::DataKeyPair {

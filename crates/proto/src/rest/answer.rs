@@ -68,6 +68,8 @@ answers! {
         destroy_at: Option<Is<Time>>,
         /// Its aliases.
         aliases: Vec<Is<Alias>>,
+        /// Since when the key as a whole is suspended, if it is.
+        suspended: Option<Is<Time>>,
     }
 
     /// One version of a key.
@@ -90,6 +92,8 @@ answers! {
         destroyed: Option<Is<Time>>,
         /// Whether there is material; not before an import.
         has_material: bool,
+        /// Whether the schedule made it; otherwise somebody asked for it.
+        automatic: bool,
     }
 
     /// Automatic rotation.
@@ -114,6 +118,10 @@ answers! {
         alias: Is<Alias>,
         /// The key it points at.
         key: Is<KeyId>,
+        /// When it was made; `null` if that is not known.
+        created: Option<Is<Time>>,
+        /// When it began to point at this key.
+        updated: Option<Is<Time>>,
     }
 
     /// A page of aliases.

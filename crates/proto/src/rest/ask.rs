@@ -88,6 +88,7 @@ impl KeyChange {
         Ok(ask::KeyChange {
             description: self.description.map(|text| text.within("description")).transpose()?,
             tags: self.tags.map(tags),
+            set_tags: self.set_tags.unwrap_or_default().into_inner().into_iter().collect(),
             switches: self.switches.map(Into::into),
             cryptoperiod: self.cryptoperiod.map(Into::into),
             rotate_days: self.rotate_days.map(days),
@@ -96,6 +97,12 @@ impl KeyChange {
 }
 
 impl OfVersion {
+    pub(super) fn number(self) -> Option<u32> {
+        number(self.version)
+    }
+}
+
+impl KeyOrVersion {
     pub(super) fn number(self) -> Option<u32> {
         number(self.version)
     }

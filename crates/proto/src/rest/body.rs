@@ -114,6 +114,8 @@ bodies! {
         description: Option<Text<DESCRIPTION_BYTES_MAX>>,
         /// All tags anew.
         tags: Option<Pairs>,
+        /// Single tags, after `tags`: set to a value, or removed with `null`.
+        set_tags: Option<Pairs<Option<String>>>,
         /// Exceptions to the table of states.
         switches: Option<Object<Switches>>,
         /// For versions made from now on.
@@ -128,6 +130,20 @@ bodies! {
     OfVersion {
         /// Number of the version.
         version: Option<Number>,
+    }
+
+    /// The key, or one version of it.
+    #[derive(Copy, Default)]
+    KeyOrVersion {
+        /// Number of the version; the key as a whole if absent.
+        version: Option<Number>,
+    }
+
+    /// How a scheduled destruction is cancelled.
+    #[derive(Copy, Default)]
+    Cancellation {
+        /// Leave the key suspended; not if absent.
+        suspend: Option<bool>,
     }
 
     /// When a key is to be destroyed.

@@ -46,12 +46,12 @@ exchanges! {
     UpdateKey (KeyChange) Key;
     RotateKey (Nothing) Key;
     ActivateKey (OfVersion) Key;
-    SuspendKey (OfVersion) Key;
-    ResumeKey (OfVersion) Key;
+    SuspendKey (KeyOrVersion) Key;
+    ResumeKey (KeyOrVersion) Key;
     DeactivateKey (OfVersion) Key;
     CompromiseKey (OfVersion) Key;
     ScheduleDestroy (Schedule) Key;
-    CancelDestroy (Nothing) Key;
+    CancelDestroy (Cancellation) Key;
     DestroyKey (Destruction) Key;
     ImportParameters (ImportTerms) ImportParameters;
     ImportKey (Import) Key;
@@ -61,6 +61,7 @@ exchanges! {
     SetAlias (Nothing) Key;
     DeleteAlias () Key;
     ListAliases () Aliases;
+    MoveAlias (Nothing) Key;
     Encrypt (Encrypt) Encrypted;
     Decrypt (Decrypt) Decrypted;
     Rewrap (Rewrap) Reencrypted;

@@ -31,6 +31,7 @@ pub fn parse(
     let identity = || path.read("identity");
     let tenant = || path.read("tenant");
     let version = || Ok::<_, Error>(read::<OfVersion>(body)?.number());
+    let key_or_version = || Ok::<_, Error>(read::<KeyOrVersion>(body)?.number());
     let nothing = |ask| read::<Nothing>(body).map(|_| ask);
     Ok(match operation {
         O::CreateKey => Ask::CreateKey(read::<NewKey>(body)?.ask()?),
@@ -39,12 +40,14 @@ pub fn parse(
         O::UpdateKey => Ask::UpdateKey { key: key()?, change: read::<KeyChange>(body)?.ask()? },
         O::RotateKey => nothing(Ask::RotateKey { key: key()? })?,
         O::ActivateKey => Ask::ActivateKey { key: key()?, version: version()? },
-        O::SuspendKey => Ask::SuspendKey { key: key()?, version: version()? },
-        O::ResumeKey => Ask::ResumeKey { key: key()?, version: version()? },
+        O::SuspendKey => Ask::SuspendKey { key: key()?, version: key_or_version()? },
+        O::ResumeKey => Ask::ResumeKey { key: key()?, version: key_or_version()? },
         O::DeactivateKey => Ask::DeactivateKey { key: key()?, version: version()? },
         O::CompromiseKey => Ask::CompromiseKey { key: key()?, version: version()? },
         O::ScheduleDestroy => read::<Schedule>(body)?.ask(key()?),
-        O::CancelDestroy => nothing(Ask::CancelDestroy { key: key()? })?,
+        O::CancelDestroy => {
+            Ask::CancelDestroy { key: key()?, suspend: read::<Cancellation>(body)?.suspend.unwrap_or(false) }
+        }
         O::DestroyKey => read::<Destruction>(body)?.ask(key()?),
         O::ImportParameters => {
             Ask::ImportParameters { key: key()?, mechanism: read::<ImportTerms>(body)?.mechanism.0 }
@@ -55,7 +58,8 @@ pub fn parse(
         O::LastUse => Ask::LastUse { key: key()? },
         O::SetAlias => nothing(Ask::SetAlias { key: key()?, alias: path.read("alias")? })?,
         O::DeleteAlias => Ask::DeleteAlias { key: key()?, alias: path.read("alias")? },
-        O::ListAliases => Ask::ListAliases { page: query.page()? },
+        O::ListAliases => Ask::ListAliases { of: query.read("key")?, page: query.page()? },
+        O::MoveAlias => nothing(Ask::MoveAlias { key: key()?, alias: path.read("alias")? })?,
         O::Encrypt => read::<Encrypt>(body)?.ask(key()?)?,
         O::Decrypt => read::<Decrypt>(body)?.ask(key()?)?,
         O::Rewrap => read::<Rewrap>(body)?.ask(key()?)?,

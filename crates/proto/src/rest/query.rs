@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use keyhearth_core::Error;
 use keyhearth_core::operation::Operation;
-use keyhearth_core::request::{PAGE_MAX, Page};
+use keyhearth_core::request::{KeyRef, PAGE_MAX, Page};
 use serde_json::{Value, json};
 
 use super::route::decode;
@@ -38,7 +38,10 @@ const PAGE: &[Parameter] = &[AFTER, LIMIT];
 /// The operations that take query parameters; no other takes any.
 const TAKEN: &[(Operation, &[Parameter])] = &[
     (Operation::ListKeys, PAGE),
-    (Operation::ListAliases, PAGE),
+    (
+        Operation::ListAliases,
+        &[optional("key", "Only the aliases of this key: its id or an alias.", KeyRef::schema), AFTER, LIMIT],
+    ),
     (Operation::ListIdentities, PAGE),
     (Operation::ListAccessKeys, PAGE),
     (

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use keyhearth_core::id::{Alias, KeyId};
+use keyhearth_core::id::Alias;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{self, Proof};
 use keyhearth_core::request as ask;
@@ -58,6 +58,7 @@ impl From<&key::Key> for Key {
                 .map(|rotation| Rotation { every_days: rotation.every_days, next: rotation.next.into() }),
             destroy_at: some(key.destroy_at),
             aliases: key.aliases.iter().cloned().map(Is).collect(),
+            suspended: some(key.suspended),
         }
     }
 }
@@ -74,13 +75,19 @@ impl From<&key::Version> for Version {
             compromised: some(version.compromised),
             destroyed: some(version.destroyed),
             has_material: version.has_material,
+            automatic: version.automatic,
         }
     }
 }
 
-impl From<&(Alias, KeyId)> for AliasOf {
-    fn from((alias, key): &(Alias, KeyId)) -> Self {
-        Self { alias: alias.clone().into(), key: (*key).into() }
+impl From<&(Alias, key::AliasOf)> for AliasOf {
+    fn from((alias, of): &(Alias, key::AliasOf)) -> Self {
+        Self {
+            alias: alias.clone().into(),
+            key: of.key.into(),
+            created: some(of.created),
+            updated: some(of.updated),
+        }
     }
 }
 

@@ -500,28 +500,60 @@ inline_schema!([const MIN: u32, const MAX: u32] Within<MIN, MAX>,
 const PAIRS_RULE: &str = "has too many or too long pairs";
 const PAIRS_TWICE_RULE: &str = "has a name twice";
 
-/// Pairs of strings as a JSON object: at most 64, together at most 8 KiB, no name twice. Sorted by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pairs(Vec<(String, String)>);
+/// What a name in [`Pairs`] has: a string, or a string or nothing.
+pub trait PairValue: for<'de> Deserialize<'de> + Serialize + Ord {
+    /// Its length in bytes.
+    fn len(&self) -> usize;
+    /// Its JSON types.
+    fn types() -> Value;
+}
 
-impl Pairs {
+impl PairValue for String {
+    fn len(&self) -> usize {
+        self.len()
+    }
+    fn types() -> Value {
+        json!("string")
+    }
+}
+
+impl PairValue for Option<String> {
+    fn len(&self) -> usize {
+        self.as_ref().map_or(0, String::len)
+    }
+    fn types() -> Value {
+        json!(["string", "null"])
+    }
+}
+
+/// Pairs of strings as a JSON object: at most 64, together at most 8 KiB, no name twice. Sorted by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairs<V = String>(Vec<(String, V)>);
+
+impl<V> Default for Pairs<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<V> Pairs<V> {
     /// The pairs, sorted by name.
     #[must_use]
-    pub fn into_inner(self) -> Vec<(String, String)> {
+    pub fn into_inner(self) -> Vec<(String, V)> {
         self.0
     }
 }
 
-impl<A: Into<String>, B: Into<String>> FromIterator<(A, B)> for Pairs {
+impl<V, A: Into<String>, B: Into<V>> FromIterator<(A, B)> for Pairs<V> {
     /// Sorts the pairs; of pairs with one name the last counts.
     fn from_iter<I: IntoIterator<Item = (A, B)>>(pairs: I) -> Self {
-        let pairs: std::collections::BTreeMap<String, String> =
+        let pairs: std::collections::BTreeMap<String, V> =
             pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Self(pairs.into_iter().collect())
     }
 }
 
-impl Serialize for Pairs {
+impl<V: PairValue> Serialize for Pairs<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (name, value) in &self.0 {
@@ -531,18 +563,18 @@ impl Serialize for Pairs {
     }
 }
 
-impl<'de> Deserialize<'de> for Pairs {
+impl<'de, V: PairValue> Deserialize<'de> for Pairs<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Pairs;
+        struct Members<V>(std::marker::PhantomData<V>);
+        impl<'de, V: PairValue> Visitor<'de> for Members<V> {
+            type Value = Pairs<V>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of strings")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Pairs, A::Error> {
-                let mut pairs: Vec<(String, String)> = Vec::new();
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Pairs<V>, A::Error> {
+                let mut pairs: Vec<(String, V)> = Vec::new();
                 let mut room = CONTEXT_BYTES_MAX;
-                while let Some((name, value)) = members.next_entry::<String, String>()? {
+                while let Some((name, value)) = members.next_entry::<String, V>()? {
                     let left = room.checked_sub(name.len() + value.len());
                     let fits = pairs.len() < CONTEXT_PAIRS_MAX && !name.is_empty();
                     room = left.filter(|_| fits).ok_or_else(|| serde::de::Error::custom(PAIRS_RULE))?;
@@ -555,13 +587,13 @@ impl<'de> Deserialize<'de> for Pairs {
                 Ok(Pairs(pairs))
             }
         }
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(Members(std::marker::PhantomData))
     }
 }
 
-impl JsonSchema for Pairs {
+impl<V: PairValue> JsonSchema for Pairs<V> {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Pairs".into()
+        if V::types().is_string() { "Pairs".into() } else { "PairChanges".into() }
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
@@ -569,7 +601,7 @@ impl JsonSchema for Pairs {
             "description": "Pairs of strings; names and values have together at most 8192 bytes.",
             "maxProperties": CONTEXT_PAIRS_MAX,
             "propertyNames": { "minLength": 1, "maxLength": CONTEXT_BYTES_MAX },
-            "additionalProperties": { "type": "string", "maxLength": CONTEXT_BYTES_MAX },
+            "additionalProperties": { "type": V::types(), "maxLength": CONTEXT_BYTES_MAX },
         })
     }
 }

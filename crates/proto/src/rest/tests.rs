@@ -48,7 +48,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("POST", "/v1/keys/k/deactivate", version.clone()),
         ("POST", "/v1/keys/k/compromise", version),
         ("POST", "/v1/keys/k/schedule-destroy", json!({ "days": 7 })),
-        ("POST", "/v1/keys/k/cancel-destroy", none.clone()),
+        ("POST", "/v1/keys/k/cancel-destroy", json!({ "suspend": true })),
         ("POST", "/v1/keys/k/destroy", json!({ "version": 1, "confirm": ID })),
         ("POST", "/v1/keys/k/import-parameters", json!({ "mechanism": "hpke-x25519" })),
         ("POST", "/v1/keys/k/import", json!({ "wrapped": "AQID" })),
@@ -61,7 +61,8 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("GET", "/v1/keys/k/last-use", none.clone()),
         ("PUT", "/v1/keys/k/aliases/a%2Fb", json!({})),
         ("DELETE", "/v1/keys/k/aliases/b", none.clone()),
-        ("GET", "/v1/aliases", none.clone()),
+        ("GET", "/v1/aliases?key=k", none.clone()),
+        ("POST", "/v1/keys/k/aliases/b/move", none.clone()),
         ("POST", "/v1/keys/k/encrypt", uses(json!({ "context": context, "plaintext": "AQID" }))),
         (
             "POST",

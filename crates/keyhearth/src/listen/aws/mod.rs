@@ -147,7 +147,7 @@ impl Exchange<'_> {
     /// As [`Engine::execute`].
     pub async fn run(&self, ask: Ask, dry_run: bool) -> Result<Answer, Error> {
         let (began, operation) = (Instant::now(), ask.operation());
-        let asked = Asked { id: self.id, ask, reason: None, idempotency: None, dry_run };
+        let asked = Asked { dry_run, ..Asked::new(self.id, ask) };
         let result = self.engine.execute(self.caller, Arc::new(asked)).await;
         self.metrics.record(operation, result.as_ref().err(), began.elapsed());
         result

@@ -90,6 +90,7 @@ fn key(tags: &[(&str, &str)]) -> Key {
         rotation: None,
         destroy_at: None,
         aliases: Default::default(),
+        suspended: None,
     }
 }
 
