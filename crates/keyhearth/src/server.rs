@@ -475,7 +475,7 @@ async fn dev_access_key(data: &Path, engine: &Arc<Engine>) -> Result<Zeroizing<S
     if !path.exists() {
         let caller = caller_of(engine, &data.join("dev.crt")).await?;
         let ask = Ask::CreateAccessKey { identity: caller.principal, import: None, minutes: None };
-        let asked = Request { id: engine.request_id(), ask, reason: None, idempotency: None, dry_run: false };
+        let asked = Request::new(engine.request_id(), ask);
         let Response::AccessKey { id, secret, .. } = engine.execute(&caller, Arc::new(asked)).await? else {
             return Err(Error::Internal("an access key was asked for").into());
         };
