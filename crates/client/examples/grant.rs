@@ -6,14 +6,7 @@ use keyhearth_client::{Client, Operation, body, id::PrincipalId};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let grantee: PrincipalId = std::env::args().nth(1).ok_or("name the grantee's id")?.parse()?;
     let client = Client::from_env()?;
-    let body = body::NewGrant {
-        grantee: grantee.into(),
-        operations: vec![Operation::Decrypt.into()],
-        context: None,
-        expires: None,
-        delegable: None,
-        parent: None,
-    };
+    let body = body::NewGrant::new(grantee, [Operation::Decrypt]);
     let grant = client.create_grant("invoices", &body).await?;
     println!("grant {}", grant.id);
     client.revoke_grant("invoices", *grant.id).await?;

@@ -72,12 +72,12 @@ impl Client {
         let answer = self.call(operation, uri, body).await?;
         serde_json::from_slice(&answer).map_err(|_| Error::Answer)
     }
+}
 
-    async fn page<A: DeserializeOwned>(&self, operation: Operation, page: &Page) -> Result<A, Error> {
-        let after = page.after.as_ref().map(ToString::to_string);
-        let uri = uri(operation, &[], &[("after", after), ("limit", number(page.limit))]);
-        self.exchange(operation, uri, None::<&()>).await
-    }
+/// As [`uri`], of a page of a listing.
+fn paged(operation: Operation, params: &[&dyn Display], page: &Page) -> String {
+    let after = page.after.as_ref().map(ToString::to_string);
+    uri(operation, params, &[("after", after), ("limit", number(page.limit))])
 }
 
 macro_rules! operations {
@@ -102,14 +102,15 @@ macro_rules! operations {
 }
 
 macro_rules! pages {
-    ($($method:ident $operation:ident -> $answer:ident;)*) => {
+    ($($method:ident $operation:ident ($($param:ident: $type:ty)?) -> $answer:ident;)*) => {
         impl Client {$(
             #[doc = concat!("Requests [`Operation::", stringify!($operation), "`].")]
             ///
             /// # Errors
             /// [`Error`].
-            pub async fn $method(&self, page: &Page) -> Result<answer::$answer, Error> {
-                self.page(Operation::$operation, page).await
+            pub async fn $method(&self, $($param: $type,)? page: &Page) -> Result<answer::$answer, Error> {
+                let uri = paged(Operation::$operation, &[$(&$param)?], page);
+                self.exchange(Operation::$operation, uri, None::<&()>).await
             }
         )*}
     };
@@ -155,7 +156,6 @@ operations! {
     random Random () [MakeRandom] -> Random;
 
     create_grant CreateGrant (key: &str) [NewGrant] -> Grant;
-    list_grants ListGrants (key: &str) -> Grants;
     revoke_grant RevokeGrant (key: &str, grant: GrantId) -> Done;
 
     issue_identity IssueIdentity () [NewIdentity] -> IssuedIdentity;
@@ -188,9 +188,11 @@ operations! {
 }
 
 pages! {
-    list_keys ListKeys -> Keys;
-    list_identities ListIdentities -> Identities;
-    list_access_keys ListAccessKeys -> AccessKeys;
+    list_keys ListKeys () -> Keys;
+    list_grants ListGrants (key: &str) -> Grants;
+    list_retirable_grants ListRetirableGrants (identity: PrincipalId) -> Grants;
+    list_identities ListIdentities () -> Identities;
+    list_access_keys ListAccessKeys () -> AccessKeys;
 }
 
 impl Client {

@@ -215,16 +215,12 @@ async fn who_may_do_what() {
     let body = body::Certificate { certificate: foreign.into() };
     assert_eq!(client.bind_certificate(*app, &body).await.unwrap().certificates.len(), 3);
 
-    let body = body::NewGrant {
-        grantee: app.clone(),
-        operations: vec![Operation::Decrypt.into()],
-        context: None,
-        expires: None,
-        delegable: None,
-        parent: None,
-    };
+    let body =
+        body::NewGrant { retiree: Some(app.clone()), ..body::NewGrant::new(*app, [Operation::Decrypt]) };
     let grant = client.create_grant(&key, &body).await.unwrap().id;
-    assert_eq!(client.list_grants(&key).await.unwrap().grants[0].grantee, app);
+    assert_eq!(client.list_grants(&key, &Page::default()).await.unwrap().grants[0].grantee, app);
+    let retirable = client.list_retirable_grants(*app, &Page::default()).await.unwrap();
+    assert_eq!(retirable.grants[0].id, grant);
     let abilities = client.who_can(&key).await.unwrap().abilities;
     assert!(abilities.iter().any(|ability| ability.identity == app));
     client.revoke_grant(&key, *grant).await.unwrap();

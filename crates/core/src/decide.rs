@@ -26,7 +26,7 @@ pub struct Facts<'a> {
     pub key: Option<&'a Key>,
     /// The version the request or the ciphertext names; the primary one if absent.
     pub version: Option<u32>,
-    /// Grants on the key to this caller.
+    /// Grants on the key that name this caller.
     pub grants: &'a [Grant],
     /// The pairs bound to the ciphertext.
     pub context: &'a [(String, String)],
@@ -159,10 +159,14 @@ fn authority(
         Verdict::Forbid(policies) => Err(Refusal { error: Error::Denied, policies }),
         Verdict::Silent => {
             let by_grant = |grant: &&Grant| {
-                grant.grantee == caller.principal
-                    && facts.key.is_some_and(|key| key.id == grant.key)
-                    && (grant.covers(operation, facts.context, facts.now)
-                        || !ended(grant, facts.now) && delegates(operation, grant))
+                let used = || {
+                    grant.grantee == caller.principal
+                        && (grant.covers(operation, facts.context, facts.now)
+                            || !ended(grant, facts.now) && delegates(operation, grant))
+                };
+                let retired =
+                    || operation == Operation::RevokeGrant && grant.retiree == Some(caller.principal);
+                facts.key.is_some_and(|key| key.id == grant.key) && (used() || retired())
             };
             let grant = facts.grants.iter().find(by_grant).ok_or(Error::Denied)?;
             Ok(Basis::Grant(grant.id))

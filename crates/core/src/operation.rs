@@ -182,6 +182,7 @@ operations! {
     CreateGrant 56 "create-grant" Key Delegate Post "/v1/keys/{key}/grants" "grant create" "Passes on operations on a key that the caller holds itself.";
     ListGrants 57 "list-grants" Key Inspect Get "/v1/keys/{key}/grants" "grant list" "Lists the grants on a key.";
     RevokeGrant 58 "revoke-grant" Key Delegate Delete "/v1/keys/{key}/grants/{grant}" "grant revoke" "Ends a grant and those that were made from it.";
+    ListRetirableGrants 59 "list-retirable-grants" Tenant Inspect Get "/v1/identities/{identity}/retirable-grants" "grant retirable" "Lists the grants that name an identity as one who may revoke them.";
 
     // Identities and policies.
     IssueIdentity 64 "issue-identity" Tenant Govern Post "/v1/identities" "identity issue" "Creates an identity and signs its certificate request.";
@@ -283,11 +284,15 @@ impl Operation {
         }
     }
 
-    /// Whether a grant can pass it on.
+    /// Whether a grant can pass it on. Who has a grant may give it back: a grant can say so, and need not.
     #[must_use]
     pub fn is_grantable(self) -> bool {
         self.info().scope == Scope::Key
-            && matches!(self.info().group, Group::Protect | Group::Process | Group::Inspect | Group::Export)
+            && (self == Self::RevokeGrant
+                || matches!(
+                    self.info().group,
+                    Group::Protect | Group::Process | Group::Inspect | Group::Export
+                ))
     }
 }
 

@@ -344,10 +344,15 @@ pub enum Ask {
     CreateGrant(NewGrant),
     ListGrants {
         key: KeyRef,
+        page: Page,
     },
     RevokeGrant {
         key: KeyRef,
         grant: GrantId,
+    },
+    ListRetirableGrants {
+        identity: PrincipalId,
+        page: Page,
     },
 
     IssueIdentity {
@@ -485,6 +490,28 @@ pub struct NewGrant {
     pub expires: Option<Time>,
     pub delegable: bool,
     pub parent: Option<GrantId>,
+    pub name: Option<String>,
+    pub exact_context: Option<BTreeMap<String, String>>,
+    pub retiree: Option<PrincipalId>,
+}
+
+impl NewGrant {
+    /// A grant without limits, that is not passed on.
+    #[must_use]
+    pub fn new(key: KeyRef, grantee: PrincipalId, operations: Vec<Operation>) -> Self {
+        Self {
+            key,
+            grantee,
+            operations,
+            context: BTreeMap::new(),
+            expires: None,
+            delegable: false,
+            parent: None,
+            name: None,
+            exact_context: None,
+            retiree: None,
+        }
+    }
 }
 
 /// One step of replacing shares or passphrase.
@@ -557,6 +584,7 @@ impl Ask {
             Self::CreateGrant(_) => CreateGrant,
             Self::ListGrants { .. } => ListGrants,
             Self::RevokeGrant { .. } => RevokeGrant,
+            Self::ListRetirableGrants { .. } => ListRetirableGrants,
             Self::IssueIdentity { .. } => IssueIdentity,
             Self::ListIdentities { .. } => ListIdentities,
             Self::RenewIdentity { .. } => RenewIdentity,
@@ -627,13 +655,14 @@ impl Ask {
             | Self::Encapsulate { key }
             | Self::Decapsulate { key, .. }
             | Self::CreateGrant(NewGrant { key, .. })
-            | Self::ListGrants { key }
+            | Self::ListGrants { key, .. }
             | Self::RevokeGrant { key, .. }
             | Self::WhoCan { key } => Some(key),
             Self::CreateKey(_)
             | Self::ListKeys { .. }
             | Self::ListAliases { .. }
             | Self::Random { .. }
+            | Self::ListRetirableGrants { .. }
             | Self::IssueIdentity { .. }
             | Self::ListIdentities { .. }
             | Self::RenewIdentity { .. }
@@ -742,7 +771,7 @@ pub enum Response {
     Encapsulated { key: KeyId, version: u32, secret: Secret, encapsulated: Vec<u8> },
     Random(Secret),
     Grant(Box<Grant>),
-    Grants(Vec<Grant>),
+    Grants { grants: Vec<Grant>, next: Option<Vec<u8>> },
     Identity { principal: Box<Principal>, certificate: String, ca: String },
     Principal(Box<Principal>),
     Identities { principals: Vec<Principal>, next: Option<Vec<u8>> },

@@ -142,6 +142,9 @@ fn a_forbid_beats_a_grant_and_a_grant_fills_silence() {
         parent: None,
         depth: 0,
         created: NOW.latest,
+        name: None,
+        exact_context: None,
+        retiree: None,
     };
     let grants = std::slice::from_ref(&grant);
     let silent = Says(Verdict::Silent);
@@ -156,8 +159,20 @@ fn a_forbid_beats_a_grant_and_a_grant_fills_silence() {
     assert!(ask(&key, None, Operation::Encrypt, &forbid, grants).is_err());
     let to_another = Grant { grantee: PrincipalId([9; 16]), ..grant.clone() };
     assert!(ask(&key, None, Operation::Encrypt, &silent, &[to_another]).is_err());
-    let on_another = Grant { key: KeyId([9; 16]), ..grant };
+    let on_another = Grant { key: KeyId([9; 16]), ..grant.clone() };
     assert!(ask(&key, None, Operation::Encrypt, &silent, &[on_another]).is_err());
+    let retired = Grant {
+        grantee: PrincipalId([9; 16]),
+        retiree: Some(PrincipalId([5; 16])),
+        delegable: true,
+        ..grant
+    };
+    let retired = std::slice::from_ref(&retired);
+    for (operation, may) in
+        [(Operation::RevokeGrant, true), (Operation::Encrypt, false), (Operation::CreateGrant, false)]
+    {
+        assert_eq!(ask(&key, None, operation, &silent, retired).is_ok(), may, "{operation:?}");
+    }
 }
 
 #[test]

@@ -4,11 +4,11 @@ use clap::Subcommand;
 use keyhearth_core::id::{GrantId, PrincipalId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::time::Time;
-use keyhearth_proto::rest::Is;
 use keyhearth_proto::rest::body::NewGrant;
+use keyhearth_proto::rest::{Is, Text, answer};
 
 use super::failure::Failure;
-use super::key::KeyArgument;
+use super::key::{KeyArgument, PageFlags};
 use super::output;
 use super::session::Session;
 use super::spelled::{pair, pairs, spelled};
@@ -37,8 +37,29 @@ pub enum Verb {
         /// The grant it is made from, if you hold the key by a grant.
         #[arg(long, value_name = "GRANT", value_parser = spelled::<GrantId>())]
         parent: Option<Is<GrantId>>,
+        /// Your name for it: asked for again with the same name and content, it is made once.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// A pair of those that the context of its requests must be, and no others; can be given again.
+        #[arg(long = "exact-context", value_name = "NAME=VALUE", value_parser = pair)]
+        exact_context: Vec<(String, String)>,
+        /// Id of an identity that may revoke it, besides you, the receiver and administrators.
+        #[arg(long, value_name = "IDENTITY", value_parser = spelled::<PrincipalId>())]
+        retiree: Option<Is<PrincipalId>>,
     },
-    List(KeyArgument),
+    List {
+        #[command(flatten)]
+        key: KeyArgument,
+        #[command(flatten)]
+        page: PageFlags,
+    },
+    Retirable {
+        /// The identity's id.
+        #[arg(value_parser = spelled::<PrincipalId>())]
+        identity: Is<PrincipalId>,
+        #[command(flatten)]
+        page: PageFlags,
+    },
     Revoke {
         #[command(flatten)]
         key: KeyArgument,
@@ -52,21 +73,36 @@ impl Verb {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
         match self {
-            Self::Create { key, grantee, operations, context, expires, delegable, parent } => {
-                let (context, delegable) = (pairs(context), Some(delegable));
-                let body = NewGrant { grantee, operations, context, expires, delegable, parent };
+            Self::Create {
+                key,
+                grantee,
+                operations,
+                context,
+                expires,
+                delegable,
+                parent,
+                name,
+                exact_context,
+                retiree,
+            } => {
+                let body = NewGrant {
+                    grantee,
+                    operations,
+                    context: pairs(context),
+                    expires,
+                    delegable: Some(delegable),
+                    parent,
+                    name: name.map(Text),
+                    exact_context: pairs(exact_context),
+                    retiree,
+                };
                 session.show(&server.wait(server.create_grant(&key.key, &body))?)
             }
-            Self::List(key) => {
-                let answer = server.wait(server.list_grants(&key.key))?;
-                if session.json() || answer.grants.is_empty() {
-                    return session.list(&answer, &[], []);
-                }
-                // Three ids do not fit side by side: one record after the other.
-                answer.grants.iter().try_for_each(|grant| {
-                    session.show(grant)?;
-                    output::line("")
-                })
+            Self::List { key, page } => {
+                show(session, &server.wait(server.list_grants(&key.key, &page.into()))?)
+            }
+            Self::Retirable { identity, page } => {
+                show(session, &server.wait(server.list_retirable_grants(*identity, &page.into()))?)
             }
             Self::Revoke { key, grant } => {
                 let answer = server.wait(server.revoke_grant(&key.key, *grant))?;
@@ -74,4 +110,16 @@ impl Verb {
             }
         }
     }
+}
+
+/// Three ids do not fit side by side: one record after the other.
+fn show(session: &Session, answer: &answer::Grants) -> Result<(), Failure> {
+    if session.json() || answer.grants.is_empty() {
+        return session.list(answer, &[], []);
+    }
+    for grant in &answer.grants {
+        session.show(grant)?;
+        output::line("")?;
+    }
+    session.next(answer)
 }

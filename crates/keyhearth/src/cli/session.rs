@@ -134,6 +134,11 @@ impl Session {
             return Ok(());
         }
         output::line(&output::table(heads, &rows))?;
+        self.next(answer)
+    }
+
+    /// Says on standard error how to go on, where there is more.
+    pub fn next(&self, answer: &impl Serialize) -> Result<(), Failure> {
         let next = &value(answer)?["next"];
         if let Some(cursor) = next.as_str() {
             self.hint(&format!("more: --after {cursor}"));

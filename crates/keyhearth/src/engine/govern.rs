@@ -45,6 +45,7 @@ impl Turn<'_> {
             Ask::IssueIdentity { name, roles, request, days } => {
                 self.issue_identity(name, roles, request, *days)
             }
+            Ask::ListRetirableGrants { identity, page } => self.list_retirable_grants(*identity, page),
             Ask::ListIdentities { page } => self.list_identities(page),
             Ask::RenewIdentity { request, days } => self.renew_identity(request, *days),
             Ask::RevokeIdentity { identity } => self.revoke_identity(*identity),

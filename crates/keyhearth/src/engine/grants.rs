@@ -2,18 +2,22 @@
 
 use keyhearth_core::Error;
 use keyhearth_core::decide::{Basis, Facts, decide};
-use keyhearth_core::grant::{GRANTS_PER_KEY_MAX, Grant};
-use keyhearth_core::id::GrantId;
+use keyhearth_core::grant::{GRANT_NAME_BYTES_MAX, GRANTS_PER_KEY_MAX, Grant};
+use keyhearth_core::id::{GrantId, Name, PrincipalId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{Authorizer, Question, Verdict};
 use keyhearth_core::principal::Role;
-use keyhearth_core::request::{Ask, NewGrant, Response};
+use keyhearth_core::request::{Ask, NewGrant, PAGE_MAX, Page, Response};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::time::Now;
 
-use super::keys::id_bytes;
+use super::keys::{id_bytes, page_limit};
 use super::records::{Records, Stored};
 use super::{Effect, Turn};
+
+/// How often, and how many rows at a time, the tenant's grants are read for one page of those to be retired.
+const RETIRABLE_SCANS_MAX: usize = 8;
+const RETIRABLE_STEP_ROWS: usize = PAGE_MAX;
 
 /// Whether a grant and all grants it was made from are still there and not over.
 pub(super) fn chain_is_live(grants: &[Stored<Grant>], grant: &Grant, now: Now) -> bool {
@@ -35,27 +39,66 @@ impl Turn<'_> {
     pub(super) fn grants(&self) -> Result<Effect, Error> {
         match &self.request.ask {
             Ask::CreateGrant(new) => self.create_grant(new),
-            Ask::ListGrants { .. } => {
-                let grants = self.held()?.grants.iter().map(|grant| grant.value.clone()).collect();
-                Ok(Effect::of(Response::Grants(grants)))
-            }
+            Ask::ListGrants { page, .. } => self.list_grants(page),
             Ask::RevokeGrant { grant, .. } => self.revoke_grant(*grant),
             _ => Err(Error::Internal("not an operation on grants")),
         }
     }
 
+    /// Lists a key's grants by id.
+    fn list_grants(&self, page: &Page) -> Result<Effect, Error> {
+        let limit = page_limit(page)?;
+        let grants = self.held()?.grants.iter().filter(|grant| grant.value.id.0[..] > page.after[..]);
+        let mut grants: Vec<Grant> = grants.take(limit + 1).map(|grant| grant.value.clone()).collect();
+        let more = grants.len() > limit;
+        grants.truncate(limit);
+        let next = grants.last().filter(|_| more).map(|last| last.id.0.to_vec());
+        Ok(Effect::of(Response::Grants { grants, next }))
+    }
+
+    /// Lists the tenant's grants that name `identity` as retiree. A page may have fewer than its limit and yet
+    /// have a next one: so much is read for one page, and no more.
+    pub(super) fn list_retirable_grants(&self, identity: PrincipalId, page: &Page) -> Result<Effect, Error> {
+        let limit = page_limit(page)?;
+        let (mut found, mut after) = (Vec::new(), page.after.clone());
+        for _ in 0..RETIRABLE_SCANS_MAX {
+            let (rows, next) =
+                self.open.records.scan::<Grant>(Table::Grant, self.tenant(), &after, RETIRABLE_STEP_ROWS)?;
+            for row in rows.into_iter().filter(|row| row.value.retiree == Some(identity)) {
+                if found.len() == limit {
+                    return Ok(Effect::of(Response::Grants { grants: found, next: Some(after) }));
+                }
+                after = row.key.id;
+                found.push(row.value);
+            }
+            match next {
+                Some(next) => after = next,
+                None => return Ok(Effect::of(Response::Grants { grants: found, next: None })),
+            }
+        }
+        Ok(Effect::of(Response::Grants { grants: found, next: Some(after) }))
+    }
+
+    /// Makes a grant, or gives the one that was made before under the same name and with the same content.
     fn create_grant(&self, new: &NewGrant) -> Result<Effect, Error> {
+        let grantee = self.checked_parties(new)?;
+        let grant = self.new_grant(new)?;
+        let same = |made: &&Stored<Grant>| grant.name.is_some() && grant.repeats(&made.value);
         let held = self.held()?;
+        if let Some(made) = held.grants.iter().find(same) {
+            return Ok(Effect::of(Response::Grant(Box::new(made.value.clone()))));
+        }
         if held.grants.len() >= GRANTS_PER_KEY_MAX {
             return Err(Error::TooLarge { field: "grants", limit: GRANTS_PER_KEY_MAX });
         }
-        if new.operations.is_empty() || !new.operations.iter().all(|operation| operation.is_grantable()) {
-            return Err(Error::Invalid { field: "operations", rule: "must be one or more uses of a key" });
-        }
-        keyhearth_core::key::check_tags(&new.context).map_err(|_| Error::Invalid {
-            field: "context",
-            rule: "at most 50 pairs, names 1 to 128 bytes, values at most 256",
-        })?;
+        let row = RowKey::new(Table::Grant, self.tenant(), &[held.key.value.id.0, grant.id.0].concat());
+        let write = self.open.records.create(row, &grant);
+        let detail = format!("{} to {grantee}", grant.id);
+        self.remember(Effect::writing(Response::Grant(Box::new(grant)), vec![write]).detail(detail))
+    }
+
+    /// Checks who receives and who may revoke; gives the grantee's name.
+    fn checked_parties(&self, new: &NewGrant) -> Result<Name, Error> {
         let grantee = self.open.principal(self.tenant(), new.grantee)?;
         if grantee.value.revoked.is_some() {
             return Err(Error::Conflict("the grantee is revoked"));
@@ -69,55 +112,85 @@ impl Turn<'_> {
                 rule: "key-admin, tenant-admin and auditor do not use keys",
             });
         }
+        if let Some(retiree) = new.retiree
+            && self.open.principal(self.tenant(), retiree)?.value.revoked.is_some()
+        {
+            return Err(Error::Conflict("the retiree is revoked"));
+        }
+        Ok(grantee.value.name.clone())
+    }
+
+    /// The grant that `new` asks for, by the caller's own right.
+    fn new_grant(&self, new: &NewGrant) -> Result<Grant, Error> {
+        if new.operations.is_empty() || !new.operations.iter().all(|operation| operation.is_grantable()) {
+            return Err(Error::Invalid { field: "operations", rule: "must be one or more uses of a key" });
+        }
+        for pairs in [Some(&new.context), new.exact_context.as_ref()].into_iter().flatten() {
+            keyhearth_core::key::check_tags(pairs).map_err(|_| Error::Invalid {
+                field: "context",
+                rule: "at most 50 pairs, names 1 to 128 bytes, values at most 256",
+            })?;
+        }
+        if new.name.as_ref().is_some_and(|name| !is_name(name)) {
+            return Err(Error::Invalid { field: "name", rule: "1 to 256 of A-Z a-z 0-9 : / _ -" });
+        }
         let mut operations: Vec<u8> = new.operations.iter().map(|operation| operation.info().code).collect();
         operations.sort_unstable();
         operations.dedup();
-        let parent = match new.parent {
-            Some(id) => Some(self.own_grant(id)?),
-            None => match self.permit.basis() {
-                Basis::Grant(id) => Some(self.own_grant(*id)?),
-                Basis::Policies(_) | Basis::Server => None,
-            },
-        };
         let grant = Grant {
             id: GrantId::new(self.now.latest, id_bytes()?),
-            key: held.key.value.id,
+            key: self.held()?.key.value.id,
             grantee: new.grantee,
             grantor: self.caller.principal,
             operations,
             context: new.context.clone(),
             expires: new.expires,
             delegable: new.delegable,
-            parent: parent.map(|parent| parent.id),
-            depth: parent.map_or(0, |parent| parent.depth + 1),
+            parent: None,
+            depth: 0,
             created: self.now.latest,
+            name: new.name.clone(),
+            exact_context: new.exact_context.clone(),
+            retiree: new.retiree,
         };
-        match parent {
-            Some(parent) => grant.narrows(parent)?,
-            None => self.holds_by_policy(new)?,
+        let made_from = |parent: &Grant| {
+            let grant = Grant { parent: Some(parent.id), depth: parent.depth + 1, ..grant.clone() };
+            grant.narrows(parent).map(|()| grant)
+        };
+        match (new.parent, self.permit.basis()) {
+            (Some(id), _) => made_from(self.own_grant(id)?),
+            // Of several that the caller holds, the first that gives as much.
+            (None, Basis::Grant(id)) => made_from(self.own_grant(*id)?)
+                .or_else(|error| self.own_grants()?.find_map(|own| made_from(own).ok()).ok_or(error)),
+            (None, Basis::Policies(_) | Basis::Server) => {
+                self.holds_by_policy(new)?;
+                Ok(grant)
+            }
         }
-        let row = RowKey::new(Table::Grant, self.tenant(), &[held.key.value.id.0, grant.id.0].concat());
-        let write = self.open.records.create(row, &grant);
-        let detail = format!("{} to {}", grant.id, grantee.value.name);
-        self.remember(Effect::writing(Response::Grant(Box::new(grant)), vec![write]).detail(detail))
+    }
+
+    /// The live grants of the caller on this key.
+    fn own_grants(&self) -> Result<impl Iterator<Item = &Grant>, Error> {
+        let grants = &self.held()?.grants;
+        let own = grants.iter().map(|grant| &grant.value);
+        Ok(own
+            .filter(|grant| grant.grantee == self.caller.principal && chain_is_live(grants, grant, self.now)))
     }
 
     /// A live grant of the caller on this key.
     fn own_grant(&self, id: GrantId) -> Result<&Grant, Error> {
-        let held = self.held()?;
-        let own = held
-            .grants
-            .iter()
-            .find(|grant| grant.value.id == id && grant.value.grantee == self.caller.principal);
-        let own = &own.ok_or(Error::NotFound("grant"))?.value;
-        if chain_is_live(&held.grants, own, self.now) { Ok(own) } else { Err(Error::NotFound("grant")) }
+        self.own_grants()?.find(|grant| grant.id == id).ok_or(Error::NotFound("grant"))
     }
 
     /// The caller may itself do, by policy, everything that it passes on.
     fn holds_by_policy(&self, new: &NewGrant) -> Result<(), Error> {
         let authorizer = self.open.policies(self.tenant())?;
-        let context: Vec<(String, String)> = new.context.clone().into_iter().collect();
-        for &operation in &new.operations {
+        let mut pairs = new.context.clone();
+        pairs.extend(new.exact_context.clone().unwrap_or_default());
+        let context: Vec<(String, String)> = pairs.into_iter().collect();
+        // Everybody may give back what it has.
+        let passed_on = new.operations.iter().filter(|operation| **operation != Operation::RevokeGrant);
+        for &operation in passed_on {
             let question = Question {
                 caller: self.caller,
                 operation,
@@ -132,11 +205,13 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Ends a grant. Its grantor, its grantee and whoever manages keys may; those made from it end with it.
+    /// Ends a grant. Its grantor, its grantee, its retiree and whoever manages keys may; those made from it end
+    /// with it.
     fn revoke_grant(&self, id: GrantId) -> Result<Effect, Error> {
         let held = self.held()?;
         let grant = held.grants.iter().find(|grant| grant.value.id == id).ok_or(Error::NotFound("grant"))?;
-        let own = [grant.value.grantor, grant.value.grantee].contains(&self.caller.principal);
+        let Grant { grantor, grantee, retiree, .. } = grant.value;
+        let own = [Some(grantor), Some(grantee), retiree].contains(&Some(self.caller.principal));
         if !own && !self.manages_keys()? {
             return Err(Error::Denied);
         }
@@ -160,6 +235,11 @@ impl Turn<'_> {
         };
         Ok(decide(self.caller, Operation::UpdateKey, &facts, authorizer.as_ref()).is_ok())
     }
+}
+
+fn is_name(text: &str) -> bool {
+    let ok = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b':' | b'/' | b'_' | b'-');
+    (1..=GRANT_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(ok)
 }
 
 /// Whether `grant` is `ancestor` or was made from it.

@@ -387,7 +387,10 @@ impl Engine {
     ) -> Result<Permit, Refusal> {
         let held = loaded.held.as_deref();
         let own_grants: Vec<Grant> = held.map_or_else(Vec::new, |held| {
-            let live = held.grants.iter().filter(|grant| grant.value.grantee == caller.principal);
+            let named = |grant: &&Stored<Grant>| {
+                [Some(grant.value.grantee), grant.value.retiree].contains(&Some(caller.principal))
+            };
+            let live = held.grants.iter().filter(named);
             live.filter(|grant| grants::chain_is_live(&held.grants, &grant.value, loaded.now))
                 .map(|grant| grant.value.clone())
                 .collect()

@@ -176,7 +176,8 @@ fn by_grants(
     now: Now,
 ) -> Vec<String> {
     let covers = |grant: &&Grant| {
-        let context: Vec<_> = grant.context.clone().into_iter().collect();
+        let pairs = grant.exact_context.as_ref().unwrap_or(&grant.context);
+        let context: Vec<_> = pairs.clone().into_iter().collect();
         grant.grantee == principal.id && grant.key == key.id && grant.covers(operation, &context, now)
     };
     grants.iter().filter(covers).map(|grant| format!("grant:{}", grant.id)).collect()

@@ -8,21 +8,13 @@ use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{GrantId, KeyId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Role};
-use keyhearth_core::request::{Ask, NewGrant, Response};
+use keyhearth_core::request::{Ask, NewGrant, Page, Response};
 use keyhearth_core::time::Time;
 
-use super::support::{House, Household, by_id, got, secret};
+use super::support::{House, Household, by_id, got, page, secret};
 
 fn grant(key: KeyId, to: &Caller, operations: &[Operation]) -> NewGrant {
-    NewGrant {
-        key: by_id(key),
-        grantee: to.principal,
-        operations: operations.to_vec(),
-        context: BTreeMap::new(),
-        expires: None,
-        delegable: true,
-        parent: None,
-    }
+    NewGrant { delegable: true, ..NewGrant::new(by_id(key), to.principal, operations.to_vec()) }
 }
 
 async fn give(home: &Household, from: &Arc<Caller>, new: NewGrant) -> Result<Grant, Error> {
@@ -75,7 +67,7 @@ async fn a_chain_of_grants_narrows_and_ends_with_its_first() {
     for caller in [&a, &b, &c] {
         assert_eq!(home.decrypt_as(caller, key, &message).await, Err(Error::Denied));
     }
-    let left = got!(home.ask(&home.auditor, Ask::ListGrants { key: by_id(key) }).await, Response::Grants(grants) => grants);
+    let left = got!(home.ask(&home.auditor, Ask::ListGrants { key: by_id(key), page: page(9) }).await, Response::Grants { grants, .. } => grants);
     assert_eq!(left, [], "{} ended with its first", third.id);
     assert_eq!(revoke(&home, &home.user, key, first.id).await, Err(Error::NotFound("grant")));
 }
@@ -170,4 +162,104 @@ async fn nobody_passes_on_what_it_does_not_hold() {
     let revoked = home.issue("gone", &[]).await;
     home.ask(&home.admin, Ask::RevokeIdentity { identity: revoked.principal }).await.unwrap();
     assert!(give(&home, &home.user, grant(key, &revoked, &BOTH)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_retiree_may_end_a_grant_and_nothing_else() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let (a, b, c) = (home.issue("a", &[]).await, home.issue("b", &[]).await, home.issue("c", &[]).await);
+    let new = || NewGrant { retiree: Some(b.principal), ..grant(key, &a, &BOTH) };
+    let made = give(&home, &home.user, new()).await.unwrap();
+    assert_eq!(home.encrypt_as(&b, key, "x").await, Err(Error::Denied));
+    assert_eq!(give(&home, &b, grant(key, &c, &BOTH)).await, Err(Error::Denied));
+    let other = give(&home, &home.user, grant(key, &a, &BOTH)).await.unwrap();
+    assert_eq!(revoke(&home, &b, key, other.id).await, Err(Error::Denied), "it is not its retiree");
+    assert_eq!(revoke(&home, &c, key, made.id).await, Err(Error::Denied));
+    revoke(&home, &b, key, made.id).await.unwrap();
+    revoke(&home, &home.user, key, other.id).await.unwrap();
+    assert_eq!(home.encrypt_as(&a, key, "x").await, Err(Error::Denied));
+    let gone = home.issue("gone", &[]).await;
+    home.ask(&home.admin, Ask::RevokeIdentity { identity: gone.principal }).await.unwrap();
+    let refused = give(&home, &home.user, NewGrant { retiree: Some(gone.principal), ..new() }).await;
+    assert_eq!(refused, Err(Error::Conflict("the retiree is revoked")));
+}
+
+#[tokio::test]
+async fn grants_are_listed_in_pages_by_key_and_by_retiree() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let keys = [home.aes().await.id, home.aes().await.id];
+    let (a, b) = (home.issue("a", &[]).await, home.issue("b", &[]).await);
+    let (mut on_first, mut of_b) = (Vec::new(), Vec::new());
+    for number in 0..12 {
+        let key = keys[number % 2];
+        let retiree = (number % 3 == 0).then_some(b.principal);
+        let id = give(&home, &home.user, NewGrant { retiree, ..grant(key, &a, &BOTH) }).await.unwrap().id;
+        on_first.extend((key == keys[0]).then_some(id));
+        of_b.extend(retiree.map(|_| id));
+    }
+    let all = async |who: &Arc<Caller>, list: &dyn Fn(Page) -> Ask| {
+        let (mut ids, mut next) = (Vec::new(), Some(Vec::new()));
+        while let Some(after) = next {
+            let listed = got!(home.ask(who, list(Page { after, limit: 2 })).await, Response::Grants { grants, next } => (grants, next));
+            assert!(listed.0.len() <= 2);
+            ids.extend(listed.0.iter().map(|grant| grant.id));
+            next = listed.1;
+        }
+        ids.sort();
+        ids
+    };
+    on_first.sort();
+    of_b.sort();
+    assert_eq!(all(&home.user, &|page| Ask::ListGrants { key: by_id(keys[0]), page }).await, on_first);
+    let of = |identity| move |page| Ask::ListRetirableGrants { identity, page };
+    assert_eq!(all(&home.auditor, &of(b.principal)).await, of_b);
+    assert_eq!(all(&home.user, &of(a.principal)).await, []);
+    let other = house.tenant("two").await;
+    assert_eq!(all(&other.user, &of(b.principal)).await, [], "another tenant's");
+    let nobody = home.ask(&a, of(b.principal)(page(9))).await.unwrap_err();
+    assert_eq!(nobody, Error::Denied);
+}
+
+#[tokio::test]
+async fn a_grant_of_one_name_and_content_is_made_once() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let a = home.issue("a", &[]).await;
+    let named = |name: &str| NewGrant { name: Some(name.to_owned()), ..grant(key, &a, &BOTH) };
+    let first = give(&home, &home.user, named("n")).await.unwrap();
+    assert_eq!(give(&home, &home.user, named("n")).await.unwrap(), first);
+    let mut ids = vec![first.id];
+    for other in [
+        NewGrant { operations: vec![Operation::Encrypt], ..named("n") },
+        NewGrant { exact_context: Some(BTreeMap::new()), ..named("n") },
+        named("m"),
+        grant(key, &a, &BOTH),
+        grant(key, &a, &BOTH),
+    ] {
+        let id = give(&home, &home.user, other).await.unwrap().id;
+        assert!(!ids.contains(&id));
+        ids.push(id);
+    }
+    for bad in ["", "a b", &"x".repeat(257)] {
+        let refused = give(&home, &home.user, named(bad)).await;
+        assert!(matches!(refused, Err(Error::Invalid { field: "name", .. })), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_grants_the_one_that_is_wide_enough_is_passed_on() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let (a, b) = (home.issue("a", &[]).await, home.issue("b", &[]).await);
+    give(&home, &home.user, grant(key, &a, &[Operation::Encrypt])).await.unwrap();
+    let second = give(&home, &home.user, grant(key, &a, &[Operation::Decrypt])).await.unwrap();
+    let made = give(&home, &a, grant(key, &b, &[Operation::Decrypt])).await.unwrap();
+    assert_eq!(made.parent, Some(second.id));
+    let wider = give(&home, &a, grant(key, &b, &BOTH)).await;
+    assert!(matches!(wider, Err(Error::Invalid { field: "operations", .. })), "{wider:?}");
 }

@@ -1,6 +1,6 @@
 //! The same creating request again gives the first answer, and makes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keyhearth_core::Error;
@@ -64,17 +64,7 @@ async fn grants_and_identities_are_made_once() {
     let home = house.tenant("one").await;
     let key = home.aes().await.id;
     let grantee = home.issue("a", &[]).await.principal;
-    let grant = || {
-        Ask::CreateGrant(NewGrant {
-            key: by_id(key),
-            grantee,
-            operations: vec![Operation::Encrypt],
-            context: BTreeMap::new(),
-            expires: None,
-            delegable: false,
-            parent: None,
-        })
-    };
+    let grant = || Ask::CreateGrant(NewGrant::new(by_id(key), grantee, vec![Operation::Encrypt]));
     let mut grants = Vec::new();
     for _ in 0..2 {
         grants.push(got!(repeatably(&home.engine(), &home.user, grant(), ("g", 1)).await, Response::Grant(grant) => grant.id));

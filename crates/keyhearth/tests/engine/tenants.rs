@@ -1,6 +1,5 @@
 //! Tenants that cannot see each other, and roles that cannot do each other's work.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keyhearth_core::Error;
@@ -42,7 +41,7 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::SetAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::DeleteAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::MoveAlias { key: k(), alias: "new".parse().unwrap() },
-        Ask::ListGrants { key: k() },
+        Ask::ListGrants { key: k(), page: page(1_000) },
     ];
     let data_key_pair = |with_plaintext| Ask::DataKeyPair {
         key: k(),
@@ -86,15 +85,7 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::Encapsulate { key: k() },
         Ask::Decapsulate { key: k(), version, encapsulated: vec![1; 1088] },
         Ask::ExportKey { key: k(), version, mechanism: ImportMechanism::HpkeX25519, recipient: vec![1; 32] },
-        Ask::CreateGrant(NewGrant {
-            key: k(),
-            grantee: home.user.principal,
-            operations: vec![Operation::Encrypt],
-            context: BTreeMap::new(),
-            expires: None,
-            delegable: false,
-            parent: None,
-        }),
+        Ask::CreateGrant(NewGrant::new(k(), home.user.principal, vec![Operation::Encrypt])),
         Ask::RevokeGrant { key: k(), grant: GrantId([1; 16]) },
     ];
     let admin = admin.into_iter().map(|ask| (Arc::clone(&home.key_admin), ask));
@@ -145,10 +136,9 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
     let (one, two) = (house.tenant("one").await, house.tenant("two").await);
     let ours = two.aes().await.id;
     let theirs = one.aes().await.id;
-    let their_grant = got!(one.ask(&one.user, Ask::CreateGrant(NewGrant {
-        key: by_id(theirs), grantee: one.issue("a", &[]).await.principal, operations: vec![Operation::Encrypt],
-        context: BTreeMap::new(), expires: None, delegable: false, parent: None,
-    })).await, Response::Grant(grant) => grant.id);
+    let to = one.issue("a", &[]).await.principal;
+    let grant = Ask::CreateGrant(NewGrant::new(by_id(theirs), to, vec![Operation::Encrypt]));
+    let their_grant = got!(one.ask(&one.user, grant).await, Response::Grant(grant) => grant.id);
     let access_key = Ask::CreateAccessKey { identity: one.user.principal, import: None, minutes: None };
     let access_key = got!(one.ask(&one.admin, access_key).await, Response::AccessKey { id, .. } => id);
     let their_entry = one.entries().await[0].0;
@@ -169,15 +159,7 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
             let name = ask.operation().name();
             assert_eq!(two.ask(&two.admin, ask).await.unwrap_err(), Error::NotFound("identity"), "{name}");
         }
-        let grant = NewGrant {
-            key: by_id(ours),
-            grantee: identity,
-            operations: vec![Operation::Encrypt],
-            context: BTreeMap::new(),
-            expires: None,
-            delegable: false,
-            parent: None,
-        };
+        let grant = NewGrant::new(by_id(ours), identity, vec![Operation::Encrypt]);
         assert_eq!(
             two.ask(&two.user, Ask::CreateGrant(grant)).await.unwrap_err(),
             Error::NotFound("identity")

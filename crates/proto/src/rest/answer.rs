@@ -346,12 +346,20 @@ answers! {
         parent: Option<Is<GrantId>>,
         /// When it was made.
         created: Is<Time>,
+        /// Its grantor's name for it.
+        name: Option<String>,
+        /// The pairs that the context of its requests must be.
+        exact_context: Option<Pairs>,
+        /// Who else may revoke it.
+        retiree: Option<Is<PrincipalId>>,
     }
 
-    /// All grants on a key.
+    /// A page of grants.
     Grants {
         /// The grants.
         grants: Vec<Grant>,
+        /// Where the next page begins; `null` at the end.
+        next: Option<Is<Cursor>>,
     }
 
     /// An identity.

@@ -249,8 +249,8 @@ impl Decapsulate {
 }
 
 impl NewGrant {
-    pub(super) fn ask(self, key: KeyRef) -> ask::NewGrant {
-        ask::NewGrant {
+    pub(super) fn ask(self, key: KeyRef) -> Result<ask::NewGrant, Error> {
+        Ok(ask::NewGrant {
             key,
             grantee: self.grantee.0,
             operations: all(&self.operations),
@@ -258,7 +258,10 @@ impl NewGrant {
             expires: self.expires.map(|time| time.0),
             delegable: self.delegable.unwrap_or(false),
             parent: self.parent.map(|id| id.0),
-        }
+            name: self.name.map(|name| name.within("name")).transpose()?,
+            exact_context: self.exact_context.map(tags),
+            retiree: self.retiree.map(|id| id.0),
+        })
     }
 }
 

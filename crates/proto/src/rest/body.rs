@@ -3,6 +3,7 @@
 //!
 //! Every structure refuses members it does not know, members given twice, and arrays in its place.
 
+use keyhearth_core::grant::GRANT_NAME_BYTES_MAX;
 use keyhearth_core::id::{Alias, GrantId, KeyId, Name, PrincipalId};
 use keyhearth_core::key::DESCRIPTION_BYTES_MAX;
 use keyhearth_core::operation::Operation;
@@ -345,6 +346,12 @@ bodies! {
         delegable: Option<bool>,
         /// The grant it is made from, if the caller itself holds the key by a grant.
         parent: Option<Is<GrantId>>,
+        /// Your name for it: asked for again with the same name and content, it is made once.
+        name: Option<Text<GRANT_NAME_BYTES_MAX>>,
+        /// The pairs that the context of its requests must be: these and no others.
+        exact_context: Option<Pairs>,
+        /// Who else may revoke it.
+        retiree: Option<Is<PrincipalId>>,
     }
 
     /// An identity to be made.
@@ -450,6 +457,24 @@ impl From<Algorithm> for NewKey {
             activation: None,
             cryptoperiod: None,
             rotate_days: None,
+        }
+    }
+}
+
+impl NewGrant {
+    /// A grant without limits, that is not passed on.
+    #[must_use]
+    pub fn new(grantee: PrincipalId, operations: impl IntoIterator<Item = Operation>) -> Self {
+        Self {
+            grantee: grantee.into(),
+            operations: operations.into_iter().map(Is).collect(),
+            context: None,
+            expires: None,
+            delegable: None,
+            parent: None,
+            name: None,
+            exact_context: None,
+            retiree: None,
         }
     }
 }

@@ -81,6 +81,7 @@ exchanges! {
     Random (MakeRandom) Random;
     CreateGrant (NewGrant) Grant;
     ListGrants () Grants;
+    ListRetirableGrants () Grants;
     RevokeGrant () Done;
     IssueIdentity (NewIdentity) IssuedIdentity;
     ListIdentities () Identities;

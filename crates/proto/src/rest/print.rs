@@ -109,7 +109,7 @@ pub fn print(response: Response) -> Printed {
             },
         ),
         R::Grant(grant) => json(1024, &Grant::from(&*grant)),
-        R::Grants(grants) => json(1024, &Grants { grants: list(&grants) }),
+        R::Grants { grants, next } => json(1024, &Grants { grants: list(&grants), next: cursor(next) }),
         R::Identity { principal, certificate, ca } => {
             json(4096, &IssuedIdentity { identity: Identity::from(&*principal), certificate, ca })
         }

@@ -42,6 +42,8 @@ const TAKEN: &[(Operation, &[Parameter])] = &[
         Operation::ListAliases,
         &[optional("key", "Only the aliases of this key: its id or an alias.", KeyRef::schema), AFTER, LIMIT],
     ),
+    (Operation::ListGrants, PAGE),
+    (Operation::ListRetirableGrants, PAGE),
     (Operation::ListIdentities, PAGE),
     (Operation::ListAccessKeys, PAGE),
     (

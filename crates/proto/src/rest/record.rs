@@ -108,6 +108,9 @@ impl From<&grant::Grant> for Grant {
             delegable: grant.delegable,
             parent: some(grant.parent),
             created: grant.created.into(),
+            name: grant.name.clone(),
+            exact_context: grant.exact_context.as_ref().map(|pairs| pairs.iter().collect()),
+            retiree: some(grant.retiree),
         }
     }
 }

@@ -89,6 +89,9 @@ fn who_can_lists_policies_and_grants_and_heeds_forbids() {
         parent: None,
         depth: 0,
         created: NOON,
+        name: None,
+        exact_context: None,
+        retiree: None,
     };
     let principals = [principal(ALICE, [Role::Custodian]), principal(BOB, [])];
     let abilities = who_can(&policies, &key(&[]), &principals, &[grant], NOW).unwrap();
