@@ -248,7 +248,7 @@ impl<T: Shape> Member for Option<T> {
 }
 
 /// A regular expression and what it means.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Pattern {
     /// As AWS prints it.
     pub text: &'static str,

@@ -26,6 +26,11 @@ macro_rules! limited {
             #[doc = concat!(stringify!($min), " to ", stringify!($max), $(": `", $pattern, "`",)? ".")]
             pub type $name = $kind<kind::$name>;
         )+
+
+        #[cfg(test)]
+        fn all() -> Vec<Limits> {
+            vec![$(kind::$name::LIMITS),+]
+        }
     };
     (@pattern) => { None };
     (@pattern $pattern:literal $matches:ident) => { Some(Pattern { text: $pattern, matches: $matches }) };
