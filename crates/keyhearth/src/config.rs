@@ -76,9 +76,11 @@ impl AwsConfig {
     /// # Errors
     /// [`ConfigError::Value`] if account or region have another form.
     pub fn place(&self) -> Result<Place, ConfigError> {
-        Place::new(&self.account, &self.region).map_err(|error| match error {
-            Error::Invalid { field: "region", rule } => ConfigError::Value { key: "aws.region", rule },
-            _ => ConfigError::Value { key: "aws.account", rule: "must be 12 digits" },
+        Place::new(&self.account, &self.region).map_err(|error| {
+            let Error::Invalid { field: key, rule } = error else {
+                return ConfigError::Value { key: "aws", rule: "is of no use" };
+            };
+            ConfigError::Value { key, rule }
         })
     }
 }
@@ -423,8 +425,8 @@ mod tests {
             ("data = \"/d\"\norigin = \"a b\"", "origin"),
             ("data = \"/d\"\n[limits]\nconnections = 0", "limits"),
             ("data = \"/d\"\n[limits]\nconnection = 1", "connection"),
-            ("data = \"/d\"\n[aws]\naccount = \"12345678901\"", "aws.account"),
-            ("data = \"/d\"\n[aws]\nregion = \"Frankfurt\"", "aws.region"),
+            ("data = \"/d\"\n[aws]\naccount = \"12345678901\"", "account"),
+            ("data = \"/d\"\n[aws]\nregion = \"Frankfurt\"", "region"),
             ("data = \"/d\"\n[aws]\nport = 1", "port"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();

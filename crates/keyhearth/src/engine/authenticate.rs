@@ -16,9 +16,9 @@ use keyhearth_crypto::digest::sha256;
 use keyhearth_crypto::secret::SecretBytes;
 use zeroize::Zeroizing;
 
-use super::Engine;
 use super::govern::{checked_access_key_id, parts, session_token};
-use super::open::Open;
+use super::open::{Open, TENANT_KEY_GONE};
+use super::{ATTEMPTS_MAX, Engine};
 use crate::identity::client_certificate;
 
 /// Failed logins that are logged one by one, a second; the others are counted in the next entry.
@@ -173,8 +173,19 @@ impl Engine {
     /// [`NoLogin`]; [`Error::Sealed`] in it.
     pub fn signer(&self, id: &str, address: IpAddr) -> Result<Signer, NoLogin> {
         let open = self.open.load_full().ok_or(Error::Sealed)?;
-        let identity_epoch = open.identity_epoch();
         let id = checked_access_key_id(id).map_err(|_| NoLogin::Unknown)?;
+        for _ in 1..ATTEMPTS_MAX {
+            match self.find_signer(&open, &id, address) {
+                // A rotation of the tenant key went by between two reads.
+                Err(NoLogin::Failed(error)) if error == TENANT_KEY_GONE => {}
+                found => return found,
+            }
+        }
+        self.find_signer(&open, &id, address)
+    }
+
+    fn find_signer(&self, open: &Open, id: &str, address: IpAddr) -> Result<Signer, NoLogin> {
+        let identity_epoch = open.identity_epoch();
         let owner = RowKey::new(Table::AccessKeyOwner, TenantId::PLATFORM, id.as_bytes());
         let tenant = open.records.read::<TenantId>(&owner)?.ok_or(NoLogin::Unknown)?.value;
         let row = RowKey::new(Table::AccessKey, tenant, id.as_bytes());
@@ -193,7 +204,7 @@ impl Engine {
             tenant,
             name: principal.name.clone(),
             roles: principal.roles,
-            proof: Proof::AccessKey(id),
+            proof: Proof::AccessKey(id.to_owned()),
             address,
         };
         let not_after = key.end.unwrap_or(Time::MAX);

@@ -1,8 +1,10 @@
 //! The engine over a real store: the life of keys, who may do what, races, faults, the log.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod access_keys;
 mod aliases;
 mod audit;
+mod aws;
 mod fault;
 mod grants;
 mod life;

@@ -146,11 +146,10 @@ fn no_login(why: NoLogin) -> Exception {
 
 /// Why it cannot be found out who calls. What passes by itself is 503, which clients try again.
 fn failed(error: &Error) -> Exception {
-    match error {
-        Error::Sealed | Error::Unavailable { .. } => {
-            Exception::new(Kind::ServiceUnavailable, error.to_string())
-        }
-        _ => Exception::silent(Kind::KMSInternal),
+    if matches!(error, Error::Sealed | Error::Unavailable { .. }) {
+        Exception::new(Kind::ServiceUnavailable, error.to_string())
+    } else {
+        Exception::silent(Kind::KMSInternal)
     }
 }
 
