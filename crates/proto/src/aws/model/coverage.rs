@@ -1,5 +1,7 @@
 //! The table as rows, for documentation and for tests against AWS's own model.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use super::operations::Operation;
@@ -54,4 +56,77 @@ impl Field {
 /// All operations in AWS's order.
 pub fn coverage() -> impl Iterator<Item = Coverage> {
     Operation::ALL.iter().map(|operation| operation.coverage())
+}
+
+impl Coverage {
+    /// The names of the members of a body, in bold those that have to be there.
+    fn members(fields: &[Field], bold: bool) -> String {
+        let members = fields.iter().filter(|field| !field.path.contains(['.', '[']));
+        let names = members.map(|field| match field.required && bold {
+            true => format!("**{}**", field.path),
+            false => field.path.clone(),
+        });
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Field {
+    /// The limits in words; empty without any.
+    fn limits(&self) -> String {
+        let range = match (self.min, self.max) {
+            (Some(min), Some(max)) if min == max => format!("{max}"),
+            (Some(min), Some(max)) => format!("{min} to {max}"),
+            _ => String::new(),
+        };
+        let unit = match self.kind {
+            "text" => " characters",
+            "blob" => " bytes",
+            "list" => " elements",
+            _ => "",
+        };
+        let pattern = self.pattern.map(|pattern| format!(", `{}`", pattern.replace('|', "\\|")));
+        match self.kind {
+            "enum" => self.values.join(", "),
+            _ if range.is_empty() => range,
+            _ => range + unit + &pattern.unwrap_or_default(),
+        }
+    }
+}
+
+/// The table as two in Markdown: the operations, and the limits of what those take that are not refused.
+#[must_use]
+pub fn markdown() -> String {
+    let mut text = String::from("| operation | takes | gives |\n|---|---|---|\n");
+    let mut limits: Vec<(String, Vec<String>)> = Vec::new();
+    for row in coverage() {
+        let takes = Coverage::members(&row.input, true);
+        let gives = row
+            .refused
+            .map_or_else(|| Coverage::members(&row.output, false), |why| format!("refused: {why}"));
+        writeln!(text, "| {} | {takes} | {gives} |", row.operation).expect("memory does not fail");
+        for field in row.input.iter().filter(|field| row.refused.is_none() && !field.limits().is_empty()) {
+            let at = limits.iter().position(|(limit, _)| *limit == field.limits()).unwrap_or_else(|| {
+                limits.push((field.limits(), Vec::new()));
+                limits.len() - 1
+            });
+            if !limits[at].1.contains(&field.path) {
+                limits[at].1.push(field.path.clone());
+            }
+        }
+    }
+    text.push_str("\n| member | limits |\n|---|---|\n");
+    for (limit, members) in limits {
+        writeln!(text, "| {} | {limit} |", members.join(", ")).expect("memory does not fail");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_document_has_the_table() {
+        let document = include_str!("../../../../../docs/protocols/aws-kms.md");
+        let wanted = super::markdown();
+        assert!(document.contains(&wanted), "put this under \"Coverage\":\n{wanted}");
+    }
 }

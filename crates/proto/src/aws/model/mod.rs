@@ -14,6 +14,6 @@ mod types;
 #[cfg(test)]
 mod tests;
 
-pub use coverage::{Coverage, Field, coverage};
+pub use coverage::{Coverage, Field, coverage, markdown};
 pub use operations::{Call, Operation, Output, input, output};
 pub use types::*;
