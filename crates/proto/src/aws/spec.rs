@@ -41,7 +41,7 @@ key_specs! {
     ECC_NIST_P521 EcP521: SIGN_VERIFY KEY_AGREEMENT;
     ECC_SECG_P256K1 EcSecp256k1: SIGN_VERIFY;
     SYMMETRIC_DEFAULT Aes256: ENCRYPT_DECRYPT;
-    HMAC_224: GENERATE_VERIFY_MAC;
+    HMAC_224 HmacSha224: GENERATE_VERIFY_MAC;
     HMAC_256 HmacSha256: GENERATE_VERIFY_MAC;
     HMAC_384 HmacSha384: GENERATE_VERIFY_MAC;
     HMAC_512 HmacSha512: GENERATE_VERIFY_MAC;
@@ -60,6 +60,21 @@ impl KeySpec {
     #[must_use]
     pub fn of(algorithm: Algorithm) -> Option<Self> {
         Self::ALL.iter().copied().find(|spec| spec.algorithm() == Some(algorithm))
+    }
+
+    /// The names of all algorithms of such a key if it is for `usage`, as AWS lists them.
+    #[must_use]
+    pub fn algorithms(self, usage: KeyUsage) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        names.extend(self.encryption_algorithms(usage).into_iter().flatten().map(EncryptionAlgorithm::name));
+        names.extend(self.signing_algorithms(usage).into_iter().flatten().map(SigningAlgorithm::name));
+        names.extend(self.mac_algorithms(usage).into_iter().flatten().map(MacAlgorithm::name));
+        names.extend(
+            self.key_agreement_algorithms(usage).into_iter().flatten().map(KeyAgreementAlgorithm::name),
+        );
+        let encapsulation = self.encapsulation_algorithms(usage);
+        names.extend(encapsulation.into_iter().flatten().map(EncapsulationAlgorithm::name));
+        names
     }
 
     /// The same under the former name.
@@ -164,12 +179,12 @@ mechanisms! {
         SM2DSA,
         ML_DSA_SHAKE_256 MlDsa,
         ED25519_SHA_512 Ed25519,
-        ED25519_PH_SHA_512,
+        ED25519_PH_SHA_512 Ed25519ph,
     }
     GENERATE_VERIFY_MAC MacAlgorithm mac_algorithms {
         HMAC_SHA_384 HmacSha384,
         HMAC_SHA_256 HmacSha256,
-        HMAC_SHA_224,
+        HMAC_SHA_224 HmacSha224,
         HMAC_SHA_512 HmacSha512,
     }
     KEY_AGREEMENT KeyAgreementAlgorithm key_agreement_algorithms {
@@ -209,12 +224,11 @@ mod tests {
     fn every_pair_of_key_and_use_has_algorithms() {
         for &spec in KeySpec::ALL.iter().filter(|spec| spec.algorithm().is_some()) {
             for &usage in KeyUsage::ALL {
-                let some = spec.encryption_algorithms(usage).is_some()
-                    || spec.signing_algorithms(usage).is_some()
-                    || spec.mac_algorithms(usage).is_some()
-                    || spec.key_agreement_algorithms(usage).is_some()
-                    || spec.encapsulation_algorithms(usage).is_some();
-                assert_eq!(some, spec.usages().contains(&usage), "{spec} {usage}");
+                assert_eq!(
+                    !spec.algorithms(usage).is_empty(),
+                    spec.usages().contains(&usage),
+                    "{spec} {usage}"
+                );
             }
         }
         assert_eq!(

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use keyhearth_crypto::algorithm::Algorithm;
 use serde::Serialize;
 
 use super::operations::Operation;
+use super::types::KeySpec;
 
 /// One operation, and every member of its input and output.
 #[derive(Clone, Debug, Serialize)]
@@ -93,7 +95,8 @@ impl Field {
     }
 }
 
-/// The table as two in Markdown: the operations, and the limits of what those take that are not refused.
+/// The table as three in Markdown: the operations, the limits of what those take that are not refused, and the
+/// kinds of keys.
 #[must_use]
 pub fn markdown() -> String {
     let mut text = String::from("| operation | takes | gives |\n|---|---|---|\n");
@@ -117,6 +120,16 @@ pub fn markdown() -> String {
     text.push_str("\n| member | limits |\n|---|---|\n");
     for (limit, members) in limits {
         writeln!(text, "| {} | {limit} |", members.join(", ")).expect("memory does not fail");
+    }
+    text.push_str("\n| key spec | is | serves |\n|---|---|---|\n");
+    for &spec in KeySpec::ALL {
+        let is = spec.algorithm().map_or("refused", Algorithm::name);
+        let usages = spec.usages().iter().map(|&usage| (usage, spec.algorithms(usage)));
+        let serves: Vec<_> = usages
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(usage, names)| format!("{usage}: {}", names.join(", ")))
+            .collect();
+        writeln!(text, "| {spec} | {is} | {} |", serves.join("; ")).expect("memory does not fail");
     }
     text
 }
