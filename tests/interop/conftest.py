@@ -14,9 +14,21 @@ import subprocess
 import threading
 
 import pytest
+from aws_kms import Access
+from aws_records import COMPARED, DEVIATIONS
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 START_S_MAX = 60
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    compared = config.stash.get(COMPARED, {})
+    if compared:
+        differ = sum(len(deviation.seen) for deviation in DEVIATIONS)
+        terminalreporter.write_line(
+            f"{sum(compared.values())} recorded AWS answers of {len(compared)} records compared, "
+            f"{differ} of them differ as documented"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +47,25 @@ def server(program, tmp_path):
     """A development server in an empty folder."""
     with Server(program, tmp_path / "data") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def aws(program, tmp_path_factory):
+    """A development server for the tests of the AWS KMS API; each makes keys of its own."""
+    with Server(program, tmp_path_factory.mktemp("aws") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def access(aws):
+    """What the AWS clients of the developer are told."""
+    return Access(aws.environment)
+
+
+@pytest.fixture(scope="session")
+def kms(access):
+    """A boto3 client of the developer."""
+    return access.client()
 
 
 class Answer:
