@@ -354,8 +354,8 @@ health = "{health}"
 # The log's name in its checkpoints. It must stay the same for the life of a deployment.
 origin = "{origin}"
 
-# The AWS KMS API, served only with this section: where its clients connect (with TLS, without client
-# certificates), the account in every ARN, and the region in every ARN, for which requests must be signed.
+# The AWS KMS API, served only with this section: where its clients connect, with TLS and without certificates
+# of theirs; the account (12 digits) and the region in every ARN. Requests must be signed for that region.
 # [aws]
 # listen = "{aws_listen}"
 # account = "{aws_account}"

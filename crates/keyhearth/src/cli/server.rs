@@ -209,6 +209,7 @@ impl Serve {
         start_logging(matches!(config.log.format, LogFormat::Json), config.log.level.into());
         let ready = |ready: &server::Ready| {
             say(&ready.url, if ready.sealed { "; sealed: `keyhearth unseal` opens it" } else { "" });
+            ready.aws_url.iter().for_each(|url| say(url, " for AWS clients"));
             println!("{READY}");
         };
         Ok(runtime()?.block_on(server::serve(config, passphrase, self.danger_accept_found, ready))?)
