@@ -354,6 +354,13 @@ fn grants_and_access_keys_are_given_and_taken() {
     assert!(listed.text().contains(access) && !listed.text().contains(secret));
     dev.does(&format!("access-key disable {access}")).text();
     assert!(dev.does("access-key list").text().contains("disabled"));
+    let temporary = dev.does(&format!("access-key create {guest_id} --minutes 15 --json")).json();
+    assert!(temporary["session_token"].is_string() && temporary["end"].is_string());
+    assert!(dev.does("access-key list").text().contains("until 20"));
+    let import = format!("access-key import {guest_id} AKIAIOSFODNN7EXAMPLE");
+    let brought = dev.with(&import, b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n");
+    assert_eq!(brought.text(), "AKIAIOSFODNN7EXAMPLE is imported\n");
+    assert_eq!(dev.with(&format!("{import} --json"), b"another-secret-of-enough").refusal(), "conflict");
     let again = server.at("renewed");
     guest.does(&format!("identity renew --out {again}")).text();
     let renewed = server.caller("renewed", "guest").does("whoami --json").json();

@@ -55,10 +55,10 @@ pub struct Raw {
 #[derive(Args)]
 pub struct RewrapSource {
     /// The key that encrypted it; the same key if absent.
-    #[arg(long = "source", value_name = "KEY", value_parser = spelled::<KeyRef>())]
+    #[arg(id = "source", long, value_name = "KEY", value_parser = spelled::<KeyRef>())]
     key: Option<Is<KeyRef>>,
     /// How it was encrypted; the best for that key if absent.
-    #[arg(long = "source-mechanism", value_name = "MECHANISM", value_parser = spelled::<Mechanism>())]
+    #[arg(id = "source-mechanism", long, value_name = "MECHANISM", value_parser = spelled::<Mechanism>())]
     mechanism: Option<Is<Mechanism>>,
     #[command(flatten)]
     version: VersionFlag,
