@@ -197,6 +197,8 @@ fn key_record() -> Key {
         has_material: true,
         random_iv_uses: 7,
         automatic: true,
+        expires: Some(NOW),
+        check: Some([9; 32]),
     };
     Key {
         id: KEY,

@@ -10,14 +10,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let body = body::NewKey { import: Some(true), ..Algorithm::HmacSha256.into() };
     let to = client.create_key(&body).await?.id.to_string();
     let mechanism = ImportMechanism::RsaOaepSha256.into();
-    let parameters = client.import_parameters(&to, &body::ImportTerms { mechanism }).await?;
+    let parameters = client.import_parameters(&to, &body::ImportTerms { mechanism, wrapping: None }).await?;
     let body = body::Export {
         version: None,
         mechanism: parameters.mechanism,
         recipient: parameters.public.to_vec().into(),
     };
-    let wrapped = client.export_key(&from, &body).await?.wrapped.to_vec().into();
-    let key = client.import_key(&to, &body::Import { wrapped }).await?;
+    let wrapped = client.export_key(&from, &body).await?.wrapped.to_vec();
+    let key = client.import_key(&to, &wrapped.into()).await?;
     println!("{} is {}", key.id, key.origin);
     Ok(())
 }

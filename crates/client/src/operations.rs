@@ -131,6 +131,7 @@ operations! {
     destroy_key DestroyKey (key: &str) [Destruction] -> Key;
     import_parameters ImportParameters (key: &str) [ImportTerms] -> ImportParameters;
     import_key ImportKey (key: &str) [Import] -> Key;
+    unload_key UnloadKey (key: &str) [OfVersion] -> Key;
     export_key ExportKey (key: &str) [Export] -> Exported;
     last_use LastUse (key: &str) -> LastUse;
     set_alias SetAlias (key: &str, alias: &str) -> Key;

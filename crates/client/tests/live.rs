@@ -109,11 +109,15 @@ async fn keys_and_their_life() {
         create(&client, import).await
     });
     let mechanism = ImportMechanism::RsaOaepSha256.into();
-    let terms = client.import_parameters(&to, &body::ImportTerms { mechanism }).await.unwrap();
+    let terms =
+        client.import_parameters(&to, &body::ImportTerms { mechanism, wrapping: None }).await.unwrap();
     let recipient = terms.public.to_vec().into();
     let body = body::Export { version: None, mechanism: terms.mechanism, recipient };
-    let wrapped = client.export_key(&from, &body).await.unwrap().wrapped.to_vec().into();
-    client.import_key(&to, &body::Import { wrapped }).await.unwrap();
+    let wrapped = client.export_key(&from, &body).await.unwrap().wrapped.to_vec();
+    client.import_key(&to, &wrapped.into()).await.unwrap();
+    assert!(!client.unload_key(&to, &body::OfVersion::default()).await.unwrap().versions[0].has_material);
+    let wrapped = client.export_key(&from, &body).await.unwrap().wrapped.to_vec();
+    client.import_key(&to, &wrapped.into()).await.unwrap();
     let body = body::ComputeMac { mechanism: None, message: b"the same"[..].into() };
     assert_eq!(client.mac(&from, &body).await.unwrap().mac, client.mac(&to, &body).await.unwrap().mac);
 }

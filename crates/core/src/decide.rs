@@ -199,10 +199,11 @@ fn usable_version(operation: Operation, key: &Key, facts: &Facts<'_>) -> Result<
     let version = key.version(facts.version.unwrap_or(key.primary))?;
     let state = version.state_at(facts.now);
     let refuse = Err(Error::WrongState { state, operation });
-    let unusable = key.destroy_at.is_some() || !version.has_material || version.process_ended(facts.now);
+    let has_material = version.has_material_at(facts.now);
+    let unusable = key.destroy_at.is_some() || !has_material || version.process_ended(facts.now);
     if unusable && state != State::Destroyed {
         // Pending destruction, pending import and the end of processing show as what they amount to.
-        let state = if version.has_material { State::Deactivated } else { State::PreActive };
+        let state = if has_material { State::Deactivated } else { State::PreActive };
         return Err(Error::WrongState { state, operation });
     }
     if class == Class::Protect && !protects_in(version, key) {

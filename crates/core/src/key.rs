@@ -207,6 +207,13 @@ pub struct Version {
     /// Whether the schedule made it; otherwise somebody asked for it.
     #[cbor(n(10), default)]
     pub automatic: bool,
+    /// When its imported material ends: from here on it is not used, and then deleted.
+    #[n(11)]
+    pub expires: Option<Time>,
+    /// A keyed check value of imported material. It stays when the material is deleted, so that the version
+    /// takes no other one than it had.
+    #[cbor(n(12), with = "minicbor::bytes")]
+    pub check: Option<[u8; 32]>,
 }
 
 impl Version {
@@ -223,6 +230,12 @@ impl Version {
             (true, _) => State::Active,
             (false, _) => self.state,
         }
+    }
+
+    /// Whether there is material that may still be used.
+    #[must_use]
+    pub fn has_material_at(&self, now: Now) -> bool {
+        self.has_material && !self.expires.is_some_and(|end| now.may_have_passed(end))
     }
 
     /// Whether even processing has ended.
@@ -424,6 +437,8 @@ impl Key {
             has_material,
             random_iv_uses: 0,
             automatic: false,
+            expires: None,
+            check: None,
         };
         let begins_later = activation.is_some_and(|date| !now.reached(date));
         if has_material && !begins_later {
@@ -487,10 +502,19 @@ impl Key {
             Transition::Destroy => {
                 version.destroyed = Some(now.latest);
                 version.has_material = false;
+                (version.expires, version.check) = (None, None);
             }
             Transition::Suspend | Transition::Resume | Transition::Deactivate => {}
         }
         Ok(())
+    }
+
+    /// The version that the next rotation activates, because its material was imported for that.
+    #[must_use]
+    pub fn brought(&self, now: Now) -> Option<&Version> {
+        self.versions.last().filter(|version| {
+            version.state == State::PreActive && version.activation.is_none() && version.has_material_at(now)
+        })
     }
 
     /// Suspends the key as a whole. One that is suspended stays so.
@@ -559,8 +583,9 @@ impl Key {
             | State::Destroyed => None,
         };
         let versions = self.versions.iter().filter_map(of_version).min();
+        let material = self.versions.iter().filter(|v| v.has_material).filter_map(|v| v.expires).min();
         let rotation = self.rotation.filter(|_| self.suspended.is_none()).map(|rotation| rotation.next);
-        [versions, rotation, self.destroy_at].into_iter().flatten().min()
+        [versions, material, rotation, self.destroy_at].into_iter().flatten().min()
     }
 }
 

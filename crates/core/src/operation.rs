@@ -150,6 +150,7 @@ operations! {
     DestroyKey 13 "destroy-key" Key Destroy Post "/v1/keys/{key}/destroy" "key destroy" "Destroys a version that is not in use, at once and for ever.";
     ImportParameters 14 "import-parameters" Key Manage Post "/v1/keys/{key}/import-parameters" "key import-parameters" "Gives a public key to wrap key material for import.";
     ImportKey 15 "import-key" Key Manage Post "/v1/keys/{key}/import" "key import" "Imports wrapped key material.";
+    UnloadKey 22 "unload-key" Key Manage Post "/v1/keys/{key}/unload" "key unload" "Deletes imported material; its version awaits the same again.";
     ExportKey 16 "export-key" Key Export Post "/v1/keys/{key}/export" "key export" "Gives out a version's material, wrapped to a public key.";
     PublicKey 17 "public-key" Key Inspect Get "/v1/keys/{key}/public" "key public" "Gives the public half of a version.";
     SetAlias 18 "set-alias" Key Manage Put "/v1/keys/{key}/aliases/{alias}" "key alias" "Gives a key an alias.";

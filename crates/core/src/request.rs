@@ -217,13 +217,19 @@ pub enum Ask {
         version: u32,
         confirm: KeyId,
     },
+    /// `wrapping` is the algorithm of the RSA key, for mechanisms that have one.
     ImportParameters {
         key: KeyRef,
         mechanism: ImportMechanism,
+        wrapping: Option<Algorithm>,
     },
     ImportKey {
         key: KeyRef,
-        wrapped: Vec<u8>,
+        material: NewMaterial,
+    },
+    UnloadKey {
+        key: KeyRef,
+        version: Option<u32>,
     },
     ExportKey {
         key: KeyRef,
@@ -451,8 +457,12 @@ pub enum Ask {
 /// How key material is wrapped on its way in or out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportMechanism {
+    /// RSA-OAEP with SHA-1: symmetric keys only, and only on their way in, for clients that know no other.
+    RsaOaepSha1,
     /// RSA-OAEP with SHA-256: symmetric keys only.
     RsaOaepSha256,
+    /// As [`ImportMechanism::RsaAesKwpSha256`], with SHA-1; only on the way in.
+    RsaAesKwpSha1,
     /// An AES-256 key under RSA-OAEP-SHA-256, and the material under it with AES-KWP
     /// (PKCS #11 `CKM_RSA_AES_KEY_WRAP`).
     RsaAesKwpSha256,
@@ -477,6 +487,64 @@ pub struct Source {
     pub context: ContextPairs,
     /// The ciphertext.
     pub ciphertext: Vec<u8>,
+}
+
+impl ImportMechanism {
+    /// All mechanisms.
+    pub const ALL: [Self; 6] = [
+        Self::RsaOaepSha1,
+        Self::RsaOaepSha256,
+        Self::RsaAesKwpSha1,
+        Self::RsaAesKwpSha256,
+        Self::HpkeX25519,
+        Self::HpkeX25519MlKem768,
+    ];
+
+    /// What is done with the RSA key, for mechanisms that have one.
+    #[must_use]
+    pub const fn oaep(self) -> Option<Mechanism> {
+        match self {
+            Self::RsaOaepSha1 | Self::RsaAesKwpSha1 => Some(Mechanism::RsaOaepSha1),
+            Self::RsaOaepSha256 | Self::RsaAesKwpSha256 => Some(Mechanism::RsaOaepSha256),
+            Self::HpkeX25519 | Self::HpkeX25519MlKem768 => None,
+        }
+    }
+}
+
+/// Names import parameters: 16 random bytes.
+pub type ImportId = [u8; 16];
+
+/// Material to import.
+#[derive(Clone, Debug, Default)]
+pub struct NewMaterial {
+    /// The material, wrapped as the import parameters say.
+    pub wrapped: Vec<u8>,
+    /// The parameters it was wrapped with; the newest if absent.
+    pub parameters: Option<ImportId>,
+    /// The version it is for; the one that it fits if absent.
+    pub version: Option<u32>,
+    /// It is for one version more, which begins with the next rotation.
+    pub for_rotation: bool,
+    /// When it ends.
+    pub expires: Option<Time>,
+}
+
+/// Why material is not imported.
+impl NewMaterial {
+    /// There are no parameters.
+    pub const UNASKED: crate::Error = crate::Error::Conflict("ask for import parameters first");
+    /// The parameters that it names were replaced.
+    pub const REPLACED: crate::Error = crate::Error::Conflict("newer import parameters replaced these");
+    /// The parameters have ended.
+    pub const ENDED: crate::Error =
+        crate::Error::Conflict("the import parameters have ended; ask for new ones");
+    /// Every version has material, or had other material.
+    pub const OTHER: crate::Error =
+        crate::Error::Conflict("no version awaits this material; a version takes again only what it had");
+    /// A version that already has it, or had it, is not rotated to.
+    pub const KNOWN: crate::Error = crate::Error::Conflict("a version of this key has this material");
+    /// Other material was brought for the next rotation.
+    pub const BROUGHT: crate::Error = crate::Error::Conflict("other material awaits the next rotation");
 }
 
 /// A grant to be made.
@@ -557,6 +625,7 @@ impl Ask {
             Self::DestroyKey { .. } => DestroyKey,
             Self::ImportParameters { .. } => ImportParameters,
             Self::ImportKey { .. } => ImportKey,
+            Self::UnloadKey { .. } => UnloadKey,
             Self::ExportKey { .. } => ExportKey,
             Self::PublicKey { .. } => PublicKey,
             Self::LastUse { .. } => LastUse,
@@ -634,6 +703,7 @@ impl Ask {
             | Self::DestroyKey { key, .. }
             | Self::ImportParameters { key, .. }
             | Self::ImportKey { key, .. }
+            | Self::UnloadKey { key, .. }
             | Self::ExportKey { key, .. }
             | Self::PublicKey { key, .. }
             | Self::LastUse { key }
@@ -719,6 +789,7 @@ impl Ask {
             | Self::ResumeKey { version, .. }
             | Self::DeactivateKey { version, .. }
             | Self::CompromiseKey { version, .. }
+            | Self::UnloadKey { version, .. }
             | Self::ExportKey { version, .. }
             | Self::PublicKey { version, .. }
             | Self::Decrypt { version, .. }
@@ -753,7 +824,7 @@ pub enum Response {
     Key(Box<Key>),
     Keys { keys: Vec<Key>, next: Option<Vec<u8>> },
     Aliases { aliases: Vec<(Alias, AliasOf)>, next: Option<Vec<u8>> },
-    ImportParameters { public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
+    ImportParameters { id: ImportId, public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
     Exported { version: u32, wrapped: Vec<u8> },
     PublicKey { key: KeyId, version: u32, algorithm: Algorithm, der: Vec<u8> },
     LastUse { key: KeyId, created: Time, since: Time, last: Option<LastUse> },

@@ -83,6 +83,9 @@ pub enum Verb {
         /// How the material will be wrapped.
         #[arg(long, value_parser = spelled::<ImportMechanism>())]
         mechanism: Is<ImportMechanism>,
+        /// The algorithm of the RSA key that wraps, for mechanisms that have one; rsa-3072 if absent.
+        #[arg(long, value_name = "ALGORITHM", value_parser = spelled::<Algorithm>())]
+        wrapping: Option<Is<Algorithm>>,
         #[command(flatten)]
         sink: Sink,
     },
@@ -166,7 +169,17 @@ pub enum OfKey {
         /// The input is bytes, not base64.
         #[arg(long)]
         raw: bool,
+        /// The version it is for; the one that it fits if absent.
+        #[arg(long, value_name = "NUMBER", value_parser = within::<1, { u32::MAX }>)]
+        version: Option<Number>,
+        /// It is for one version more, which begins with the next rotation.
+        #[arg(long)]
+        for_rotation: bool,
+        /// When it ends: from then on it is not used, and deleted.
+        #[arg(long, value_name = "TIME", value_parser = spelled::<Time>())]
+        expires: Option<Is<Time>>,
     },
+    Unload(VersionArguments),
 }
 
 /// A key and an alias.
@@ -301,8 +314,9 @@ impl Verb {
                 let row = |one: &answer::AliasOf| vec![one.alias.to_string(), one.key.to_string()];
                 session.list(&answer, &["alias", "key"], answer.aliases.iter().map(row))
             }
-            Self::ImportParameters { key, mechanism, sink } => {
-                let answer = server.wait(server.import_parameters(&key.key, &ImportTerms { mechanism }))?;
+            Self::ImportParameters { key, mechanism, wrapping, sink } => {
+                let terms = ImportTerms { mechanism, wrapping };
+                let answer = server.wait(server.import_parameters(&key.key, &terms))?;
                 if sink.is_file() { sink.public(&answer.public, true) } else { session.show(&answer) }
             }
             Self::Export { at, mechanism, recipient, sink, raw } => {
@@ -367,10 +381,13 @@ impl OfKey {
             Self::Destroy { key, version, confirm } => {
                 server.wait(server.destroy_key(&key.key, &Destruction { version, confirm }))
             }
-            Self::Import { key, wrapped, raw } => {
+            Self::Import { key, wrapped, raw, version, for_rotation, expires } => {
                 let wrapped = wrapped.decode(raw, PUBLIC_BYTES_MAX)?.into();
-                server.wait(server.import_key(&key.key, &Import { wrapped }))
+                let for_rotation = Some(for_rotation);
+                let body = Import { wrapped, parameters: None, version, for_rotation, expires };
+                server.wait(server.import_key(&key.key, &body))
             }
+            Self::Unload(at) => server.wait(server.unload_key(&at.key.key, &of(&at))),
         }
     }
 }

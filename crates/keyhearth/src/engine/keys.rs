@@ -60,7 +60,10 @@ impl Turn<'_> {
             Ask::SetAlias { alias, .. } => self.set_alias(alias),
             Ask::DeleteAlias { alias, .. } => self.delete_alias(alias),
             Ask::MoveAlias { alias, .. } => self.move_alias(alias),
-            Ask::ImportParameters { .. } | Ask::ImportKey { .. } | Ask::ExportKey { .. } => self.transfer(),
+            Ask::ImportParameters { .. }
+            | Ask::ImportKey { .. }
+            | Ask::UnloadKey { .. }
+            | Ask::ExportKey { .. } => self.transfer(),
             Ask::CreateGrant(_) | Ask::ListGrants { .. } | Ask::RevokeGrant { .. } => self.grants(),
             Ask::WhoCan { .. } => self.who_can(),
             _ => Err(Error::Internal("not an operation on a key")),
@@ -202,7 +205,8 @@ impl Turn<'_> {
         self.remember(Effect { version, ..effect })
     }
 
-    /// The key with one more version. An imported key's new version awaits its material.
+    /// The key with one more version. An imported key's new version awaits its material, unless that was brought
+    /// before: then it begins.
     pub(super) fn rotated(&self, key: &Key, automatic: bool) -> Result<(Key, Vec<Write>), Error> {
         let mut key = key.clone();
         key.check_not_ending(Operation::RotateKey, self.now)?;
@@ -211,6 +215,11 @@ impl Turn<'_> {
             return Err(Error::WrongState { state, operation: Operation::RotateKey });
         }
         key.rotation = key.rotation.map(|rotation| self.rotation(rotation.every_days));
+        if let Some(number) = key.brought(self.now).map(|version| version.number) {
+            key.apply(number, Transition::Activate, Operation::RotateKey, self.now)?;
+            key.version_mut(number)?.automatic = automatic;
+            return Ok((key, Vec::new()));
+        }
         if key.origin == Origin::Imported {
             if key.versions.last().is_some_and(|version| !version.has_material && version.destroyed.is_none())
             {
@@ -323,7 +332,7 @@ impl Turn<'_> {
         if !key.algorithm.is_asymmetric() {
             return Err(Error::Unsupported("a symmetric key has no public half"));
         }
-        if !key.version(number)?.has_material {
+        if !key.version(number)?.has_material_at(self.now) {
             return Err(Error::WrongState { state, operation: Operation::PublicKey });
         }
         let der = self.open.material_row(key, number)?.value.public.ok_or(Error::Damaged("public key"))?;

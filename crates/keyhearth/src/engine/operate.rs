@@ -590,7 +590,11 @@ fn rewrapped(
                     row.key.id.split_last_chunk::<4>().ok_or(Error::Damaged("key material"))?;
                 let key: Stored<Key> =
                     open.records.read(&RowKey::new(Table::Key, tenant, id))?.ok_or(Error::Damaged("key"))?;
-                let material = open.material(&key.value, u32::from_be_bytes(*number))?;
+                let material = match open.material(&key.value, u32::from_be_bytes(*number)) {
+                    // Deleted since this page was read.
+                    Err(Error::NotFound(_)) => continue,
+                    material => material?,
+                };
                 let renewed = open.wrap(&key.value, u32::from_be_bytes(*number), newest, &material)?;
                 writes.push(open.records.replace(row, &renewed));
             }

@@ -9,6 +9,7 @@ use keyhearth_core::Error;
 use keyhearth_core::decide::Permit;
 use keyhearth_core::entry::Entry;
 use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
+use keyhearth_core::key::{Key, Version};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Proof, Roles};
 use keyhearth_core::request::{Ask, KeyRef, PAGE_MAX, Request};
@@ -18,8 +19,9 @@ use keyhearth_core::store::{Commit, Write};
 use keyhearth_core::time::{Now, Time};
 
 use super::open::Open;
-use super::records::Records;
+use super::records::{Records, Rows};
 use super::repeat::Remembered;
+use super::transfer::Import;
 use super::{Engine, Reading, Turn, blocking};
 
 /// From one look to the next.
@@ -78,7 +80,8 @@ impl Engine {
         }
     }
 
-    /// Carries out what a date brings to a key: activation, end of protecting, rotation, destruction.
+    /// Carries out what a date brings to a key: activation, end of protecting or of its material, rotation,
+    /// destruction.
     async fn date_reached(
         self: &Arc<Self>,
         open: &Arc<Open>,
@@ -115,6 +118,10 @@ impl Engine {
         let mut key = held.key.value.clone();
         let mut writes = Vec::new();
         let mut said = in_words(&key.apply_dates(now));
+        for number in ended_material(&key, now) {
+            writes.extend(turn.unload(&mut key, number)?);
+            said.push(format!("material of version {number} deleted"));
+        }
         if key.destroy_at.is_some_and(|date| now.reached(date)) {
             let mut destroyed = Vec::new();
             for number in 1..=u32::try_from(key.versions.len()).unwrap_or(u32::MAX) {
@@ -161,24 +168,22 @@ impl Engine {
         Ok(Some((writes, entry)))
     }
 
-    /// Deletes remembered results that are over.
+    /// Deletes remembered results and import parameters that are over.
     async fn clear_remembered(&self, open: &Arc<Open>) -> Result<(), Error> {
         let now = self.now();
         let of = Arc::clone(open);
         let tenants = blocking(move || of.all_tenants()).await?;
-        for tenant in tenants {
+        for (tenant, table) in
+            tenants.iter().flat_map(|tenant| [(tenant, Table::Idempotency), (tenant, Table::Import)])
+        {
             let mut after = Vec::new();
             loop {
                 let (of, cursor, id) = (Arc::clone(open), after.clone(), tenant.value.id);
-                let (rows, next) = blocking(move || {
-                    of.records.scan::<Remembered>(Table::Idempotency, id, &cursor, PAGE_MAX)
-                })
-                .await?;
-                let over: Vec<Write> =
-                    rows.iter().filter(|row| now.reached(row.value.expires)).map(Records::delete).collect();
+                let (over, next) = blocking(move || over(&of, table, id, &cursor, now)).await?;
                 if !over.is_empty() {
-                    let detail = format!("{} remembered results cleared", over.len());
-                    self.commit_own(Operation::DateReached, over, detail).await?;
+                    let what =
+                        if table == Table::Import { "import parameters" } else { "remembered results" };
+                    self.commit_own(Operation::DateReached, over, format!("cleared {what}")).await?;
                 }
                 match next {
                     Some(next) => after = next,
@@ -188,6 +193,18 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Writes that delete what is over on one page of a table, and where the next page starts.
+fn over(open: &Open, table: Table, tenant: TenantId, after: &[u8], now: Now) -> Result<Rows<Write>, Error> {
+    if table == Table::Import {
+        let (rows, next) = open.records.scan::<Import>(table, tenant, after, PAGE_MAX)?;
+        let over = rows.iter().filter(|row| now.reached(row.value.expires));
+        return Ok((over.map(Records::delete).collect(), next));
+    }
+    let (rows, next) = open.records.scan::<Remembered>(table, tenant, after, PAGE_MAX)?;
+    let over = rows.iter().filter(|row| now.reached(row.value.expires));
+    Ok((over.map(Records::delete).collect(), next))
 }
 
 /// When something will happen to keys by itself: at most one date for each key.
@@ -222,6 +239,13 @@ impl Dates {
         self.set(key, None);
         Some(key)
     }
+}
+
+/// The versions whose imported material has certainly ended.
+fn ended_material(key: &Key, now: Now) -> Vec<u32> {
+    let ended =
+        |version: &&Version| version.expires.is_some_and(|end| now.reached(end)) && version.has_material;
+    key.versions.iter().filter(ended).map(|version| version.number).collect()
 }
 
 /// What happened to which versions: a few words, however many they are.

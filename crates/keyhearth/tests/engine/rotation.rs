@@ -41,7 +41,11 @@ async fn furnish(house: &House) -> Furnished {
     let mut new = new_key(Algorithm::Aes256);
     new.import = true;
     let awaiting = homes[0].create(new).await.id;
-    let parameters = Ask::ImportParameters { key: by_id(awaiting), mechanism: ImportMechanism::HpkeX25519 };
+    let parameters = Ask::ImportParameters {
+        key: by_id(awaiting),
+        mechanism: ImportMechanism::HpkeX25519,
+        wrapping: None,
+    };
     homes[0].ask(&homes[0].key_admin, parameters).await.unwrap();
     Furnished { homes, messages }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyhearth_core::Error;
 use keyhearth_core::id::KeyId;
 use keyhearth_core::key::{Key, Origin, Rotation, VERSIONS_MAX};
 use keyhearth_core::operation::Operation;
@@ -14,7 +15,7 @@ use keyhearth_crypto::algorithm::Algorithm;
 use super::support::{House, Household, by_id, new_key};
 
 /// Runs the schedule until it has done something to the key, and gives the key then; panics if it never does.
-async fn when_due(house: &House, home: &Household, id: KeyId) -> Key {
+pub async fn when_due(house: &House, home: &Household, id: KeyId) -> Key {
     let engine = Arc::clone(&house.engine);
     let schedule = tokio::spawn(async move { engine.run_schedule().await });
     for _ in 0..200 {
@@ -114,6 +115,22 @@ async fn the_end_of_protecting_is_obeyed_before_it_is_written_down() {
     let (house, home, key) = with_dates(|key| key.versions[0].protect_end = Some(PAST)).await;
     assert!(home.encrypt(key.id, "x").await.is_err());
     assert_eq!(when_due(&house, &home, key.id).await.versions[0].state, State::Deactivated);
+}
+
+#[tokio::test]
+async fn ended_material_is_not_used_before_it_is_deleted() {
+    let (house, home, key) = with_dates(|key| {
+        key.origin = Origin::Imported;
+        (key.versions[0].expires, key.versions[0].check) = (Some(PAST), Some([7; 32]));
+    })
+    .await;
+    let refused = Error::WrongState { state: State::PreActive, operation: Operation::Encrypt };
+    assert_eq!(home.encrypt(key.id, "x").await, Err(refused));
+    let ended = when_due(&house, &home, key.id).await;
+    assert_eq!((ended.versions[0].has_material, ended.versions[0].check), (false, Some([7; 32])));
+    let closed = house.close().await;
+    let left = "SELECT count(*) FROM row WHERE tbl = 2";
+    assert_eq!(closed.database().query_row(left, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use keyhearth_core::Error;
 use keyhearth_core::id::{GrantId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{CERTIFICATES_MAX, Caller, Role};
-use keyhearth_core::request::{Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, Response, Source};
+use keyhearth_core::request::{
+    Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, NewMaterial, Response, Source,
+};
 
 use super::support::{
     HERE, House, Household, by_id, certificate_request, decrypt, encrypt, got, new_key, page, rewrap,
@@ -34,8 +36,9 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::CompromiseKey { key: k(), version },
         Ask::ScheduleDestroy { key: k(), days: 7 },
         Ask::CancelDestroy { key: k(), suspend: false },
-        Ask::ImportParameters { key: k(), mechanism: ImportMechanism::HpkeX25519 },
-        Ask::ImportKey { key: k(), wrapped: vec![1; 80] },
+        Ask::ImportParameters { key: k(), mechanism: ImportMechanism::HpkeX25519, wrapping: None },
+        Ask::ImportKey { key: k(), material: NewMaterial { wrapped: vec![1; 80], ..NewMaterial::default() } },
+        Ask::UnloadKey { key: k(), version },
         Ask::PublicKey { key: k(), version },
         Ask::LastUse { key: k() },
         Ask::SetAlias { key: k(), alias: "new".parse().unwrap() },

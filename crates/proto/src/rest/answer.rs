@@ -90,8 +90,10 @@ answers! {
         compromised: Option<Is<Time>>,
         /// When its material was deleted.
         destroyed: Option<Is<Time>>,
-        /// Whether there is material; not before an import.
+        /// Whether there is material; not before an import, and not while imported material is unloaded.
         has_material: bool,
+        /// When its imported material ends, if it does.
+        expires: Option<Is<Time>>,
         /// Whether the schedule made it; otherwise somebody asked for it.
         automatic: bool,
     }
@@ -134,6 +136,8 @@ answers! {
 
     /// A public key to wrap material with for import.
     ImportParameters {
+        /// Names these parameters when material is imported.
+        id: Bytes,
         /// The public key, as SubjectPublicKeyInfo in DER, or raw for HPKE.
         public: Bytes,
         /// How to wrap.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use keyhearth_core::Error;
 use keyhearth_core::id::{Name, PrincipalId};
 use keyhearth_core::key;
-use keyhearth_core::request::{self as ask, Ask, KeyRef, Message};
+use keyhearth_core::request::{self as ask, Ask, ImportId, KeyRef, Message};
 use keyhearth_core::state;
 use keyhearth_crypto::algorithm::Mechanism;
 
@@ -120,9 +120,26 @@ impl Destruction {
     }
 }
 
+impl ImportTerms {
+    pub(super) fn ask(self, key: KeyRef) -> Ask {
+        let wrapping = self.wrapping.map(|algorithm| algorithm.0);
+        Ask::ImportParameters { key, mechanism: self.mechanism.0, wrapping }
+    }
+}
+
 impl Import {
     pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
-        Ok(Ask::ImportKey { key, wrapped: self.wrapped.public("wrapped")? })
+        let parameters = self.parameters.map(|id| id.public("parameters")).transpose()?;
+        let parameters = parameters.map(ImportId::try_from).transpose();
+        let material = ask::NewMaterial {
+            wrapped: self.wrapped.public("wrapped")?,
+            parameters: parameters
+                .map_err(|_| Error::Invalid { field: "parameters", rule: "must be 16 bytes" })?,
+            version: number(self.version),
+            for_rotation: self.for_rotation.unwrap_or(false),
+            expires: self.expires.map(|time| time.0),
+        };
+        Ok(Ask::ImportKey { key, material })
     }
 }
 

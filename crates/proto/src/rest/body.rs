@@ -166,12 +166,22 @@ bodies! {
     ImportTerms {
         /// How it will be wrapped.
         mechanism: Is<ImportMechanism>,
+        /// The algorithm of the RSA key that wraps, for mechanisms that have one; rsa-3072 if absent.
+        wrapping: Option<Is<Algorithm>>,
     }
 
     /// Material to import.
     Import {
         /// The material, wrapped as the import parameters say.
         wrapped: Bytes<PUBLIC_BYTES_MAX>,
+        /// The id of the parameters it was wrapped with; the newest if absent.
+        parameters: Option<Bytes<16>>,
+        /// The version it is for; the one that it fits if absent.
+        version: Option<Number>,
+        /// Whether it is for one version more, which begins with the next rotation; not if absent.
+        for_rotation: Option<bool>,
+        /// When it ends: from then on it is not used, and deleted.
+        expires: Option<Is<Time>>,
     }
 
     /// How material is to be exported.
@@ -476,6 +486,13 @@ impl NewGrant {
             exact_context: None,
             retiree: None,
         }
+    }
+}
+
+impl From<Vec<u8>> for Import {
+    /// Wrapped with the newest parameters, for the version that it fits, without end.
+    fn from(wrapped: Vec<u8>) -> Self {
+        Self { wrapped: wrapped.into(), parameters: None, version: None, for_rotation: None, expires: None }
     }
 }
 

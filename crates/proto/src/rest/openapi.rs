@@ -55,6 +55,7 @@ exchanges! {
     DestroyKey (Destruction) Key;
     ImportParameters (ImportTerms) ImportParameters;
     ImportKey (Import) Key;
+    UnloadKey (OfVersion) Key;
     ExportKey (Export) Exported;
     PublicKey () PublicKey;
     LastUse () LastUse;

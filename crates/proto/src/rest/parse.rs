@@ -49,10 +49,9 @@ pub fn parse(
             Ask::CancelDestroy { key: key()?, suspend: read::<Cancellation>(body)?.suspend.unwrap_or(false) }
         }
         O::DestroyKey => read::<Destruction>(body)?.ask(key()?),
-        O::ImportParameters => {
-            Ask::ImportParameters { key: key()?, mechanism: read::<ImportTerms>(body)?.mechanism.0 }
-        }
+        O::ImportParameters => read::<ImportTerms>(body)?.ask(key()?),
         O::ImportKey => read::<Import>(body)?.ask(key()?)?,
+        O::UnloadKey => Ask::UnloadKey { key: key()?, version: version()? },
         O::ExportKey => read::<Export>(body)?.ask(key()?)?,
         O::PublicKey => Ask::PublicKey { key: key()?, version: query.version()? },
         O::LastUse => Ask::LastUse { key: key()? },

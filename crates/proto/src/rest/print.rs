@@ -86,9 +86,9 @@ pub fn print(response: Response) -> Printed {
         R::Key(key) => json(1024, &Key::from(&*key)),
         R::Keys { keys, next } => json(1024, &Keys { keys: list(&keys), next: cursor(next) }),
         R::Aliases { aliases, next } => json(1024, &Aliases { aliases: list(&aliases), next: cursor(next) }),
-        R::ImportParameters { public, mechanism, expires } => {
-            let (mechanism, expires) = (Is(mechanism), Is(expires));
-            json(public.len(), &ImportParameters { public: public.into(), mechanism, expires })
+        R::ImportParameters { id, public, mechanism, expires } => {
+            let (id, mechanism, expires) = (id[..].into(), Is(mechanism), Is(expires));
+            json(public.len(), &ImportParameters { id, public: public.into(), mechanism, expires })
         }
         R::Exported { version, wrapped } => {
             json(wrapped.len(), &Exported { version, wrapped: wrapped.into() })

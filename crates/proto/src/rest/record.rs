@@ -75,6 +75,7 @@ impl From<&key::Version> for Version {
             compromised: some(version.compromised),
             destroyed: some(version.destroyed),
             has_material: version.has_material,
+            expires: some(version.expires),
             automatic: version.automatic,
         }
     }

@@ -176,19 +176,14 @@ fn read_fingerprint(text: &str) -> Option<Fingerprint> {
 
 const fn import_name(mechanism: ImportMechanism) -> &'static str {
     match mechanism {
+        ImportMechanism::RsaOaepSha1 => "rsa-oaep-sha1",
         ImportMechanism::RsaOaepSha256 => "rsa-oaep-sha256",
+        ImportMechanism::RsaAesKwpSha1 => "rsa-aes-kwp-sha1",
         ImportMechanism::RsaAesKwpSha256 => "rsa-aes-kwp-sha256",
         ImportMechanism::HpkeX25519 => "hpke-x25519",
         ImportMechanism::HpkeX25519MlKem768 => "hpke-x25519-ml-kem-768",
     }
 }
-
-const IMPORT_MECHANISMS: [ImportMechanism; 4] = [
-    ImportMechanism::RsaOaepSha256,
-    ImportMechanism::RsaAesKwpSha256,
-    ImportMechanism::HpkeX25519,
-    ImportMechanism::HpkeX25519MlKem768,
-];
 
 const fn origin_name(origin: Origin) -> &'static str {
     match origin {
@@ -250,8 +245,8 @@ spellings! {
         schema: one_of(Role::ALL.iter().map(|r| r.name())) }
     Operation { "must be the name of an operation", read: Operation::from_name, write: by(Operation::name),
         schema: one_of(Operation::ALL.iter().map(|o| o.name())) }
-    ImportMechanism { "must be the name of an import mechanism", read: named!(IMPORT_MECHANISMS, import_name),
-        write: by(import_name), schema: one_of(IMPORT_MECHANISMS.map(import_name)) }
+    ImportMechanism { "must be the name of an import mechanism", read: named!(ImportMechanism::ALL, import_name),
+        write: by(import_name), schema: one_of(ImportMechanism::ALL.map(import_name)) }
     State { "must be the name of a state", read: named!(State::ALL, State::name), write: by(State::name),
         schema: one_of(State::ALL.map(State::name)) }
     Origin { "must be generated or imported", read: named!([Origin::Generated, Origin::Imported], origin_name),

@@ -50,8 +50,18 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("POST", "/v1/keys/k/schedule-destroy", json!({ "days": 7 })),
         ("POST", "/v1/keys/k/cancel-destroy", json!({ "suspend": true })),
         ("POST", "/v1/keys/k/destroy", json!({ "version": 1, "confirm": ID })),
-        ("POST", "/v1/keys/k/import-parameters", json!({ "mechanism": "hpke-x25519" })),
-        ("POST", "/v1/keys/k/import", json!({ "wrapped": "AQID" })),
+        (
+            "POST",
+            "/v1/keys/k/import-parameters",
+            json!({ "mechanism": "rsa-oaep-sha1", "wrapping": "rsa-2048" }),
+        ),
+        (
+            "POST",
+            "/v1/keys/k/import",
+            json!({ "wrapped": "AQID", "parameters": "AAAAAAAAAAAAAAAAAAAAAA==", "version": 1,
+                "for_rotation": true, "expires": "2026-11-20T12:00:00.000Z" }),
+        ),
+        ("POST", "/v1/keys/k/unload", json!({ "version": 1 })),
         (
             "POST",
             "/v1/keys/k/export",

@@ -10,7 +10,7 @@ const EVERYONE: &str = "random renew-identity status who-am-i";
 const READ_KEYS: &str =
     "describe-key last-use list-aliases list-grants list-keys list-retirable-grants public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
-    import-key import-parameters move-alias resume-key rotate-key schedule-destroy set-alias suspend-key update-key";
+    import-key import-parameters move-alias resume-key rotate-key schedule-destroy set-alias suspend-key unload-key update-key";
 const USE: &str = "agree data-key data-key-pair data-key-pair-without-plaintext data-key-without-plaintext decapsulate decrypt \
     encapsulate encrypt mac rewrap rewrap-from sign unwrap verify verify-mac wrap";
 const DELEGATE: &str = "create-grant revoke-grant";
