@@ -328,11 +328,12 @@ impl Turn<'_> {
     fn public_key(&self, version: Option<u32>) -> Result<Effect, Error> {
         let key = &self.held()?.key.value;
         let number = version.unwrap_or(key.primary);
-        let state = key.version(number)?.state_at(self.now);
         if !key.algorithm.is_asymmetric() {
             return Err(Error::Unsupported("a symmetric key has no public half"));
         }
-        if !key.version(number)?.has_material_at(self.now) {
+        let version = key.version(number)?;
+        if !version.has_material_at(self.now) {
+            let state = if version.state == State::Destroyed { State::Destroyed } else { State::PreActive };
             return Err(Error::WrongState { state, operation: Operation::PublicKey });
         }
         let der = self.open.material_row(key, number)?.value.public.ok_or(Error::Damaged("public key"))?;
