@@ -309,7 +309,7 @@ fn body(operation: Operation) -> &'static str {
         Operation::Random => r#"{"bytes":32}"#,
         Operation::CreateGrant => {
             r#"{"grantee":"ID","operations":["encrypt"],"context":{"a":"1"},"expires":"2026-11-20T12:00:00Z",
-"delegable":true}"#
+"delegable":true,"name":"n","exact_context":{"a":"1"},"retiree":"ID"}"#
         }
         Operation::IssueIdentity => r#"{"name":"n","roles":["key-user"],"request":"PEM","days":1}"#,
         Operation::RenewIdentity => r#"{"request":"PEM","days":1}"#,
@@ -317,6 +317,7 @@ fn body(operation: Operation) -> &'static str {
         Operation::BindCertificate => r#"{"certificate":"PEM"}"#,
         Operation::CreateAccessKey => r#"{"identity":"ID","id":"ABCDEFGHIJ012345","secret":"s"}"#,
         Operation::PutPolicy | Operation::DiffPolicy => r#"{"text":"permit(principal, action, resource);"}"#,
+        Operation::PutKeyPolicy => r#"{"text":"permit(principal, action, resource);","closed":true}"#,
         Operation::TestPolicy => r#"{"identity":"ID","operation":"sign","key":"k","context":{"a":"1"}}"#,
         Operation::CreateTenant => r#"{"name":"t","admin":"a","request":"PEM"}"#,
         Operation::Rekey => r#"{"shares":{"threshold":3,"count":5}}"#,

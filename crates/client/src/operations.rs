@@ -173,6 +173,8 @@ operations! {
     diff_policy DiffPolicy (policy: &Name) [PolicyDraft] -> PolicyDiff;
     test_policy TestPolicy () [Question] -> PolicyTest;
     who_can WhoCan (key: &str) -> WhoCan;
+    put_key_policy PutKeyPolicy (key: &str) [KeyPolicy] -> Done;
+    key_policy KeyPolicy (key: &str) -> KeyPolicyInForce;
 
     checkpoint Checkpoint () -> Checkpoint;
 

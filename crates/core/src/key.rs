@@ -12,6 +12,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use crate::error::Error;
 use crate::id::{Alias, DeploymentId, KeyId, PrincipalId, TenantId};
 use crate::operation::Operation;
+use crate::policy::KeyPolicy;
 use crate::state::{State, Switches, Transition};
 use crate::time::{Now, Time};
 
@@ -309,6 +310,9 @@ pub struct Key {
     /// Since when the key as a whole is suspended: no version of it is used, whatever its own state.
     #[n(17)]
     pub suspended: Option<Time>,
+    /// Its own policy, if it has one.
+    #[n(18)]
+    pub policy: Option<KeyPolicy>,
 }
 
 /// The stored record of an alias.
@@ -354,6 +358,12 @@ fn decode_algorithm<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Algorithm, deco
 }
 
 impl Key {
+    /// Whether roles and the tenant's policies allow nothing on it: see [`KeyPolicy::closed`].
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.closed)
+    }
+
     /// The version of this number.
     ///
     /// # Errors

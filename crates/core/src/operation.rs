@@ -202,6 +202,8 @@ operations! {
     DiffPolicy 83 "diff-policy" Tenant Govern Post "/v1/policies/{policy}/diff" "policy diff" "Shows who would gain and who would lose what.";
     TestPolicy 84 "test-policy" Tenant Govern Post "/v1/policy-test" "policy test" "Decides a question without doing anything.";
     WhoCan 85 "who-can" Key Audit Get "/v1/keys/{key}/who-can" "policy who-can" "Lists who can do what with a key, and through which policy or grant.";
+    PutKeyPolicy 86 "put-key-policy" Key Govern Put "/v1/keys/{key}/policy" "key set-policy" "Sets a key's own policy, or takes it away.";
+    KeyPolicy 87 "key-policy" Key Inspect Get "/v1/keys/{key}/policy" "key policy" "Shows a key's own policy.";
 
     // The log.
     ListEntries 96 "list-entries" Tenant Audit Get "/v1/audit/entries" "audit list" "Lists the tenant's log entries.";

@@ -10,7 +10,7 @@ use crate::grant::Grant;
 use crate::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
 use crate::key::{AliasOf, Cryptoperiod, Key};
 use crate::operation::Operation;
-use crate::policy::Policy;
+use crate::policy::{NewKeyPolicy, Policy};
 use crate::principal::{AccessKey, Caller, Principal, Role};
 use crate::state::Switches;
 use crate::tenant::Tenant;
@@ -141,6 +141,8 @@ pub struct NewKey {
     pub cryptoperiod: Cryptoperiod,
     /// Days between automatic rotations.
     pub rotate_days: Option<u32>,
+    /// Its own policy. Whoever makes a key with one must also be allowed [`Operation::PutKeyPolicy`].
+    pub policy: NewKeyPolicy,
 }
 
 /// Changes of a key; absent fields stay as they are.
@@ -419,6 +421,13 @@ pub enum Ask {
     WhoCan {
         key: KeyRef,
     },
+    PutKeyPolicy {
+        key: KeyRef,
+        policy: NewKeyPolicy,
+    },
+    KeyPolicy {
+        key: KeyRef,
+    },
 
     ListEntries {
         from: u64,
@@ -670,6 +679,8 @@ impl Ask {
             Self::DiffPolicy { .. } => DiffPolicy,
             Self::TestPolicy { .. } => TestPolicy,
             Self::WhoCan { .. } => WhoCan,
+            Self::PutKeyPolicy { .. } => PutKeyPolicy,
+            Self::KeyPolicy { .. } => KeyPolicy,
             Self::ListEntries { .. } => ListEntries,
             Self::Checkpoint => Checkpoint,
             Self::ProveEntry { .. } => ProveEntry,
@@ -727,7 +738,9 @@ impl Ask {
             | Self::CreateGrant(NewGrant { key, .. })
             | Self::ListGrants { key, .. }
             | Self::RevokeGrant { key, .. }
-            | Self::WhoCan { key } => Some(key),
+            | Self::WhoCan { key }
+            | Self::PutKeyPolicy { key, .. }
+            | Self::KeyPolicy { key } => Some(key),
             Self::CreateKey(_)
             | Self::ListKeys { .. }
             | Self::ListAliases { .. }
@@ -853,6 +866,7 @@ pub enum Response {
     PolicyDiff(Vec<Difference>),
     PolicyTest { allowed: bool, by: Vec<String> },
     WhoCan(Vec<Ability>),
+    KeyPolicy { key: KeyId, document: Option<String>, closed: bool, text: Option<String> },
     Entries { first: u64, entries: Vec<(u64, Vec<u8>)>, next: Option<u64> },
     Checkpoint(String),
     Proof { index: u64, size: u64, entry: Vec<u8>, hashes: Vec<crate::log::Hash>, checkpoint: String },

@@ -63,6 +63,7 @@ fn key() -> Key {
         destroy_at: None,
         aliases: Vec::new(),
         suspended: None,
+        policy: None,
     };
     key.add_version(NOW, None, true).unwrap();
     key

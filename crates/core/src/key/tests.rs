@@ -25,6 +25,7 @@ fn key() -> Key {
         destroy_at: None,
         aliases: Vec::new(),
         suspended: None,
+        policy: None,
     }
 }
 

@@ -1,20 +1,23 @@
 //! `key …`: keys and their life.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use keyhearth_client::Page;
 use keyhearth_core::id::{Alias, KeyId};
+use keyhearth_core::policy::POLICY_BYTES_MAX;
 use keyhearth_core::request::{ImportMechanism, KeyRef};
 use keyhearth_core::state::State;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_proto::rest::body::{
     Cancellation, Cryptoperiod, Days, Destruction, Export, Import, ImportTerms, KeyChange, KeyOrVersion,
-    NewKey, Number, OfVersion, PUBLIC_BYTES_MAX, Schedule, Switches,
+    KeyPolicy, NewKey, Number, OfVersion, PUBLIC_BYTES_MAX, Schedule, Switches,
 };
 use keyhearth_proto::rest::{Cursor, Is, Object, Text, Use, Within, answer};
 
 use super::failure::Failure;
-use super::input::Source;
+use super::input::{self, Source};
 use super::output::Sink;
 use super::session::{Server, Session};
 use super::spelled::{pair, pairs, spelled, text_of, within};
@@ -111,6 +114,17 @@ pub enum Verb {
         sink: Sink,
     },
     LastUse(KeyArgument),
+    /// In the text, the key is `Keyhearth::Key::"this"`. Without FILE and --closed, the key has no policy then.
+    SetPolicy {
+        #[command(flatten)]
+        key: KeyArgument,
+        /// Cedar policy text; `-` is standard input.
+        file: Option<PathBuf>,
+        /// Roles and the tenant's policies allow nothing on the key any more; they still forbid.
+        #[arg(long)]
+        closed: bool,
+    },
+    Policy(KeyArgument),
     Alias(AliasArguments),
     Unalias(AliasArguments),
     /// KEY is the key that gets it.
@@ -282,6 +296,7 @@ impl Create {
             alias: self.alias,
             activation: self.activation,
             rotate_days: self.life.rotate_days,
+            policy: None,
         }
     }
 }
@@ -308,6 +323,13 @@ impl Verb {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = &session.server()?;
         match self {
+            Self::SetPolicy { key, file, closed } => {
+                let text = file.map(|file| input::text(&file, POLICY_BYTES_MAX).map(Text)).transpose()?;
+                let body = KeyPolicy { text, closed: Some(closed) };
+                let answer = server.wait(server.put_key_policy(&key.key, &body))?;
+                session.say(&answer, &format!("the policy of {} is in force", key.key))
+            }
+            Self::Policy(key) => session.show(&server.wait(server.key_policy(&key.key))?),
             Self::List(page) => list(session, server, page),
             Self::Aliases { key, page } => {
                 let answer = server.wait(server.list_aliases(key.as_deref(), &page.into()))?;

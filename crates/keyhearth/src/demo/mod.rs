@@ -16,9 +16,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use keyhearth_client::{
-    Algorithm, Client, Error as ClientError, Is, Pairs, Role, Text, Within, answer, body,
-};
+use keyhearth_client::{Algorithm, Client, Error as ClientError, Pairs, Role, Text, Within, answer, body};
 use keyhearth_crypto::random;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -166,16 +164,8 @@ impl People {
     async fn make_key(&self, audience: &dyn Audience) -> Result<answer::Key, Error> {
         let making = Instant::now();
         let new = body::NewKey {
-            algorithm: Is(Algorithm::Aes256),
-            usage: None,
-            exportable: None,
-            import: None,
             description: Some(Text("seals the files of the demonstration".to_owned())),
-            tags: None,
-            alias: None,
-            activation: None,
-            cryptoperiod: None,
-            rotate_days: None,
+            ..body::NewKey::from(Algorithm::Aes256)
         };
         let key = self.key_admin.create_key(&new).await?;
         audience.step(&Step::Key {

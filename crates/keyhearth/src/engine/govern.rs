@@ -6,7 +6,7 @@ use keyhearth_core::Error;
 use keyhearth_core::id::{Name, PrincipalId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
-use keyhearth_core::policy::{Authorizer, POLICY_BYTES_MAX, Policy, Question, Verdict};
+use keyhearth_core::policy::{Authorizer, POLICY_BYTES_MAX, Policy, Question, Verdict, key_of_policy};
 use keyhearth_core::principal::{
     AccessKey, CERTIFICATES_MAX, Fingerprint, Principal, Role, Roles, SESSION_MINUTES_MAX,
     SESSION_MINUTES_MIN, SESSION_TOKEN_BYTES,
@@ -16,6 +16,7 @@ use keyhearth_core::request::{
 };
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Write;
+use keyhearth_core::tenant::Tenant;
 use keyhearth_crypto::kh1::envelope;
 use keyhearth_crypto::random;
 use keyhearth_crypto::secret::SecretBytes;
@@ -306,12 +307,12 @@ impl Turn<'_> {
     }
 
     /// A place among the few who compute for long on policies, kept until it is dropped.
-    fn report(&self) -> Result<SemaphorePermit<'_>, Error> {
+    pub(super) fn report(&self) -> Result<SemaphorePermit<'_>, Error> {
         self.open.reports.try_acquire().map_err(|_| Error::Unavailable { retry_after_ms: 1_000 })
     }
 
     /// The tenant's policies with `name` set to `text`, or without it.
-    fn with_policy(
+    pub(super) fn with_policy(
         &self,
         name: &Name,
         text: Option<&str>,
@@ -334,35 +335,49 @@ impl Turn<'_> {
         Ok((policies, old))
     }
 
-    fn compile(&self, policies: &[Policy]) -> Result<Compiled, Error> {
+    pub(super) fn compile(&self, policies: &[Policy]) -> Result<Compiled, Error> {
         self.open.policies(self.tenant())?.with(policies).map_err(|error| (&error).into())
     }
 
     fn put_policy(&self, name: &Name, text: &str) -> Result<Effect, Error> {
+        of_no_key(name)?;
         let _report = self.report()?;
         let tenant = self.open.tenant(self.tenant())?;
         let (policies, old) = self.with_policy(name, Some(text))?;
         self.compile(&policies)?;
+        let row = RowKey::new(Table::Policy, self.tenant(), name.as_str().as_bytes());
         let policy = Policy { name: name.clone(), text: text.to_owned(), activated: self.now.latest };
+        let writes = self.policy_rows(row, old.as_ref(), &policy, &tenant);
+        Ok(Effect::writing(Response::Done, writes).detail(name.as_str()))
+    }
+
+    /// The writes that put `policy` in the place of `old`.
+    ///
+    /// Two that fit by themselves might not fit together: the second conflicts on the tenant, and is checked again.
+    pub(super) fn policy_rows(
+        &self,
+        row: RowKey,
+        old: Option<&Stored<Policy>>,
+        policy: &Policy,
+        tenant: &Stored<Tenant>,
+    ) -> Vec<Write> {
+        let records = &self.open.records;
         let write = match old {
-            Some(old) => self.open.records.replace(&old, &policy),
-            None => {
-                let row = RowKey::new(Table::Policy, self.tenant(), name.as_str().as_bytes());
-                self.open.records.create(row, &policy)
-            }
+            Some(old) => records.replace(old, policy),
+            None => records.create(row, policy),
         };
-        // Two that fit by themselves might not fit together: the second conflicts here, and is checked again.
-        let alone = self.open.records.replace(&tenant, &tenant.value);
-        Ok(Effect::writing(Response::Done, vec![write, alone]).detail(name.as_str()))
+        vec![write, records.replace(tenant, &tenant.value)]
     }
 
     fn delete_policy(&self, name: &Name) -> Result<Effect, Error> {
+        of_no_key(name)?;
         let (_, old) = self.with_policy(name, None)?;
         let old = old.ok_or(Error::NotFound("policy"))?;
         Ok(Effect::writing(Response::Done, vec![Records::delete(&old)]).detail(name.as_str()))
     }
 
     fn diff_policy(&self, name: &Name, text: Option<&str>) -> Result<Effect, Error> {
+        of_no_key(name)?;
         let _report = self.report()?;
         let (policies, _) = self.with_policy(name, text)?;
         let new = self.compile(&policies)?;
@@ -425,6 +440,17 @@ impl Turn<'_> {
                 None => return Ok(all),
             }
         }
+    }
+}
+
+/// Refuses the name of a key's own policy: that is set and taken away with the key.
+fn of_no_key(name: &Name) -> Result<(), Error> {
+    match key_of_policy(name) {
+        Some(_) => Err(Error::Invalid {
+            field: "name",
+            rule: "is that of a key's own policy, which `put-key-policy` changes",
+        }),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use keyhearth_core::decide::{Basis, Facts, decide};
 use keyhearth_core::grant::{GRANT_NAME_BYTES_MAX, GRANTS_PER_KEY_MAX, Grant};
 use keyhearth_core::id::{GrantId, Name, PrincipalId};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::policy::{Authorizer, Question, Verdict};
+use keyhearth_core::policy::{Authorizer, Question, Verdict, key_policy_name};
 use keyhearth_core::principal::Role;
 use keyhearth_core::request::{Ask, NewGrant, PAGE_MAX, Page, Response};
 use keyhearth_core::row::{RowKey, Table};
@@ -212,12 +212,22 @@ impl Turn<'_> {
         let grant = held.grants.iter().find(|grant| grant.value.id == id).ok_or(Error::NotFound("grant"))?;
         let Grant { grantor, grantee, retiree, .. } = grant.value;
         let own = [Some(grantor), Some(grantee), retiree].contains(&Some(self.caller.principal));
-        if !own && !self.manages_keys()? {
+        if !own && !self.by_own_policy() && !self.manages_keys()? {
             return Err(Error::Denied);
         }
         let doomed = held.grants.iter().filter(|other| descends(&held.grants, &other.value, id));
         let writes = doomed.map(Records::delete).collect();
         Ok(Effect::writing(Response::Done, writes).detail(id.to_string()))
+    }
+
+    /// Whether the key's own policy permits this: what it says of grants, it says of all grants on the key.
+    fn by_own_policy(&self) -> bool {
+        let own = self.permit.key().map(key_policy_name);
+        let is_own = |by: &String| own.as_ref().is_some_and(|own| by.split('#').next() == Some(own.as_str()));
+        match self.permit.basis() {
+            Basis::Policies(names) => names.iter().any(is_own),
+            Basis::Grant(_) | Basis::Server => false,
+        }
     }
 
     /// Whether the caller may change this key as its administrator.

@@ -30,7 +30,10 @@ pub(super) fn id_bytes() -> Result<[u8; 10], Error> {
 pub(super) fn is_quick(request: &Request) -> bool {
     match &request.ask {
         Ask::CreateKey(new) => {
-            new.alias.is_none() && request.idempotency.is_none() && !super::usage::is_slow(new.algorithm)
+            !new.policy.decides()
+                && new.alias.is_none()
+                && request.idempotency.is_none()
+                && !super::usage::is_slow(new.algorithm)
         }
         _ => false,
     }
@@ -66,6 +69,8 @@ impl Turn<'_> {
             | Ask::ExportKey { .. } => self.transfer(),
             Ask::CreateGrant(_) | Ask::ListGrants { .. } | Ask::RevokeGrant { .. } => self.grants(),
             Ask::WhoCan { .. } => self.who_can(),
+            Ask::PutKeyPolicy { policy, .. } => self.put_key_policy(policy),
+            Ask::KeyPolicy { .. } => self.key_policy(),
             _ => Err(Error::Internal("not an operation on a key")),
         }
     }
@@ -100,6 +105,7 @@ impl Turn<'_> {
             destroy_at: None,
             aliases: new.alias.iter().cloned().collect(),
             suspended: None,
+            policy: new.policy.record(),
         };
         let number = key.add_version(self.now, new.activation, !new.import)?;
         let mut writes = vec![self.open.records.create(RowKey::new(Table::Key, key.tenant, &key.id.0), &key)];
@@ -109,6 +115,7 @@ impl Turn<'_> {
         if let Some(alias) = &new.alias {
             writes.push(self.new_alias(alias, key.id)?);
         }
+        writes.extend(self.first_policy(&key, &new.policy)?);
         let id = key.id;
         let effect = Effect::writing(Response::Key(Box::new(key)), writes);
         self.remember(Effect { key: Some(id), version: Some(number), ..effect })

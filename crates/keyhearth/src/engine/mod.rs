@@ -23,6 +23,7 @@ mod authenticate;
 mod clock;
 mod govern;
 mod grants;
+mod key_policies;
 mod keys;
 mod ledger;
 mod limits;

@@ -1,12 +1,15 @@
 //! A tenant's policies, ready to be asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use keyhearth_core::Error;
 use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::policy::{Authorizer, POLICIES_MAX, Policy, Question, Verdict};
+use keyhearth_core::policy::{
+    Authorizer, POLICIES_MAX, Policy, Question, Verdict, key_of_policy, key_policy_name,
+};
 use keyhearth_core::principal::Roles;
 use keyhearth_core::time::Time;
 use quick_cache::{Equivalent, Weighter, sync::Cache};
@@ -14,8 +17,8 @@ use quick_cache::{Equivalent, Weighter, sync::Cache};
 use super::error::PolicyError;
 use super::question;
 use super::slices::{Slices, TEMPLATES, Tally};
-use super::statement::{self, Statement, Subject};
-use super::{STATEMENTS_MAX, TEXT_BYTES_MAX};
+use super::statement::{self, Reads, Statement, Subject};
+use super::{KEY_TEXT_BYTES_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX};
 
 /// The most memory that one tenant's remembered answers take, in bytes, about.
 const REMEMBERED_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -23,10 +26,12 @@ const REMEMBERED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What one remembered answer takes besides the texts in its question, in bytes, about.
 const REMEMBERED_BYTES: usize = 256;
 
+const OF_THIS_KEY: &str = "every statement must have the scope `resource == Keyhearth::Key::\"this\"`";
+
 /// The policies of one tenant: role templates, guard-rails and its own.
 ///
 /// Answers are remembered by everything the policies can see of a question, so a changed role, tag, address
-/// or context is another question, and there is nothing to invalidate. The rest of a key that policies see
+/// or context, or a key that was closed, is another question, and there is nothing to invalidate. The rest of a key that policies see
 /// (algorithm, creator, …) is fixed with its id. When policies change, a new `Compiled` takes over.
 pub struct Compiled {
     tenant: TenantId,
@@ -69,7 +74,10 @@ impl Compiled {
         if policies.len() > POLICIES_MAX {
             return Err(PolicyError::TooManyPolicies);
         }
-        if policies.iter().map(|policy| policy.text.len()).sum::<usize>() > TEXT_BYTES_MAX {
+        let (of_keys, own): (Vec<_>, Vec<_>) =
+            policies.iter().partition(|policy| key_of_policy(&policy.name).is_some());
+        let bytes = |policies: Vec<&Policy>| policies.iter().map(|policy| policy.text.len()).sum::<usize>();
+        if bytes(own) > TEXT_BYTES_MAX || bytes(of_keys) > KEY_TEXT_BYTES_MAX {
             return Err(PolicyError::TooMuchText);
         }
         let mut parsed = BTreeMap::new();
@@ -94,6 +102,18 @@ impl Compiled {
         })
     }
 
+    /// Checks a key's own policy: every statement is about that key, by its scope. Gives whom it names.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn own_policy(&self, key: KeyId) -> Result<BTreeSet<PrincipalId>, Error> {
+        let statements = self.parsed.get(&key_policy_name(key)).map_or(&[][..], |policy| &policy.statements);
+        if !statements.iter().all(|statement| statement.is_about(key)) {
+            return Err(Error::Invalid { field: "text", rule: OF_THIS_KEY });
+        }
+        Ok(statements.iter().flat_map(Statement::principals).collect())
+    }
+
     /// Everything the tenant's policies say.
     pub(super) fn statements(&self) -> impl Iterator<Item = &Statement> {
         self.parsed.values().flat_map(|policy| &*policy.statements)
@@ -114,7 +134,7 @@ impl Compiled {
     pub(super) fn evaluate(&self, question: &Question<'_>) -> Verdict {
         let latest = self.evaluate_at(question, question.now.latest);
         let certain = question.now.earliest == question.now.latest;
-        if certain || !self.own.reads(question.operation).now {
+        if certain || !self.reads(question).now {
             return latest;
         }
         match (self.evaluate_at(question, question.now.earliest), latest) {
@@ -124,18 +144,21 @@ impl Compiled {
         }
     }
 
+    /// What the tenant's policies can see of a question besides who asks what about which key.
+    fn reads(&self, question: &Question<'_>) -> Reads {
+        self.own.reads(question.operation, subjects(question))
+    }
+
     fn evaluate_at(&self, question: &Question<'_>, now: Time) -> Verdict {
         let Some((request, entities)) = question::translate(self.tenant, question, now) else {
             return Verdict::Forbid(Arc::from([]));
         };
-        let caller = question.caller;
         let mut tally = Tally::default();
         for slices in [&*TEMPLATES, &self.own] {
-            let subjects = [Subject::Anyone, Subject::Principal(caller.principal)]
-                .into_iter()
-                .chain(caller.roles.iter().map(Subject::Role))
-                .chain(question.key.map(|key| Subject::Key(key.id)));
-            slices.ask(question.operation, subjects, &request, &entities, &mut tally);
+            slices.ask(question.operation, subjects(question), &request, &entities, &mut tally);
+        }
+        if let Some(key) = question.key.filter(|key| key.policy.is_some()) {
+            tally.heed(key, question.operation);
         }
         let sorted = |mut names: Vec<String>| {
             names.sort_unstable();
@@ -149,12 +172,20 @@ impl Compiled {
     }
 }
 
+/// Whom and what a question concerns.
+fn subjects(question: &Question<'_>) -> impl Iterator<Item = Subject> {
+    [Subject::Anyone, Subject::Principal(question.caller.principal)]
+        .into_iter()
+        .chain(question.caller.roles.iter().map(Subject::Role))
+        .chain(question.key.map(|key| Subject::Key(key.id)))
+}
+
 impl Authorizer for Compiled {
     fn authorize(&self, question: &Question<'_>) -> Verdict {
         if question.caller.tenant != self.tenant {
             return Verdict::Forbid(Arc::from([]));
         }
-        let reads = self.own.reads(question.operation);
+        let reads = self.reads(question);
         if reads.now {
             return self.evaluate(question);
         }
@@ -163,6 +194,7 @@ impl Authorizer for Compiled {
             roles: question.caller.roles,
             operation: question.operation,
             key: question.key.map(|key| key.id),
+            own_policy: question.key.map(|key| (key.policy.is_some(), key.is_closed())),
             ip: reads.ip.then_some(question.caller.address),
             proof: reads.proof.then(|| question::proof(&question.caller.proof)),
             tags: question.key.filter(|_| reads.tags).map_or(&NO_TAGS, |key| &key.tags),
@@ -185,6 +217,8 @@ struct Asked<'a> {
     roles: Roles,
     operation: Operation,
     key: Option<KeyId>,
+    /// Whether the key has a policy of its own, and whether that closes it.
+    own_policy: Option<(bool, bool)>,
     ip: Option<IpAddr>,
     proof: Option<&'static str>,
     tags: &'a BTreeMap<String, String>,
@@ -198,6 +232,8 @@ struct Remembered {
     roles: Roles,
     operation: Operation,
     key: Option<KeyId>,
+    /// Whether the key has a policy of its own, and whether that closes it.
+    own_policy: Option<(bool, bool)>,
     ip: Option<IpAddr>,
     proof: Option<&'static str>,
     tags: BTreeMap<String, String>,
@@ -206,19 +242,20 @@ struct Remembered {
 
 impl Asked<'_> {
     fn to_owned(&self) -> Remembered {
-        let &Self { principal, roles, operation, key, ip, proof, tags, context } = self;
+        let &Self { principal, roles, operation, key, own_policy, ip, proof, tags, context } = self;
         let (tags, context) = (tags.clone(), context.to_vec());
-        Remembered { principal, roles, operation, key, ip, proof, tags, context }
+        Remembered { principal, roles, operation, key, own_policy, ip, proof, tags, context }
     }
 }
 
 impl Equivalent<Remembered> for Asked<'_> {
     fn equivalent(&self, other: &Remembered) -> bool {
-        let Remembered { principal, roles, operation, key, ip, proof, tags, context } = other;
+        let Remembered { principal, roles, operation, key, own_policy, ip, proof, tags, context } = other;
         self.principal == *principal
             && self.roles == *roles
             && self.operation == *operation
             && self.key == *key
+            && self.own_policy == *own_policy
             && self.ip == *ip
             && self.proof == *proof
             && self.tags == tags

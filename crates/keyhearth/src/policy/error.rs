@@ -6,7 +6,7 @@ use keyhearth_core::Error;
 use keyhearth_core::id::Name;
 use keyhearth_core::policy::{POLICIES_MAX, POLICY_BYTES_MAX};
 
-use super::{NESTING_MAX, OPERATORS_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX};
+use super::{KEY_TEXT_BYTES_MAX, NESTING_MAX, OPERATORS_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX};
 
 /// Why policies were refused. Its text is for whoever wrote the policy: where it is, what is wrong, what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum PolicyError {
     TooManyPolicies,
     /// More than [`STATEMENTS_MAX`] statements over all policies.
     TooManyStatements,
-    /// More than [`TEXT_BYTES_MAX`] of text over all policies.
+    /// More than [`TEXT_BYTES_MAX`] of text over all policies, or [`KEY_TEXT_BYTES_MAX`] over those of keys.
     TooMuchText,
     /// A policy is longer than [`POLICY_BYTES_MAX`].
     TooLong(Name),
@@ -94,7 +94,7 @@ impl fmt::Display for PolicyError {
             Self::TooMuchText => {
                 write!(
                     f,
-                    "a tenant's policies have at most {TEXT_BYTES_MAX} bytes. Name roles or tags instead of keys"
+                    "a tenant's policies have at most {TEXT_BYTES_MAX} bytes, and those of its keys {KEY_TEXT_BYTES_MAX}. Name roles or tags instead of keys"
                 )
             }
             Self::TooLong(policy) => {

@@ -31,6 +31,9 @@ pub const STATEMENTS_MAX: usize = 4_000;
 /// people write it, about half a minute for text that is made to be slow.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
+/// The most text of the own policies of all keys of a tenant, in bytes, beside [`TEXT_BYTES_MAX`].
+pub const KEY_TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// The deepest nesting of brackets and `if` in a statement.
 pub const NESTING_MAX: usize = 32;
 

@@ -21,9 +21,10 @@ pub(super) fn translate(tenant: TenantId, question: &Question<'_>, now: Time) ->
         (_, Scope::Tenant | Scope::Key) => Entity::with_uid(uid(&v.tenant, &tenant.to_string())),
     };
     let action = v.actions[question.operation as usize].clone();
+    let names = RestrictedExpression::new_set(question.context.iter().map(|(name, _)| text(name)));
     let pairs = Entity::new_with_tags(
         v.context.clone(),
-        [],
+        [("names".to_owned(), names)],
         [],
         texts(question.context.iter().map(|(name, value)| (name, value))),
     )

@@ -31,7 +31,9 @@ const ENTITIES: &str = r#"
   entity Deployment;
 
   // The pairs that are bound to a ciphertext.
-  entity Context tags String;
+  entity Context {
+    names: Set<String>,  // all there are
+  } tags String;
 
   type Request = {
     ip: ipaddr,          // where the request came from

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use cedar_policy::{AuthorizationError, Authorizer, Entities, PolicySet, Request};
-use keyhearth_core::operation::Operation;
+use keyhearth_core::key::Key;
+use keyhearth_core::operation::{Group, Operation};
+use keyhearth_core::policy::key_policy_name;
 
 use super::statement::{self, Operations, Reads, Statement, Subject};
 use super::templates::{GUARDS, ROLES};
@@ -12,9 +14,15 @@ use super::templates::{GUARDS, ROLES};
 /// Policies in the form in which they are asked.
 pub(super) struct Slices {
     /// Statements with equal subject and equal operations share a set.
-    sets: HashMap<Subject, Vec<(Operations, PolicySet)>>,
-    /// What any statement about an operation reads, in the order of [`Operation::ALL`].
-    reads: Vec<Reads>,
+    sets: HashMap<Subject, Vec<Set>>,
+}
+
+/// Statements that are asked together.
+struct Set {
+    operations: Operations,
+    policies: PolicySet,
+    /// What any of them reads.
+    reads: Reads,
 }
 
 /// The role templates and guard-rails, one copy for all tenants.
@@ -31,32 +39,65 @@ pub(super) struct Tally {
     pub(super) forbids: Vec<String>,
 }
 
+/// The roles that mend a key's own policy, whatever that says of them: nobody can be locked out of a key for good.
+const GOVERNORS: [&str; 2] = ["role:tenant-admin", "role:developer"];
+
+impl Tally {
+    /// Leaves of what was said about `key` what counts there.
+    ///
+    /// On a closed key only its own policy permits, except that oversight goes on: who can do what is not the
+    /// key's secret. And what its own policy forbids does not bind those who may set another one.
+    pub(super) fn heed(&mut self, key: &Key, operation: Operation) {
+        let name = key_policy_name(key.id);
+        let own = |id: &str| {
+            id.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+        };
+        let mends = matches!(operation, Operation::PutKeyPolicy | Operation::KeyPolicy);
+        let governor = |id: &String| mends && GOVERNORS.contains(&id.as_str());
+        if self.permits.iter().any(governor) {
+            self.forbids.retain(|id| !own(id));
+        }
+        if key.is_closed() && operation.info().group != Group::Audit {
+            self.permits.retain(|id| own(id) || governor(id));
+        }
+    }
+}
+
 impl Slices {
     pub(super) fn new<'a>(statements: impl IntoIterator<Item = &'a Statement>) -> Self {
-        let mut sets: HashMap<Subject, Vec<(Operations, PolicySet)>> = HashMap::new();
-        let mut reads = vec![Reads::default(); Operation::ALL.len()];
+        let mut sets: HashMap<Subject, Vec<Set>> = HashMap::new();
         for statement in statements {
             let filed = sets.entry(statement.subject).or_default();
-            let at = filed.iter().position(|(operations, _)| *operations == statement.operations);
+            let at = filed.iter().position(|set| set.operations == statement.operations);
             let at = at.unwrap_or_else(|| {
-                filed.push((statement.operations, PolicySet::new()));
+                let (operations, policies) = (statement.operations, PolicySet::new());
+                filed.push(Set { operations, policies, reads: Reads::default() });
                 filed.len() - 1
             });
-            filed[at]
-                .1
+            let set = &mut filed[at];
+            set.policies
                 .add(statement.policy.clone())
                 .expect("names are unique and their statements numbered");
-            for (&operation, reads) in Operation::ALL.iter().zip(&mut reads) {
-                if statement.operations.contains(operation) {
-                    reads.merge(statement.reads);
-                }
-            }
+            set.reads.merge(statement.reads);
         }
-        Self { sets, reads }
+        Self { sets }
     }
 
-    pub(super) fn reads(&self, operation: Operation) -> Reads {
-        self.reads[operation as usize]
+    /// The sets with a say on `operation` of one of `subjects`.
+    fn concerned(
+        &self,
+        operation: Operation,
+        subjects: impl Iterator<Item = Subject>,
+    ) -> impl Iterator<Item = &Set> {
+        let filed = subjects.filter_map(|subject| self.sets.get(&subject)).flatten();
+        filed.filter(move |set| set.operations.contains(operation))
+    }
+
+    /// What the statements that may concern one of `subjects` read: not what the tenant's others do.
+    pub(super) fn reads(&self, operation: Operation, subjects: impl Iterator<Item = Subject>) -> Reads {
+        let mut reads = Reads::default();
+        self.concerned(operation, subjects).for_each(|set| reads.merge(set.reads));
+        reads
     }
 
     /// Asks every statement that may concern one of `subjects`.
@@ -70,9 +111,8 @@ impl Slices {
         entities: &Entities,
         tally: &mut Tally,
     ) {
-        let filed = subjects.filter_map(|subject| self.sets.get(&subject)).flatten();
-        for (_, set) in filed.filter(|(operations, _)| operations.contains(operation)) {
-            let response = Authorizer::new().is_authorized(request, set, entities);
+        for set in self.concerned(operation, subjects) {
+            let response = Authorizer::new().is_authorized(request, &set.policies, entities);
             let says = match response.decision() {
                 cedar_policy::Decision::Allow => &mut tally.permits,
                 cedar_policy::Decision::Deny => &mut tally.forbids,

@@ -12,7 +12,7 @@ use miette::Diagnostic;
 use serde_json::Value;
 
 use super::error::{Fault, PolicyError};
-use super::schema::{USE, VOCABULARY, is_use};
+use super::schema::{USE, VOCABULARY, is_use, uid};
 use super::{NESTING_MAX, OPERATORS_MAX};
 
 /// A set of operations, one bit each.
@@ -132,6 +132,24 @@ impl Statement {
         }
         Self { text: policy.to_string(), subject: subject(&policy), operations, reads, policy }
     }
+
+    /// Whether its scope names `key` and nothing else.
+    pub(super) fn is_about(&self, key: KeyId) -> bool {
+        match self.policy.resource_constraint() {
+            ResourceConstraint::Eq(found) => found == uid(&VOCABULARY.key, &key.to_string()),
+            ResourceConstraint::Any
+            | ResourceConstraint::In(_)
+            | ResourceConstraint::Is(_)
+            | ResourceConstraint::IsIn(..) => false,
+        }
+    }
+
+    /// The principals that it names anywhere.
+    pub(super) fn principals(&self) -> Vec<PrincipalId> {
+        let named = self.policy.entity_literals().into_iter();
+        let named = named.filter(|uid| uid.type_name() == &VOCABULARY.principal);
+        named.filter_map(|uid| uid.id().unescaped().parse().ok()).collect()
+    }
 }
 
 /// The narrowest subject that a statement's scope names. `in` a principal or key is `==`: neither has members.
@@ -152,10 +170,11 @@ fn subject(policy: &Policy) -> Subject {
         uid.as_ref().filter(|uid| uid.type_name() == kind).map(|uid| uid.id().unescaped().to_owned())
     };
     let v = &*VOCABULARY;
-    if let Some(id) = id_of(&v.principal, &principal).and_then(|id| id.parse().ok()) {
-        Subject::Principal(id)
-    } else if let Some(id) = id_of(&v.key, &resource).and_then(|id| id.parse().ok()) {
+    // One identity may be named in the policies of many keys, and a key in few of many identities.
+    if let Some(id) = id_of(&v.key, &resource).and_then(|id| id.parse().ok()) {
         Subject::Key(id)
+    } else if let Some(id) = id_of(&v.principal, &principal).and_then(|id| id.parse().ok()) {
+        Subject::Principal(id)
     } else if let Some(role) = id_of(&v.role, &principal).and_then(|name| Role::parse(&name)) {
         Subject::Role(role)
     } else {

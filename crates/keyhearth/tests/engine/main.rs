@@ -7,6 +7,7 @@ mod audit;
 mod aws;
 mod fault;
 mod grants;
+mod key_policies;
 mod life;
 mod policies;
 mod race;

@@ -464,6 +464,7 @@ pub fn new_key(algorithm: Algorithm) -> NewKey {
         activation: None,
         cryptoperiod: Cryptoperiod::default(),
         rotate_days: None,
+        policy: Default::default(),
     }
 }
 

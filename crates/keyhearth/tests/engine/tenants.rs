@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keyhearth_core::Error;
 use keyhearth_core::id::{GrantId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
+use keyhearth_core::policy::NewKeyPolicy;
 use keyhearth_core::principal::{CERTIFICATES_MAX, Caller, Role};
 use keyhearth_core::request::{
     Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, NewMaterial, Response, Source,
@@ -95,7 +96,10 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
     let user = user.into_iter().map(|ask| (Arc::clone(&home.user), ask));
     let destroy = (Arc::clone(&home.custodian), Ask::DestroyKey { key: k(), version: 1, confirm: id });
     let who_can = (Arc::clone(&home.auditor), Ask::WhoCan { key: k() });
-    admin.chain(user).chain([destroy, who_can]).collect()
+    let policy = (Arc::clone(&home.auditor), Ask::KeyPolicy { key: k() });
+    let set_policy =
+        (Arc::clone(&home.admin), Ask::PutKeyPolicy { key: k(), policy: NewKeyPolicy::default() });
+    admin.chain(user).chain([destroy, who_can, policy, set_policy]).collect()
 }
 
 #[tokio::test]

@@ -70,6 +70,8 @@ answers! {
         aliases: Vec<Is<Alias>>,
         /// Since when the key as a whole is suspended, if it is.
         suspended: Option<Is<Time>>,
+        /// Of what policies allow on it, only what its own policy allows counts.
+        closed: bool,
     }
 
     /// One version of a key.
@@ -517,6 +519,18 @@ answers! {
     WhoCan {
         /// Who, what and why.
         abilities: Vec<Ability>,
+    }
+
+    /// A key's own policy.
+    KeyPolicyInForce {
+        /// The key.
+        key: Is<KeyId>,
+        /// Cedar policy text.
+        text: Option<String>,
+        /// Of what policies allow on the key, only what this one allows counts.
+        closed: bool,
+        /// What the text was translated from.
+        document: Option<String>,
     }
 
     /// One log entry: who did what to which key, how that was decided, and what came of it.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use keyhearth_core::Error;
 use keyhearth_core::id::{Name, PrincipalId};
 use keyhearth_core::key;
+use keyhearth_core::policy::NewKeyPolicy;
 use keyhearth_core::request::{self as ask, Ask, ImportId, KeyRef, Message};
 use keyhearth_core::state;
 use keyhearth_crypto::algorithm::Mechanism;
@@ -79,7 +80,15 @@ impl NewKey {
             activation: self.activation.map(|time| time.0),
             cryptoperiod: self.cryptoperiod.unwrap_or_default().into(),
             rotate_days: days(self.rotate_days),
+            policy: self.policy.map(|Object(policy)| policy.ask()).transpose()?.unwrap_or_default(),
         })
+    }
+}
+
+impl KeyPolicy {
+    pub(super) fn ask(self) -> Result<NewKeyPolicy, Error> {
+        let text = self.text.map(|text| text.within("text")).transpose()?;
+        Ok(NewKeyPolicy { document: None, closed: self.closed.unwrap_or(false), text })
     }
 }
 

@@ -88,6 +88,17 @@ bodies! {
         cryptoperiod: Option<Object<Cryptoperiod>>,
         /// Days between automatic rotations; none if absent.
         rotate_days: Option<Days>,
+        /// Its own policy; none if absent. Needs the right to set one.
+        policy: Option<Object<KeyPolicy>>,
+    }
+
+    /// A key's own policy. Without anything in it, the key has none.
+    #[derive(Default)]
+    KeyPolicy {
+        /// Cedar policy text in which the key is `Keyhearth::Key::"this"`, and nothing else is a resource.
+        text: Option<Text<POLICY_BYTES_MAX>>,
+        /// Of what policies allow on the key, only what this one allows counts; grants count too. Not if absent.
+        closed: Option<bool>,
     }
 
     /// How long versions protect and process, counted from their activation.
@@ -467,6 +478,7 @@ impl From<Algorithm> for NewKey {
             activation: None,
             cryptoperiod: None,
             rotate_days: None,
+            policy: None,
         }
     }
 }

@@ -100,6 +100,8 @@ exchanges! {
     DiffPolicy (PolicyDraft) PolicyDiff;
     TestPolicy (Question) PolicyTest;
     WhoCan () WhoCan;
+    PutKeyPolicy (KeyPolicy) Done;
+    KeyPolicy () KeyPolicyInForce;
     ListEntries () Entries;
     Checkpoint () Checkpoint;
     ProveEntry () InclusionProof;

@@ -98,6 +98,8 @@ pub fn parse(
         O::DiffPolicy => read::<PolicyDraft>(body)?.ask(path.read("policy")?)?,
         O::TestPolicy => read::<Question>(body)?.ask(),
         O::WhoCan => Ask::WhoCan { key: key()? },
+        O::PutKeyPolicy => Ask::PutKeyPolicy { key: key()?, policy: read::<KeyPolicy>(body)?.ask()? },
+        O::KeyPolicy => Ask::KeyPolicy { key: key()? },
         O::ListEntries => Ask::ListEntries { from: query.read("from")?.unwrap_or(0), limit: query.limit()? },
         O::Checkpoint => Ask::Checkpoint,
         O::ProveEntry => Ask::ProveEntry { index: path.read("index")?, size: query.read("size")? },

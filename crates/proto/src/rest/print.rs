@@ -130,6 +130,9 @@ pub fn print(response: Response) -> Printed {
         R::PolicyDiff(differences) => json(1024, &PolicyDiff { differences: list(&differences) }),
         R::PolicyTest { allowed, by } => json(0, &PolicyTest { allowed, by }),
         R::WhoCan(abilities) => json(1024, &WhoCan { abilities: list(&abilities) }),
+        R::KeyPolicy { key, document, closed, text } => {
+            json(1024, &KeyPolicyInForce { key: Is(key), text, closed, document })
+        }
         R::Entries { first, entries, next } => {
             let entries: Vec<LoggedEntry> = entries.into_iter().map(Into::into).collect();
             json(1024 * entries.len(), &Entries { first, entries, next })

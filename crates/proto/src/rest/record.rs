@@ -59,6 +59,7 @@ impl From<&key::Key> for Key {
             destroy_at: some(key.destroy_at),
             aliases: key.aliases.iter().cloned().map(Is).collect(),
             suspended: some(key.suspended),
+            closed: key.is_closed(),
         }
     }
 }

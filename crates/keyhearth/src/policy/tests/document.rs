@@ -29,8 +29,12 @@ fn the_page_lists_every_action() {
 fn the_examples_on_the_page_are_accepted() {
     let examples: Vec<&str> =
         PAGE.split("```cedar\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 5);
-    compile(&examples);
+    assert_eq!(examples.len(), 6);
+    let examples: Vec<String> = examples
+        .iter()
+        .map(|text| text.replace(keyhearth_core::policy::THIS_KEY, &format!("Keyhearth::Key::\"{KEY}\"")))
+        .collect();
+    compile(&examples.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 #[test]

@@ -91,6 +91,7 @@ fn key(tags: &[(&str, &str)]) -> Key {
         destroy_at: None,
         aliases: Default::default(),
         suspended: None,
+        policy: None,
     }
 }
 

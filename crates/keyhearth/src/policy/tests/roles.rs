@@ -8,7 +8,7 @@ use crate::policy::schema::{VOCABULARY, decided};
 
 const EVERYONE: &str = "random renew-identity status who-am-i";
 const READ_KEYS: &str =
-    "describe-key last-use list-aliases list-grants list-keys list-retirable-grants public-key";
+    "describe-key key-policy last-use list-aliases list-grants list-keys list-retirable-grants public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
     import-key import-parameters move-alias resume-key rotate-key schedule-destroy set-alias suspend-key unload-key update-key";
 const USE: &str = "agree data-key data-key-pair data-key-pair-without-plaintext data-key-without-plaintext decapsulate decrypt \
@@ -17,6 +17,7 @@ const DELEGATE: &str = "create-grant revoke-grant";
 const READ_GOVERN: &str = "diff-policy list-access-keys list-identities list-policies test-policy";
 const CHANGE_GOVERN: &str = "bind-certificate create-access-key delete-policy disable-access-key issue-identity \
     put-policy revoke-identity set-roles";
+const GOVERN_KEYS: &str = "put-key-policy";
 const READ_LOG: &str = "checkpoint list-entries prove-entry";
 const OPERATE: &str = "create-tenant disable-tenant enable-tenant list-tenants rekey rotate-root rotate-tenant-key \
     seal unseal";
@@ -25,7 +26,7 @@ const OPERATE: &str = "create-tenant disable-tenant enable-tenant list-tenants r
 fn table() -> Vec<(Role, Vec<&'static str>)> {
     vec![
         (Role::PlatformOperator, vec![EVERYONE, OPERATE, READ_GOVERN, CHANGE_GOVERN]),
-        (Role::TenantAdmin, vec![EVERYONE, READ_KEYS, READ_GOVERN, CHANGE_GOVERN, "who-can"]),
+        (Role::TenantAdmin, vec![EVERYONE, READ_KEYS, READ_GOVERN, CHANGE_GOVERN, GOVERN_KEYS, "who-can"]),
         (Role::KeyAdmin, vec![EVERYONE, READ_KEYS, MANAGE, "revoke-grant"]),
         (Role::KeyUser, vec![EVERYONE, READ_KEYS, USE, DELEGATE]),
         (Role::Auditor, vec![EVERYONE, READ_KEYS, READ_GOVERN, READ_LOG, "who-can", "export-log"]),
@@ -40,6 +41,7 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
                 DELEGATE,
                 READ_GOVERN,
                 CHANGE_GOVERN,
+                GOVERN_KEYS,
                 READ_LOG,
                 "who-can",
                 "export-log",
