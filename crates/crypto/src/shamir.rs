@@ -124,7 +124,8 @@ impl Share {
     /// `SHA-256("keyhearth/share/digest" ‖ set_id ‖ index ‖ data)`.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        digest::sha256(&[b"keyhearth/share/digest", &self.set_id, &[self.index], self.data.expose()])
+        let label = b"keyhearth/share/digest";
+        digest::sha256_of_secrets(&[label, &self.set_id, &[self.index], self.data.expose()])
     }
 
     /// Writes the share as one line for print or a password manager.
@@ -183,7 +184,7 @@ impl fmt::Debug for Share {
 const SHARE_BYTES_MAX: usize = SET_ID_BYTES + 2 + SECRET_BYTES_MAX + CHECKSUM_BYTES;
 
 fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
-    let hash = digest::sha256(&[b"keyhearth/share/text", body]);
+    let hash = digest::sha256_of_secrets(&[b"keyhearth/share/text", body]);
     [hash[0], hash[1], hash[2], hash[3]]
 }
 

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use keyhearth_core::Error;
 use keyhearth_core::id::RequestId;
 use keyhearth_core::request::{Idempotency, Request as Asked, Response as Answer};
-use keyhearth_crypto::digest::sha256;
+use keyhearth_crypto::digest::sha256_of_secrets;
 use keyhearth_proto::rest;
 
 use super::{BodyError, Peer, discard_body, read_body};
@@ -144,7 +144,7 @@ impl Rest {
             )?;
             let ask = rest::parse(operation, &params, parts.uri.query(), &body)?;
             let idempotency = headers.idempotency_key.map(|key| {
-                let digest = sha256(&[parts.uri.path().as_bytes(), &[0], &body]);
+                let digest = sha256_of_secrets(&[parts.uri.path().as_bytes(), &[0], &body]);
                 Idempotency { key, digest }
             });
             let asked = Asked { reason: headers.reason, idempotency, ..Asked::new(id, ask) };

@@ -75,7 +75,11 @@ impl Aws {
         };
         let proved: Result<_, Exception> = proved.await;
         match &proved {
-            Ok((login, _)) => peer.caller.store(Some(Arc::clone(login))),
+            Ok((login, _)) => {
+                if peer.caller.load().as_ref().is_none_or(|known| !Arc::ptr_eq(known, login)) {
+                    peer.caller.store(Some(Arc::clone(login)));
+                }
+            }
             Err(exception) if is_failed_login(exception.kind) => {
                 self.engine.refuse_login(named, peer.remote.ip()).await.map_err(|error| failed(&error))?;
             }
