@@ -18,4 +18,5 @@ mod support;
 mod suspension;
 mod tenants;
 mod transfer;
+mod uses;
 mod wire;
