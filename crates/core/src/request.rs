@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::grant::Grant;
 use crate::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
-use crate::key::{AliasOf, Cryptoperiod, Key};
+use crate::key::{AliasOf, Cryptoperiod, Key, Origin, Usage};
 use crate::operation::Operation;
 use crate::policy::{NewKeyPolicy, Policy};
 use crate::principal::{AccessKey, Caller, Principal, Role};
@@ -839,7 +839,7 @@ pub enum Response {
     Aliases { aliases: Vec<(Alias, AliasOf)>, next: Option<Vec<u8>> },
     ImportParameters { id: ImportId, public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
     Exported { version: u32, wrapped: Vec<u8> },
-    PublicKey { key: KeyId, version: u32, algorithm: Algorithm, der: Vec<u8> },
+    PublicKey { key: KeyId, version: u32, algorithm: Algorithm, usage: Usage, der: Vec<u8> },
     LastUse { key: KeyId, created: Time, since: Time, last: Option<LastUse> },
     Encrypted { key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
     Decrypted { key: KeyId, version: u32, plaintext: Secret },
@@ -851,7 +851,7 @@ pub enum Response {
     Mac { key: KeyId, version: u32, mechanism: Mechanism, mac: Vec<u8> },
     Wrapped { key: KeyId, version: u32, wrapped: Vec<u8> },
     Unwrapped { key: KeyId, version: u32, material: Secret },
-    Shared { key: KeyId, version: u32, secret: Secret },
+    Shared { key: KeyId, version: u32, origin: Origin, secret: Secret },
     Encapsulated { key: KeyId, version: u32, secret: Secret, encapsulated: Vec<u8> },
     Random(Secret),
     Grant(Box<Grant>),

@@ -288,8 +288,9 @@ mechanisms! {
     HmacSha384 "hmac-sha384" [Mac] Allowed;
     /// HMAC over SHA-512, 64 bytes.
     HmacSha512 "hmac-sha512" [Mac] Allowed;
-    /// RSAES-OAEP, SHA-1 for hash and mask (RFC 8017 §7.1). For importing from clients that know no other.
-    RsaOaepSha1 "rsa-oaep-sha1" [Encrypt, Wrap] ProcessOnly;
+    /// RSAES-OAEP, SHA-1 for hash and mask (RFC 8017 §7.1). Collisions, which SHA-1 has, do not weaken it; for
+    /// clients that know no other.
+    RsaOaepSha1 "rsa-oaep-sha1" [Encrypt, Wrap] Allowed;
     /// RSAES-OAEP, SHA-256 for hash and mask.
     RsaOaepSha256 "rsa-oaep-sha256" [Encrypt, Wrap] Allowed;
     /// RSAES-OAEP, SHA-384 for hash and mask.

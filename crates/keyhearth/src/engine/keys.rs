@@ -344,7 +344,8 @@ impl Turn<'_> {
             return Err(Error::WrongState { state, operation: Operation::PublicKey });
         }
         let der = self.open.material_row(key, number)?.value.public.ok_or(Error::Damaged("public key"))?;
-        let response = Response::PublicKey { key: key.id, version: number, algorithm: key.algorithm, der };
+        let (algorithm, usage) = (key.algorithm, key.usage);
+        let response = Response::PublicKey { key: key.id, version: number, algorithm, usage, der };
         Ok(Effect { version: Some(number), ..Effect::of(response) })
     }
 

@@ -263,6 +263,7 @@ impl<'a> Work<'a> {
 pub fn act(open: &Open, permit: &Permit, request: &Request, held: &Held) -> Result<Effect, Error> {
     let work = Work::new(open, permit, held, request.dry_run)?;
     let (key, version, ready) = (work.key().id, work.number, &work.ready);
+    let origin = work.key().origin;
     let mut writes = Vec::new();
     let response = match &request.ask {
         Ask::Encrypt { mechanism, context, plaintext, .. } => {
@@ -313,7 +314,7 @@ pub fn act(open: &Open, permit: &Permit, request: &Request, held: &Held) -> Resu
         }
         Ask::Agree { peer, .. } => {
             let shared = ready.agree(peer)?;
-            Response::Shared { key, version, secret: secret(&shared) }
+            Response::Shared { key, version, origin, secret: secret(&shared) }
         }
         Ask::Encapsulate { .. } => {
             let (encapsulated, shared) = ready.encapsulate()?;
@@ -321,7 +322,7 @@ pub fn act(open: &Open, permit: &Permit, request: &Request, held: &Held) -> Resu
         }
         Ask::Decapsulate { encapsulated, .. } => {
             let shared = ready.decapsulate(encapsulated)?;
-            Response::Shared { key, version, secret: secret(&shared) }
+            Response::Shared { key, version, origin, secret: secret(&shared) }
         }
         _ => return Err(Error::Internal("not a use of key material")),
     };

@@ -31,7 +31,7 @@ async fn permit(home: &Household, who: &Caller, operation: Operation, key: KeyId
 
 async fn dry_run(home: &Household, caller: &Arc<Caller>, ask: Ask) -> Result<Response, Error> {
     let engine = home.engine();
-    let request = Request { id: engine.request_id(), ask, reason: None, idempotency: None, dry_run: true };
+    let request = Request { dry_run: true, ..Request::new(engine.request_id(), ask) };
     engine.execute(caller, Arc::new(request)).await
 }
 

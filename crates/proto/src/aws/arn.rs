@@ -3,6 +3,7 @@
 use keyhearth_core::Error;
 use keyhearth_core::id::{Alias, KeyId, Name};
 use keyhearth_core::request::KeyRef;
+use keyhearth_crypto::digest::sha256;
 
 use super::error::{Exception, Kind};
 
@@ -187,6 +188,15 @@ fn no_alias(arn: &str) -> Exception {
 
 fn invalid_arn(text: &str) -> Exception {
     Exception::new(Kind::InvalidArn, format!("Invalid ARN '{text}'"))
+}
+
+/// What AWS calls the material of one version of a key: 64 hexadecimal digits.
+#[must_use]
+pub fn material_id(key: KeyId, version: u32) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digest = sha256(&[b"keyhearth/aws/key-material", &key.0, &version.to_be_bytes()]);
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// Whether `id` has the form of a multi-region key's id: `mrk-` and 32 hexadecimal digits.

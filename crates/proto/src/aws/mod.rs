@@ -15,7 +15,7 @@ pub mod model;
 pub mod sigv4;
 mod spec;
 
-pub use arn::{Place, REGION_BYTES_MAX, unknown_identity};
+pub use arn::{Place, REGION_BYTES_MAX, material_id, unknown_identity};
 pub use error::{Exception, Kind};
 pub use marker::Listing;
 pub use model::*;

@@ -78,7 +78,7 @@ pub fn print(response: Response) -> Printed {
         }
         R::Wrapped { key, version, wrapped } => of_key!(Wrapped { key, version, wrapped }),
         R::Unwrapped { key, version, material } => of_key!(Unwrapped { key, version, material }),
-        R::Shared { key, version, secret } => of_key!(Shared { key, version, secret }),
+        R::Shared { key, version, origin: _, secret } => of_key!(Shared { key, version, secret }),
         R::Encapsulated { key, version, secret, encapsulated } => {
             of_key!(Encapsulated { key, version, secret, encapsulated })
         }
@@ -93,7 +93,7 @@ pub fn print(response: Response) -> Printed {
         R::Exported { version, wrapped } => {
             json(wrapped.len(), &Exported { version, wrapped: wrapped.into() })
         }
-        R::PublicKey { key, version, algorithm, der } => {
+        R::PublicKey { key, version, algorithm, usage: _, der } => {
             let (bytes, algorithm) = (der.len(), Is(algorithm));
             json(bytes, &PublicKey { key: Is(key), version, algorithm, der: der.into() })
         }

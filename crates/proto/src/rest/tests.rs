@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use keyhearth_core::Error;
 use keyhearth_core::id::{KeyId, RequestId, TenantId};
+use keyhearth_core::key::Usage;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Ask, Message, Response};
 use keyhearth_core::time::Time;
@@ -269,9 +270,9 @@ fn answers_are_read_as_they_were_printed() {
     let read: answer::Decrypted = serde_json::from_slice(&printed.body).unwrap();
     assert_eq!((read.key.0, read.version, read.plaintext.into_inner()), (key, 2, secret()));
 
-    let der = vec![5; 91];
-    let printed =
-        print(Response::PublicKey { key, version: 1, algorithm: Algorithm::EcP256, der: der.clone() });
+    let (der, algorithm) = (vec![5; 91], Algorithm::EcP256);
+    let usage = Usage::usual(algorithm);
+    let printed = print(Response::PublicKey { key, version: 1, algorithm, usage, der: der.clone() });
     let read: answer::PublicKey = serde_json::from_slice(&printed.body).unwrap();
     assert_eq!((*read.algorithm, &read.der[..]), (Algorithm::EcP256, &der[..]));
 

@@ -3,8 +3,10 @@
 //! A request is authenticated whole, body and all, before anything in it is looked at. Answers to callers who are
 //! not proved say what AWS says; which access key ids there are is told by them, as AWS tells it.
 
+mod cryptography;
 mod dispatch;
 mod login;
+mod refusal;
 
 use std::sync::Arc;
 use std::time::Instant;
