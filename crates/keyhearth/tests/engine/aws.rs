@@ -32,14 +32,14 @@ const MISMATCH: &str = "The request signature we calculated does not match the s
                         AWS Secret Access Key and signing method. Consult the service documentation for details.";
 
 /// A front on a loopback port, without TLS.
-struct Front {
+pub struct Front {
     address: SocketAddr,
     stop: Stop,
     task: JoinHandle<()>,
 }
 
 impl Front {
-    async fn of(engine: &Arc<Engine>) -> Self {
+    pub async fn of(engine: &Arc<Engine>) -> Self {
         let listener = Listener::bind_loopback((Ipv4Addr::LOCALHOST, 0).into(), Limits::default());
         let listener = listener.await.unwrap();
         let place = Place::new("111122223333", HERE.region).unwrap();
@@ -67,6 +67,13 @@ struct Connection(TcpStream);
 impl Connection {
     /// Sends a request and reads the answer: status, `__type` and message.
     async fn exchange(&mut self, call: &Signed) -> (u16, String, Option<String>) {
+        let (status, body) = self.send(call).await;
+        let text = |name: &str| body[name].as_str().map(str::to_owned);
+        (status, text("__type").unwrap(), text("message"))
+    }
+
+    /// Sends a request and reads the answer: status and body, which may be none.
+    async fn send(&mut self, call: &Signed) -> (u16, Value) {
         let mut request = format!("{} HTTP/1.1\r\ncontent-length: {}\r\n", call.line, call.body.len());
         for (name, value) in &call.headers {
             request += &format!("{name}: {value}\r\n");
@@ -84,9 +91,8 @@ impl Connection {
         let mut body = vec![0; field("content-length: ").unwrap().parse().unwrap()];
         self.0.read_exact(&mut body).await.unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let body: Value = serde_json::from_slice(&body).unwrap();
-        let text = |name: &str| body[name].as_str().map(str::to_owned);
-        (status, text("__type").unwrap(), text("message"))
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        (status, body)
     }
 
     async fn is_let_in(&mut self, call: &Signed) {
@@ -114,12 +120,16 @@ impl Signed {
     }
 
     fn made(key: &Issued, time: Time, scope: Scope<'_>, body: Vec<u8>) -> Self {
+        Self::calling("ConnectCustomKeyStore", key, time, scope, body)
+    }
+
+    fn calling(operation: &str, key: &Issued, time: Time, scope: Scope<'_>, body: Vec<u8>) -> Self {
         let token = key.session.as_ref().map(|(token, _)| String::from_utf8(token.to_vec()).unwrap());
         let mut headers = vec![
             ("host", "localhost".to_owned()),
             ("content-type", "application/x-amz-json-1.1".to_owned()),
             ("x-amz-date", Stamp(time).to_string()),
-            ("x-amz-target", "TrentService.ConnectCustomKeyStore".to_owned()),
+            ("x-amz-target", format!("TrentService.{operation}")),
         ];
         headers.extend(token.map(|token| ("x-amz-security-token", token)));
         let signed: Vec<Header<'_>> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
@@ -139,6 +149,30 @@ impl Signed {
     fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(found, _)| *found != name);
         self
+    }
+}
+
+/// A program that calls operations of AWS KMS on one connection.
+pub struct Program {
+    connection: Connection,
+    key: Issued,
+}
+
+impl Program {
+    pub async fn new(front: &Front, key: Issued) -> Self {
+        Self { connection: front.connect().await, key }
+    }
+
+    /// What the operation gives, or the exception's kind and message.
+    pub async fn call(&mut self, operation: &str, body: Value) -> Result<Value, (String, Option<String>)> {
+        let (now, body) = (Time::from_unix_ms(now_ms()), serde_json::to_vec(&body).unwrap());
+        let (status, answer) =
+            self.connection.send(&Signed::calling(operation, &self.key, now, HERE, body)).await;
+        if status == 200 {
+            return Ok(answer);
+        }
+        let text = |name: &str| answer[name].as_str().map(str::to_owned);
+        Err((text("__type").unwrap(), text("message")))
     }
 }
 

@@ -5,6 +5,7 @@ mod access_keys;
 mod aliases;
 mod audit;
 mod aws;
+mod aws_cryptography;
 mod fault;
 mod grants;
 mod key_policies;

@@ -280,3 +280,69 @@ fn capitalised(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use keyhearth_core::id::KeyId;
+
+    use super::*;
+
+    /// What a caller reads of `error`, when nothing is known of the key.
+    fn said(error: Error, operation: Operation) -> (&'static str, Option<String>) {
+        let place = Place::new("111122223333", "eu-central-1").unwrap();
+        let (caller, asked) = ("app".parse().unwrap(), KeyRef::Id(KeyId([1; 16])));
+        let scene = Scene { place: &place, caller: &caller, asked: Some(&asked), key: None };
+        let Exception { kind, message } = word(error, About::key(operation, ""), &scene);
+        (kind.name(), message)
+    }
+
+    #[test]
+    fn every_refusal_has_its_words() {
+        let arn = "arn:aws:kms:eu-central-1:111122223333:key/01010101-0101-0101-0101-010101010101";
+        let wrong =
+            |state| Error::WrongState { state, operation: keyhearth_core::operation::Operation::Encrypt };
+        let denied = format!(
+            "User: arn:aws:iam::111122223333:user/app is not authorized to perform: kms:Encrypt on resource: {arn} \
+             because no identity-based policy allows the kms:Encrypt action"
+        );
+        for (error, kind, message) in [
+            (Error::Denied, "AccessDeniedException", denied.as_str()),
+            (Error::NotFound("key"), "NotFoundException", &format!("Key '{arn}' does not exist")),
+            (Error::NotFound("grant"), "NotFoundException", "Grant is not found."),
+            (
+                Error::Invalid { field: "context", rule: "at most 64 pairs" },
+                "ValidationException",
+                "context: at most 64 pairs",
+            ),
+            (wrong(State::Suspended), "DisabledException", &format!("{arn} is disabled.")),
+            (wrong(State::PreActive), "KMSInvalidStateException", &format!("{arn} is pending import.")),
+            (wrong(State::Destroyed), "NotFoundException", &format!("Key '{arn}' does not exist")),
+            (Error::Conflict("it exists already"), "ConflictException", "It exists already"),
+            (
+                Error::TooLarge { field: "aliases", limit: 50 },
+                "LimitExceededException",
+                "Aliases exceeds the limit of 50.",
+            ),
+            (Error::Unsupported("this use"), "UnsupportedOperationException", "This use"),
+            (Error::TooMany { retry_after_ms: 1 }, "ThrottlingException", "Rate exceeded"),
+            (Error::Sealed, "ServiceUnavailableException", "The server is sealed."),
+            (
+                Error::Unavailable { retry_after_ms: 1 },
+                "ServiceUnavailableException",
+                "The server cannot take the request now.",
+            ),
+        ] {
+            assert_eq!(said(error, Operation::Encrypt), (kind, Some(message.to_owned())), "{error:?}");
+        }
+        for error in [Error::NotAuthentic, Error::NotFound("key version")] {
+            assert_eq!(said(error, Operation::Decrypt), ("InvalidCiphertextException", None));
+        }
+        for error in [Error::Damaged("the secret part"), Error::Internal("the secret part")] {
+            let (kind, message) = said(error, Operation::Sign);
+            assert_eq!(kind, "KMSInternalException");
+            assert!(!message.unwrap().contains("secret"), "what is ours stays in the log");
+        }
+        let point = Error::Invalid { field: "body", rule: "not on the curve" };
+        assert_eq!(said(point, Operation::DeriveSharedSecret), ("ValidationException", None));
+    }
+}
