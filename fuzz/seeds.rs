@@ -32,8 +32,10 @@ use keyhearth_crypto::note::NoteKey;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
+use keyhearth_proto::aws::{Field, coverage};
 // Instrumented libraries need the fuzzer's runtime in every program.
 use libfuzzer_sys as _;
+use serde_json::{Map, Value, json};
 
 const TENANT: TenantId = TenantId([2; 16]);
 const PRINCIPAL: PrincipalId = PrincipalId([3; 16]);
@@ -48,7 +50,8 @@ fn main() -> Result<()> {
     certificates()?;
     policies()?;
     write("config", "reference", Config::reference())?;
-    requests()
+    requests()?;
+    aws_requests()
 }
 
 fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
@@ -323,5 +326,42 @@ fn body(operation: Operation) -> &'static str {
         Operation::Rekey => r#"{"shares":{"threshold":3,"count":5}}"#,
         Operation::Unseal => r#"{"share":"khshare1-"}"#,
         _ => "{}",
+    }
+}
+
+/// One body for each operation of the AWS KMS API, with every member.
+fn aws_requests() -> Result<()> {
+    for (choice, row) in (0_u8..).zip(coverage()) {
+        let body = aws_structure(&row.input, "");
+        write("aws_body", row.operation, [&[choice], body.to_string().as_bytes()].concat())?;
+    }
+    Ok(())
+}
+
+/// A structure whose members' paths begin with `whole`.
+fn aws_structure(fields: &[Field], whole: &str) -> Value {
+    let members = fields.iter().filter_map(|field| Some((field, field.path.strip_prefix(whole)?)));
+    let own = members.filter(|(_, name)| !name.is_empty() && !name.contains(['.', '[']));
+    own.map(|(field, name)| (name.to_owned(), aws_value(fields, field))).collect::<Map<_, _>>().into()
+}
+
+fn aws_value(fields: &[Field], field: &Field) -> Value {
+    match field.kind {
+        "text" if field.pattern.is_some_and(|pattern| pattern.contains("arn")) => {
+            json!("arn:aws:s3::111122223333:bucket")
+        }
+        "text" => json!("a".repeat(field.min.unwrap_or(1).max(1) as usize)),
+        "blob" => json!("AQID"),
+        "integer" => json!(field.min),
+        "boolean" => json!(false),
+        "timestamp" => json!(1_800_000_000.5),
+        "enum" => json!(field.values[0]),
+        "map" => json!({"b": "2", "a": "1"}),
+        "list" => {
+            let path = format!("{}[]", field.path);
+            let element = fields.iter().find(|field| field.path == path).expect("a list has elements");
+            json!([aws_value(fields, element)])
+        }
+        _ => aws_structure(fields, &format!("{}.", field.path)),
     }
 }
