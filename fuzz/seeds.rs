@@ -19,7 +19,7 @@ use keyhearth_core::id::{DeploymentId, GrantId, KeyId, PrincipalId, RequestId, T
 use keyhearth_core::key::{Cryptoperiod, Key, Material, Origin, Rotation, Usage, Version};
 use keyhearth_core::log::{Checkpoint, EntryProof, Tree, VerifierKey, WitnessRequest, leaf_hash, push_entry};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::policy::Policy;
+use keyhearth_core::policy::{KeyPolicy, Policy};
 use keyhearth_core::principal::{AccessKey, Fingerprint, Principal, Role, Roles};
 use keyhearth_core::state::{State, Switches};
 use keyhearth_core::tenant::Tenant;
@@ -132,6 +132,9 @@ fn records() -> Result<()> {
         parent: Some(GrantId([9; 16])),
         depth: 1,
         created: NOW,
+        name: Some("payroll".into()),
+        exact_context: Some(BTreeMap::from([("dept".into(), "hr".into())])),
+        retiree: Some(PRINCIPAL),
     };
     named(3, "grant", minicbor::to_vec(grant).expect(cbor))?;
     let principal = Principal {
@@ -151,6 +154,7 @@ fn records() -> Result<()> {
         created: NOW,
         disabled: None,
         tenant_key_version: 1,
+        end: Some(NOW),
     };
     named(5, "access-key", minicbor::to_vec(access_key).expect(cbor))?;
     let policy = Policy { name: "p".parse().expect("a name"), text: "permit".into(), activated: NOW };
@@ -184,6 +188,7 @@ fn entry() -> Entry {
         context: Some([6; 16]),
         reason: Some("a reason".into()),
         detail: Some("a detail".into()),
+        access_key: Some("AKIAIOSFODNN7EXAMPLE".into()),
     }
 }
 
@@ -222,6 +227,7 @@ fn key_record() -> Key {
         destroy_at: Some(NOW),
         aliases: vec!["alias-of-it".parse().expect("an alias")],
         suspended: Some(NOW),
+        policy: Some(KeyPolicy { document: Some("{}".into()), closed: true }),
     }
 }
 
@@ -350,6 +356,8 @@ fn aws_value(fields: &[Field], field: &Field) -> Value {
         "text" if field.pattern.is_some_and(|pattern| pattern.contains("arn")) => {
             json!("arn:aws:s3::111122223333:bucket")
         }
+        "text" if field.path.ends_with("ServicePrincipal") => json!("a.example.com"),
+        "text" if field.path.ends_with("Region") => json!("eu-central-1"),
         "text" => json!("a".repeat(field.min.unwrap_or(1).max(1) as usize)),
         "blob" => json!("AQID"),
         "integer" => json!(field.min),
