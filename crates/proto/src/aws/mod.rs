@@ -12,6 +12,7 @@ mod error;
 mod json;
 mod marker;
 pub mod model;
+pub mod policy;
 pub mod sigv4;
 mod spec;
 
