@@ -32,7 +32,7 @@ use keyhearth_crypto::note::NoteKey;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
-use keyhearth_proto::aws::{Field, coverage};
+use keyhearth_proto::aws::{self, Field, Place, coverage};
 // Instrumented libraries need the fuzzer's runtime in every program.
 use libfuzzer_sys as _;
 use serde_json::{Map, Value, json};
@@ -49,6 +49,7 @@ fn main() -> Result<()> {
     seal_records()?;
     certificates()?;
     policies()?;
+    aws_policies()?;
     write("config", "reference", Config::reference())?;
     requests()?;
     aws_requests()
@@ -273,6 +274,24 @@ forbid (
 }} unless {{ if context.ip.isLoopback() then true else ["a", "b"].contains("a") }};"#
     );
     write("policy", "own", own)
+}
+
+fn aws_policies() -> Result<()> {
+    let place = Place::new("111122223333", "eu-central-1").expect("twelve digits and a region");
+    write("aws_policy", "usual", aws::policy::usual(&place))?;
+    write(
+        "aws_policy",
+        "all",
+        r#"{"Version":"2008-10-17","Id":"i","Statement":[{"Sid":"a","Effect":"Allow","Principal":{"AWS":
+["111122223333","arn:aws:iam::111122223333:user/web-1"]},"Action":"kms:*","Resource":"*"},
+{"Sid":"b","Effect":"Deny","Principal":"*","NotAction":["kms:Describe*","kms:Get*","kms:List*"],"Resource":["*"],
+"Condition":{"NotIpAddress":{"aws:SourceIp":["10.0.0.0/8","2001:db8::1"]},"Bool":{"aws:SecureTransport":"true"},
+"StringNotEqualsIfExists":{"kms:EncryptionContext:dept":"hr"},"Null":{"aws:ResourceTag/env":"true"}}},
+{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:role/db"},"Action":["kms:Decrypt","kms:CreateGrant"],
+"Resource":"*","Condition":{"Bool":{"kms:GrantIsForAWSResource":false},"ArnLike":{"aws:PrincipalArn":"*"},
+"ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["a","b"]},"StringLike":{"kms:KeySpec":"RSA_*"},
+"DateLessThan":{"aws:CurrentTime":"2027-01-31T12:00:00Z"},"StringEquals":{"kms:CallerAccount":"111122223333"}}}]}"#,
+    )
 }
 
 /// One request for every operation.

@@ -13,6 +13,7 @@ use keyhearth_crypto::algorithm::Algorithm;
 
 use super::*;
 
+mod aws;
 mod conditions;
 mod document;
 mod remembered;
