@@ -208,6 +208,7 @@ fn key_record() -> Key {
         automatic: true,
         expires: Some(NOW),
         check: Some([9; 32]),
+        description: Some("ours".into()),
     };
     Key {
         id: KEY,

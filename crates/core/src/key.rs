@@ -22,10 +22,10 @@ pub const VERSIONS_MAX: usize = 4_096;
 pub const TAGS_MAX: usize = 50;
 /// The most aliases of one key.
 pub const ALIASES_MAX: usize = 50;
-/// The longest tag name, in bytes.
-pub const TAG_NAME_BYTES_MAX: usize = 128;
-/// The longest tag value, in bytes.
-pub const TAG_VALUE_BYTES_MAX: usize = 256;
+/// The longest tag name, in characters.
+pub const TAG_NAME_CHARS_MAX: usize = 128;
+/// The longest tag value, in characters.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
 /// The longest description, in bytes.
 pub const DESCRIPTION_BYTES_MAX: usize = 8_192;
 /// Days between scheduling a destruction and the destruction itself.
@@ -215,6 +215,9 @@ pub struct Version {
     /// takes no other one than it had.
     #[cbor(n(12), with = "minicbor::bytes")]
     pub check: Option<[u8; 32]>,
+    /// What its owner says of its imported material.
+    #[n(13)]
+    pub description: Option<String>,
 }
 
 impl Version {
@@ -449,6 +452,7 @@ impl Key {
             automatic: false,
             expires: None,
             check: None,
+            description: None,
         };
         let begins_later = activation.is_some_and(|date| !now.reached(date));
         if has_material && !begins_later {
@@ -619,10 +623,14 @@ pub fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), Error> {
         return Err(Error::TooLarge { field: "tags", limit: TAGS_MAX });
     }
     let fits = |(name, value): (&String, &String)| {
-        !name.is_empty() && name.len() <= TAG_NAME_BYTES_MAX && value.len() <= TAG_VALUE_BYTES_MAX
+        (1..=TAG_NAME_CHARS_MAX).contains(&name.chars().count())
+            && value.chars().count() <= TAG_VALUE_CHARS_MAX
     };
     if !tags.iter().all(fits) {
-        return Err(Error::Invalid { field: "tags", rule: "names have 1 to 128 bytes, values at most 256" });
+        return Err(Error::Invalid {
+            field: "tags",
+            rule: "names have 1 to 128 characters, values at most 256",
+        });
     }
     Ok(())
 }

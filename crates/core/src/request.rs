@@ -520,6 +520,9 @@ impl ImportMechanism {
     }
 }
 
+/// The longest description of imported material, in characters.
+pub const MATERIAL_DESCRIPTION_CHARS_MAX: usize = 256;
+
 /// Names import parameters: 16 random bytes.
 pub type ImportId = [u8; 16];
 
@@ -536,6 +539,8 @@ pub struct NewMaterial {
     pub for_rotation: bool,
     /// When it ends.
     pub expires: Option<Time>,
+    /// For people, at most [`MATERIAL_DESCRIPTION_CHARS_MAX`]; what was said before stays if absent.
+    pub description: Option<String>,
 }
 
 /// Why material is not imported.
@@ -835,9 +840,10 @@ pub enum Response {
     Done,
     WouldSucceed,
     Key(Box<Key>),
+    Material { key: Box<Key>, version: u32 },
     Keys { keys: Vec<Key>, next: Option<Vec<u8>> },
     Aliases { aliases: Vec<(Alias, AliasOf)>, next: Option<Vec<u8>> },
-    ImportParameters { id: ImportId, public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
+    ImportParameters { key: KeyId, id: ImportId, public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
     Exported { version: u32, wrapped: Vec<u8> },
     PublicKey { key: KeyId, version: u32, algorithm: Algorithm, usage: Usage, der: Vec<u8> },
     LastUse { key: KeyId, created: Time, since: Time, last: Option<LastUse> },

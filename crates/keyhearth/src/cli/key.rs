@@ -192,6 +192,9 @@ pub enum OfKey {
         /// When it ends: from then on it is not used, and deleted.
         #[arg(long, value_name = "TIME", value_parser = spelled::<Time>())]
         expires: Option<Is<Time>>,
+        /// For people.
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
     },
     Unload(VersionArguments),
 }
@@ -403,10 +406,10 @@ impl OfKey {
             Self::Destroy { key, version, confirm } => {
                 server.wait(server.destroy_key(&key.key, &Destruction { version, confirm }))
             }
-            Self::Import { key, wrapped, raw, version, for_rotation, expires } => {
+            Self::Import { key, wrapped, raw, version, for_rotation, expires, description } => {
                 let wrapped = wrapped.decode(raw, PUBLIC_BYTES_MAX)?.into();
-                let for_rotation = Some(for_rotation);
-                let body = Import { wrapped, parameters: None, version, for_rotation, expires };
+                let (for_rotation, description) = (Some(for_rotation), description.map(Text));
+                let body = Import { wrapped, parameters: None, version, for_rotation, expires, description };
                 server.wait(server.import_key(&key.key, &body))
             }
             Self::Unload(at) => server.wait(server.unload_key(&at.key.key, &of(&at))),

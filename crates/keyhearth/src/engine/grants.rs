@@ -128,7 +128,7 @@ impl Turn<'_> {
         for pairs in [Some(&new.context), new.exact_context.as_ref()].into_iter().flatten() {
             keyhearth_core::key::check_tags(pairs).map_err(|_| Error::Invalid {
                 field: "context",
-                rule: "at most 50 pairs, names 1 to 128 bytes, values at most 256",
+                rule: "at most 50 pairs, names 1 to 128 characters, values at most 256",
             })?;
         }
         if new.name.as_ref().is_some_and(|name| !is_name(name)) {

@@ -3,7 +3,9 @@
 use keyhearth_core::Error;
 use keyhearth_core::key::{Key, Origin, Version};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::request::{Ask, ImportId, ImportMechanism, NewMaterial, Response};
+use keyhearth_core::request::{
+    Ask, ImportId, ImportMechanism, MATERIAL_DESCRIPTION_CHARS_MAX, NewMaterial, Response,
+};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::state::{State, Transition};
 use keyhearth_core::store::Write;
@@ -115,7 +117,10 @@ impl Turn<'_> {
             None => self.open.records.create(row, &record),
         };
         let writes = vec![write, Records::keep(&tenant)];
-        Ok(Effect::writing(Response::ImportParameters { id, public, mechanism, expires }, writes))
+        Ok(Effect::writing(
+            Response::ImportParameters { key: key.id, id, public, mechanism, expires },
+            writes,
+        ))
     }
 
     /// The present import parameters of the key.
@@ -138,6 +143,10 @@ impl Turn<'_> {
         if new.expires.is_some_and(|end| self.now.may_have_passed(end)) {
             return Err(Error::Invalid { field: "expires", rule: "must lie ahead" });
         }
+        if new.description.as_ref().is_some_and(|text| text.chars().count() > MATERIAL_DESCRIPTION_CHARS_MAX)
+        {
+            return Err(Error::TooLarge { field: "description", limit: MATERIAL_DESCRIPTION_CHARS_MAX });
+        }
         let parameters = self.parameters(&key, new.parameters)?;
         let bytes = self.unwrap_import(&key, &parameters.value, &new.wrapped)?;
         let material = import(key.algorithm, bytes.expose())?;
@@ -147,6 +156,9 @@ impl Turn<'_> {
         let (first, had) = (version.check.is_none(), version.has_material);
         version.has_material = true;
         version.expires = new.expires;
+        if new.description.is_some() {
+            version.description.clone_from(&new.description);
+        }
         version.check = Some(self.open.check_value(&held.key.value, number, &material));
         let begins = version.activation.is_none_or(|date| self.now.reached(date));
         if first && begins && (number == 1 || !new.for_rotation) {
@@ -156,7 +168,7 @@ impl Turn<'_> {
             writes.extend(self.open.store_material(&key, number, &material)?);
         }
         writes.insert(0, self.open.records.replace(&held.key, &key));
-        Ok(Effect { version: Some(number), ..Effect::writing(Response::Key(Box::new(key)), writes) })
+        Ok(Effect { version: Some(number), ..Effect::writing(material_of(key, number), writes) })
     }
 
     /// The version that the material is for: the one that has it or had it; otherwise the newest that never had
@@ -222,7 +234,7 @@ impl Turn<'_> {
         if !writes.is_empty() {
             writes.insert(0, self.open.records.replace(&held.key, &key));
         }
-        Ok(Effect { version: Some(number), ..Effect::writing(Response::Key(Box::new(key)), writes) })
+        Ok(Effect { version: Some(number), ..Effect::writing(material_of(key, number), writes) })
     }
 
     /// Deletes imported material. The version keeps its state and what tells its material from other, and is not
@@ -267,6 +279,10 @@ impl Turn<'_> {
         let effect = Effect::of(Response::Exported { version: number, wrapped });
         Ok(Effect { version: Some(number), ..effect })
     }
+}
+
+fn material_of(key: Key, version: u32) -> Response {
+    Response::Material { key: Box::new(key), version }
 }
 
 impl Open {

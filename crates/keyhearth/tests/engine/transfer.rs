@@ -63,7 +63,8 @@ async fn import(home: &Household, key: KeyId, wrapped: Vec<u8>) -> Result<Key, E
 }
 
 async fn import_as(home: &Household, key: KeyId, material: NewMaterial) -> Result<Key, Error> {
-    home.manage(Ask::ImportKey { key: by_id(key), material }).await
+    let answer = home.ask(&home.key_admin, Ask::ImportKey { key: by_id(key), material }).await?;
+    Ok(got!(Ok::<_, Error>(answer), Response::Material { key, .. } => *key))
 }
 
 /// Material as it is brought to a key that has parameters for [`USUAL`].
@@ -73,7 +74,8 @@ async fn bring(home: &Household, key: KeyId, material: &[u8], how: NewMaterial) 
 }
 
 async fn unload(home: &Household, key: KeyId, version: Option<u32>) -> Result<Key, Error> {
-    home.manage(Ask::UnloadKey { key: by_id(key), version }).await
+    let answer = home.ask(&home.key_admin, Ask::UnloadKey { key: by_id(key), version }).await?;
+    Ok(got!(Ok::<_, Error>(answer), Response::Material { key, .. } => *key))
 }
 
 fn has_material(key: &Key) -> Vec<bool> {

@@ -96,6 +96,8 @@ answers! {
         has_material: bool,
         /// When its imported material ends, if it does.
         expires: Option<Is<Time>>,
+        /// What its owner says of its imported material.
+        description: Option<String>,
         /// Whether the schedule made it; otherwise somebody asked for it.
         automatic: bool,
     }

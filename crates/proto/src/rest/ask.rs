@@ -123,6 +123,12 @@ impl Schedule {
     }
 }
 
+impl Cancellation {
+    pub(super) fn ask(self, key: KeyRef) -> Ask {
+        Ask::CancelDestroy { key, suspend: self.suspend.unwrap_or(false) }
+    }
+}
+
 impl Destruction {
     pub(super) fn ask(self, key: KeyRef) -> Ask {
         Ask::DestroyKey { key, version: self.version.number(), confirm: self.confirm.0 }
@@ -147,6 +153,7 @@ impl Import {
             version: number(self.version),
             for_rotation: self.for_rotation.unwrap_or(false),
             expires: self.expires.map(|time| time.0),
+            description: self.description.map(|text| text.within("description")).transpose()?,
         };
         Ok(Ask::ImportKey { key, material })
     }

@@ -10,7 +10,7 @@ use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::POLICY_BYTES_MAX;
 use keyhearth_core::principal::Role;
 use keyhearth_core::principal::{SESSION_MINUTES_MAX, SESSION_MINUTES_MIN};
-use keyhearth_core::request::{ImportMechanism, KeyRef, PLAINTEXT_BYTES_MAX};
+use keyhearth_core::request::{ImportMechanism, KeyRef, MATERIAL_DESCRIPTION_CHARS_MAX, PLAINTEXT_BYTES_MAX};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::key::{HMAC_BYTES_MAX, IMPORT_BYTES_MAX};
@@ -193,6 +193,8 @@ bodies! {
         for_rotation: Option<bool>,
         /// When it ends: from then on it is not used, and deleted.
         expires: Option<Is<Time>>,
+        /// For people; what was said before stays if absent.
+        description: Option<Text<{ 4 * MATERIAL_DESCRIPTION_CHARS_MAX }>>,
     }
 
     /// How material is to be exported.
@@ -504,7 +506,14 @@ impl NewGrant {
 impl From<Vec<u8>> for Import {
     /// Wrapped with the newest parameters, for the version that it fits, without end.
     fn from(wrapped: Vec<u8>) -> Self {
-        Self { wrapped: wrapped.into(), parameters: None, version: None, for_rotation: None, expires: None }
+        Self {
+            wrapped: wrapped.into(),
+            parameters: None,
+            version: None,
+            for_rotation: None,
+            expires: None,
+            description: None,
+        }
     }
 }
 

@@ -45,9 +45,7 @@ pub fn parse(
         O::DeactivateKey => Ask::DeactivateKey { key: key()?, version: version()? },
         O::CompromiseKey => Ask::CompromiseKey { key: key()?, version: version()? },
         O::ScheduleDestroy => read::<Schedule>(body)?.ask(key()?),
-        O::CancelDestroy => {
-            Ask::CancelDestroy { key: key()?, suspend: read::<Cancellation>(body)?.suspend.unwrap_or(false) }
-        }
+        O::CancelDestroy => read::<Cancellation>(body)?.ask(key()?),
         O::DestroyKey => read::<Destruction>(body)?.ask(key()?),
         O::ImportParameters => read::<ImportTerms>(body)?.ask(key()?),
         O::ImportKey => read::<Import>(body)?.ask(key()?)?,

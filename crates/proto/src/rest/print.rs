@@ -83,10 +83,10 @@ pub fn print(response: Response) -> Printed {
             of_key!(Encapsulated { key, version, secret, encapsulated })
         }
         R::Random(bytes) => json(bytes.len(), &Random { bytes: bytes.into() }),
-        R::Key(key) => json(1024, &Key::from(&*key)),
+        R::Key(key) | R::Material { key, .. } => json(1024, &Key::from(&*key)),
         R::Keys { keys, next } => json(1024, &Keys { keys: list(&keys), next: cursor(next) }),
         R::Aliases { aliases, next } => json(1024, &Aliases { aliases: list(&aliases), next: cursor(next) }),
-        R::ImportParameters { id, public, mechanism, expires } => {
+        R::ImportParameters { id, public, mechanism, expires, .. } => {
             let (id, mechanism, expires) = (id[..].into(), Is(mechanism), Is(expires));
             json(public.len(), &ImportParameters { id, public: public.into(), mechanism, expires })
         }

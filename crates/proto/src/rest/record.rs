@@ -77,6 +77,7 @@ impl From<&key::Version> for Version {
             destroyed: some(version.destroyed),
             has_material: version.has_material,
             expires: some(version.expires),
+            description: version.description.clone(),
             automatic: version.automatic,
         }
     }

@@ -3,10 +3,17 @@
 //! A request is authenticated whole, body and all, before anything in it is looked at. Answers to callers who are
 //! not proved say what AWS says; which access key ids there are is told by them, as AWS tells it.
 
+mod aliases;
 mod cryptography;
+mod demand;
 mod dispatch;
+mod import;
+mod keys;
 mod login;
+mod metadata;
 mod refusal;
+mod rotation;
+mod tags;
 
 use std::sync::Arc;
 use std::time::Instant;
