@@ -70,6 +70,43 @@ pub fn generate(algorithm: Algorithm) -> Result<SecretBytes, Error> {
     }
 }
 
+/// A private key in its stored form as `PrivateKeyInfo` DER, the form in which other programs read it.
+///
+/// RSA, EC, Ed25519 and ML-DSA keys are stored so. ML-KEM keys are written as their decapsulation key: the
+/// library gives no seed.
+///
+/// # Errors
+/// [`Error::Unsupported`] for symmetric and X25519 keys; [`Error::Internal`] without locked memory.
+///
+/// Source: RFC 5208 §5; RFC 9935 §6 (`expandedKey`).
+pub fn private_key_info(algorithm: Algorithm, material: &SecretBytes) -> Result<SecretBytes, Error> {
+    match algorithm.info().family {
+        Family::Rsa | Family::Ec | Family::Ed25519 | Family::MlDsa => {
+            SecretBytes::copy_from(material.expose())
+        }
+        Family::MlKem => {
+            let key = material.expose();
+            // Each tag here is followed by a length of two bytes.
+            let head = |tag: u8, len: usize| {
+                let [high, low] = u16::try_from(len).map_err(|_| BAD_PRIVATE_KEY)?.to_be_bytes();
+                Ok::<_, Error>([tag, 0x82, high, low])
+            };
+            let identifier = schemes::ml_kem(algorithm)?.identifier();
+            let mut der = Zeroizing::new(Vec::with_capacity(28 + key.len()));
+            der.extend_from_slice(&head(0x30, 3 + identifier.len() + 8 + key.len())?);
+            der.extend_from_slice(&[0x02, 0x01, 0x00]);
+            der.extend_from_slice(identifier);
+            der.extend_from_slice(&head(0x04, 4 + key.len())?);
+            der.extend_from_slice(&head(0x04, key.len())?);
+            der.extend_from_slice(key);
+            SecretBytes::take_from(&mut der)
+        }
+        Family::Aes | Family::ChaCha20 | Family::Hmac | Family::X25519 => {
+            Err(Error::Unsupported("a private key of this algorithm as PrivateKeyInfo"))
+        }
+    }
+}
+
 /// Checks material from outside and returns it in its stored form (see [`generate`]).
 ///
 /// Beside the stored forms it takes: `RSAPrivateKey` (RFC 8017 §A.1.2), `ECPrivateKey` (RFC 5915), the bare
@@ -256,6 +293,24 @@ fn stored(der: Result<Document, Unspecified>) -> Result<SecretBytes, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Source: RFC 5208 §5; RFC 9935 §3 (identifiers) and §6.
+    #[test]
+    fn ml_kem_keys_are_framed() {
+        for (algorithm, last, length) in
+            [(Algorithm::MlKem512, 1, 0x06), (Algorithm::MlKem768, 2, 0x09), (Algorithm::MlKem1024, 3, 0x0c)]
+        {
+            let key = generate(algorithm).unwrap();
+            let frame = [
+                &[0x30, 0x82, length, 0x78, 0x02, 0x01, 0x00, 0x30, 0x0b, 0x06, 0x09][..],
+                &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, last],
+                &[0x04, 0x82, length, 0x64, 0x04, 0x82, length, 0x60],
+            ];
+            let der = private_key_info(algorithm, &key).unwrap();
+            assert!(der.ct_eq(&[&frame.concat(), key.expose()].concat()));
+        }
+        assert!(private_key_info(Algorithm::X25519, &generate(Algorithm::X25519).unwrap()).is_err());
+    }
 
     #[test]
     fn powers_of_65537_are_recognised() {

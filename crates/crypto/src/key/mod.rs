@@ -41,7 +41,9 @@ use crate::{
     keywrap,
     secret::SecretBytes,
 };
-pub use material::{HMAC_BYTES_MAX, HMAC_BYTES_MIN, IMPORT_BYTES_MAX, generate, import, import_scalar};
+pub use material::{
+    HMAC_BYTES_MAX, HMAC_BYTES_MIN, IMPORT_BYTES_MAX, generate, import, import_scalar, private_key_info,
+};
 pub use public::{PUBLIC_KEY_BYTES_MAX, PublicKey};
 use schemes::{Aes, Curve, Hmac, UNSUPPORTED};
 pub use transport::{rsa_aes_kwp_unwrap, rsa_aes_kwp_wrap};

@@ -189,6 +189,11 @@ pub(super) struct MlKem {
 }
 
 impl MlKem {
+    /// The `AlgorithmIdentifier` in DER.
+    pub fn identifier(&self) -> &[u8] {
+        &self.spki_prefix[4..17]
+    }
+
     /// Bytes of the encapsulation key.
     pub const fn public_bytes(&self) -> usize {
         384 * self.rank + 32

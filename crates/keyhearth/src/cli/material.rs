@@ -157,7 +157,7 @@ pub enum Verb {
     DataKeyPair {
         #[command(flatten)]
         key: KeyArgument,
-        /// RSA, an elliptic curve or Ed25519.
+        /// RSA, an elliptic curve, Ed25519 or ML-KEM.
         #[arg(value_parser = spelled::<Algorithm>())]
         algorithm: Is<Algorithm>,
         #[command(flatten)]

@@ -12,7 +12,7 @@ use keyhearth_core::request::{
 use keyhearth_core::state::Class;
 use keyhearth_core::store::Write;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose, Status};
-use keyhearth_crypto::key::{Encrypted, Input, Key as Ready, generate};
+use keyhearth_crypto::key::{Encrypted, Input, Key as Ready, generate, private_key_info};
 use keyhearth_crypto::kh1;
 use keyhearth_crypto::secret::SecretBytes;
 
@@ -214,13 +214,14 @@ impl<'a> Work<'a> {
         algorithm: Algorithm,
         with_plaintext: bool,
     ) -> Result<Response, Error> {
-        if !matches!(algorithm.info().family, Family::Rsa | Family::Ec | Family::Ed25519) {
-            return Err(Error::Unsupported("data key pairs are RSA, elliptic curve or Ed25519"));
+        if !matches!(algorithm.info().family, Family::Rsa | Family::Ec | Family::Ed25519 | Family::MlKem) {
+            return Err(Error::Unsupported("data key pairs are RSA, elliptic curve, Ed25519 or ML-KEM"));
         }
         // Before the pair, which takes long to make.
         let (material, context) = (self.kh1_material()?, context(pairs)?);
-        let private = generate(algorithm)?;
-        let pair = Ready::load(algorithm, &private)?;
+        let made = generate(algorithm)?;
+        let pair = Ready::load(algorithm, &made)?;
+        let private = private_key_info(algorithm, &made)?;
         let public = pair.public_key_der().ok_or(Error::Internal("a pair has a public half"))?.to_vec();
         let ciphertext = kh1::seal(material, self.key().id.0, self.number, &context, private.expose())?;
         let private = with_plaintext.then(|| secret(&private));

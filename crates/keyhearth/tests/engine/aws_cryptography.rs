@@ -450,7 +450,7 @@ async fn data_keys_and_pairs() {
             );
         }
     }
-    for spec in ["RSA_2048", "ECC_NIST_P256", "ECC_SECG_P256K1", "ECC_NIST_EDWARDS25519"] {
+    for spec in ["RSA_2048", "ECC_NIST_P256", "ECC_SECG_P256K1", "ECC_NIST_EDWARDS25519", "ML_KEM_1024"] {
         let body = with(&of_key, json!({ "KeyPairSpec": spec }));
         let made = scene.call("GenerateDataKeyPair", body.clone()).await.unwrap();
         assert_eq!((&made["KeyPairSpec"], &made["KeyId"]), (&json!(spec), &json!(arn(id))));

@@ -263,7 +263,7 @@ bodies! {
 
     /// What the new key pair is to be.
     MakeDataKeyPair {
-        /// RSA, an elliptic curve or Ed25519.
+        /// RSA, an elliptic curve, Ed25519 or ML-KEM.
         algorithm: Is<Algorithm>,
         /// Pairs that are bound to it and must be given again to decrypt it.
         context: Option<Pairs>,

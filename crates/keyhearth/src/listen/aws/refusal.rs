@@ -9,6 +9,7 @@ use keyhearth_core::id::Name;
 use keyhearth_core::key::Key;
 use keyhearth_core::request::{Ask, KeyRef, Response as Answer};
 use keyhearth_core::state::State;
+use keyhearth_core::time::Now;
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_proto::aws::{Exception, KeySpec, KeyUsage, Kind, Operation, Place};
 
@@ -59,6 +60,7 @@ impl Exchange<'_> {
             caller: &self.caller.name,
             asked: asked.as_ref(),
             key: key.as_deref(),
+            now: self.engine.now(),
         };
         word(error, about, &scene)
     }
@@ -103,6 +105,7 @@ struct Scene<'a> {
     caller: &'a Name,
     asked: Option<&'a KeyRef>,
     key: Option<&'a Key>,
+    now: Now,
 }
 
 impl Scene<'_> {
@@ -173,8 +176,9 @@ fn denied(about: About<'_>, scene: &Scene<'_>) -> Exception {
 /// A state that AWS knows no word for stops a key as disabling it does.
 fn wrong_state(state: State, scene: &Scene<'_>) -> Exception {
     let invalid = |what: &str| Exception::new(Kind::KMSInvalidState, format!("{} is {what}.", scene.arn()));
-    let awaits_material =
-        |key: &Key| key.versions.iter().any(|version| !version.has_material && version.destroyed.is_none());
+    let awaits_material = |key: &Key| {
+        key.versions.iter().any(|version| !version.has_material_at(scene.now) && version.destroyed.is_none())
+    };
     let lives = |key: &Key| key.versions.iter().any(|version| version.destroyed.is_none());
     if scene.key.is_some_and(|key| key.destroy_at.is_some()) {
         return invalid("pending deletion");
@@ -291,7 +295,8 @@ mod tests {
     fn said(error: Error, operation: Operation) -> (&'static str, Option<String>) {
         let place = Place::new("111122223333", "eu-central-1").unwrap();
         let (caller, asked) = ("app".parse().unwrap(), KeyRef::Id(KeyId([1; 16])));
-        let scene = Scene { place: &place, caller: &caller, asked: Some(&asked), key: None };
+        let now = Now::exactly(keyhearth_core::time::Time::from_unix_ms(1));
+        let scene = Scene { place: &place, caller: &caller, asked: Some(&asked), key: None, now };
         let Exception { kind, message } = word(error, About::key(operation, ""), &scene);
         (kind.name(), message)
     }
