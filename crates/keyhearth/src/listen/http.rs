@@ -183,7 +183,9 @@ pub(super) async fn serve_connection<I, C, H>(
     match peer.protocol {
         Protocol::Http1 => {
             let io = TokioIo::new(Watched { stream, pulse: Arc::clone(&peer.pulse) });
+            // libmongocrypt compares header names letter by letter, and looks for `Content-Length`.
             let connection = http1::Builder::new()
+                .title_case_headers(true)
                 .header_read_timeout(None)
                 .max_header_size(HEADER_BYTES_MAX as usize)
                 .serve_connection(io, service);
