@@ -25,6 +25,7 @@ use keyhearth_core::state::{State, Switches};
 use keyhearth_core::tenant::Tenant;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::Algorithm;
+use keyhearth_crypto::digest::sha256;
 use keyhearth_crypto::hpke::{self, Suite};
 use keyhearth_crypto::key;
 use keyhearth_crypto::kh1::{self, Context};
@@ -32,6 +33,7 @@ use keyhearth_crypto::note::NoteKey;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
+use keyhearth_proto::aws::sigv4::{Message, Scope, SigningKey, authorization};
 use keyhearth_proto::aws::{self, Field, Place, coverage};
 // Instrumented libraries need the fuzzer's runtime in every program.
 use libfuzzer_sys as _;
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
     policies()?;
     aws_policies()?;
     write("config", "reference", Config::reference())?;
+    signatures()?;
     requests()?;
     aws_requests()
 }
@@ -293,6 +296,21 @@ fn aws_policies() -> Result<()> {
 "ForAllValues:StringEquals":{"kms:EncryptionContextKeys":["a","b"]},"StringLike":{"kms:KeySpec":"RSA_*"},
 "DateLessThan":{"aws:CurrentTime":"2027-01-31T12:00:00Z"},"StringEquals":{"kms:CallerAccount":"111122223333"}}}]}"#,
     )
+}
+
+fn signatures() -> Result<()> {
+    let call = "x-amz-target: TrentService.ListKeys\ncontent-type: application/x-amz-json-1.1";
+    write("sigv4", "call", format!("POST /\n{call}\n\n{{}}"))?;
+    let query = "GET /a//b/../c%20d/?b=2&a=%2F+x&a\nmy-header:  a   b \nmy-header: c\n\n";
+    write("sigv4", "query", query)?;
+    let scope = Scope { region: "us-east-1", service: "kms" };
+    let key = SigningKey::derive(b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "20261120", scope);
+    let headers = [("host", &b"localhost"[..]), ("x-amz-date", b"20261120T120000Z")];
+    let message = Message { method: "POST", path: "/", query: "", headers: &headers };
+    let signed_by = ("AKIAIOSFODNN7EXAMPLE", &key);
+    let header = authorization(&message, &sha256(&[b"{}"]), scope, signed_by).expect("there is a date");
+    let head = format!("host: localhost\nx-amz-date: 20261120T120000Z\nauthorization: {header}");
+    write("sigv4", "signed", format!("POST /\n{head}\n\n{{}}"))
 }
 
 /// One request for every operation.
