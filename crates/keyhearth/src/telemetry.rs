@@ -67,8 +67,7 @@ impl Metrics {
         }
         let _ = writeln!(text, "# HELP keyhearth_requests_total Requests by operation and result.");
         let _ = writeln!(text, "# TYPE keyhearth_requests_total counter");
-        let used =
-            || Operation::ALL.iter().zip(&self.operations).filter(|(operation, _)| operation.is_request());
+        let used = || Operation::ALL.iter().zip(&self.operations);
         for (operation, counts) in used() {
             for (result, counter) in
                 [("done", &counts.done), ("refused", &counts.refused), ("failed", &counts.failed)]

@@ -1,17 +1,20 @@
 //! Who signed a request. The first of a connection finds out; the others compute two hashes and one MAC.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
 use hyper::body::Incoming;
 use keyhearth_core::Error;
+use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::Caller;
 use keyhearth_crypto::digest::sha256;
 use keyhearth_proto::aws::sigv4::{Claim, Header, Message, Refusal, Scope, SigningKey};
 use keyhearth_proto::aws::{Exception, Kind};
 use subtle::ConstantTimeEq as _;
 
+use super::refusal::ours;
 use super::{Aws, whole_body};
 use crate::engine::{Authenticated, NoLogin};
 use crate::listen::Peer;
@@ -63,7 +66,7 @@ impl Aws {
             headers: &headers,
         };
         let scope = Scope { region: self.place.region(), service: SERVICE };
-        let mut named = None;
+        let (began, mut named) = (Instant::now(), None);
         let proved = async {
             let claim = Claim::read(&message, scope).map_err(refused)?;
             named = Some(claim.access_key);
@@ -81,7 +84,9 @@ impl Aws {
                 }
             }
             Err(exception) if is_failed_login(exception.kind) => {
-                self.engine.refuse_login(named, peer.remote.ip()).await.map_err(|error| failed(&error))?;
+                let (operation, error) = (Operation::Authenticate, Error::Unauthenticated);
+                self.metrics.record(operation, Some(&error), began.elapsed());
+                self.engine.refuse_login(named, peer.remote.ip()).await.map_err(ours)?;
             }
             Err(_) => {}
         }
@@ -104,12 +109,12 @@ impl Aws {
             Some(known) => known,
             None => {
                 let signer = self.engine.signer(claim.access_key, peer.remote.ip()).map_err(no_login)?;
-                let secret = signer.expose_secret().map_err(|error| failed(&error))?;
+                let secret = signer.expose_secret().map_err(ours)?;
                 Arc::new(Login {
                     access_key: claim.access_key.to_owned(),
                     date: claim.date.to_owned(),
                     key: SigningKey::derive(secret, claim.date, scope),
-                    session_token_hash: signer.session_token_hash().map_err(|error| failed(&error))?,
+                    session_token_hash: signer.session_token_hash().map_err(ours)?,
                     authenticated: signer.authenticated,
                 })
             }
@@ -144,16 +149,7 @@ fn no_login(why: NoLogin) -> Exception {
         NoLogin::Ended => {
             Exception::new(Kind::ExpiredToken, "The security token included in the request is expired")
         }
-        NoLogin::Failed(error) => failed(&error),
-    }
-}
-
-/// Why it cannot be found out who calls. What passes by itself is 503, which clients try again.
-fn failed(error: &Error) -> Exception {
-    if matches!(error, Error::Sealed | Error::Unavailable { .. }) {
-        Exception::new(Kind::ServiceUnavailable, error.to_string())
-    } else {
-        Exception::silent(Kind::KMSInternal)
+        NoLogin::Failed(error) => ours(error),
     }
 }
 

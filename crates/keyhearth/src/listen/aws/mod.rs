@@ -159,6 +159,10 @@ impl Exchange<'_> {
         let asked = Asked { dry_run, ..Asked::new(self.id, ask) };
         let result = self.engine.execute(self.caller, Arc::new(asked)).await;
         self.metrics.record(operation, result.as_ref().err(), began.elapsed());
+        // The caller is told no more than that it is our fault.
+        if let Err(error @ (Error::Damaged(_) | Error::Internal(_))) = &result {
+            tracing::error!(request = %self.id, operation = operation.name(), %error, "failed");
+        }
         result
     }
 }

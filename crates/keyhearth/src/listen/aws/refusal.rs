@@ -148,15 +148,20 @@ fn word(error: Error, about: About<'_>, scene: &Scene<'_>) -> Exception {
         Error::Unsupported(what) => unsupported(what, about, scene),
         Error::TooMany { .. } => Exception::new(Kind::Throttling, "Rate exceeded"),
         Error::NotAuthentic => Exception::silent(Kind::InvalidCiphertext),
-        Error::Sealed => Exception::new(Kind::ServiceUnavailable, "The server is sealed."),
-        Error::Unavailable { .. } => {
-            Exception::new(Kind::ServiceUnavailable, "The server cannot take the request now.")
-        }
-        Error::Damaged(_) | Error::Internal(_) => Exception::new(
-            Kind::KMSInternal,
-            "The server failed; its log tells what happened under the id of this request.",
-        ),
+        Error::Sealed | Error::Unavailable { .. } | Error::Damaged(_) | Error::Internal(_) => ours(error),
     }
+}
+
+/// Words an error that is nobody's but ours. What passes by itself is 503, which clients try again.
+pub(super) fn ours(error: Error) -> Exception {
+    let (kind, text) = if error == Error::Sealed {
+        (Kind::ServiceUnavailable, "The server is sealed.")
+    } else if matches!(error, Error::Unavailable { .. }) {
+        (Kind::ServiceUnavailable, "The server cannot take the request now.")
+    } else {
+        (Kind::KMSInternal, "The server failed; its log tells what happened under the id of this request.")
+    };
+    Exception::new(kind, text)
 }
 
 fn denied(about: About<'_>, scene: &Scene<'_>) -> Exception {
