@@ -554,6 +554,14 @@ async fn secrets_that_two_parties_share() {
     let body = json!({ "KeyId": arn(ours), "KeyAgreementAlgorithm": "ECDH", "PublicKey": base64("no key") });
     refused(scene.call("DeriveSharedSecret", body).await, "ValidationException", None);
 
+    scene.home.manage(Ask::SuspendKey { key: by_id(ours), version: None }).await.unwrap();
+    let said = format!("{} is disabled.", arn(ours));
+    refused(
+        scene.call("GetPublicKey", json!({ "KeyId": arn(ours) })).await,
+        "DisabledException",
+        Some(&said),
+    );
+
     let kem = scene.home.create(new_key(Algorithm::MlKem768)).await.id;
     let of_key = json!({ "KeyId": arn(kem), "EncapsulationAlgorithm": "ML_KEM" });
     let made = scene.call("Encapsulate", of_key.clone()).await.unwrap();

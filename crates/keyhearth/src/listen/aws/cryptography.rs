@@ -24,6 +24,7 @@ use keyhearth_proto::aws::{
 };
 
 use super::Exchange;
+use super::demand::Rule;
 use super::refusal::{About, other_answer, performed};
 
 /// What AWS encrypts with where a call names nothing.
@@ -475,7 +476,8 @@ impl Exchange<'_> {
     ) -> Result<output::GetPublicKey, Exception> {
         let about = About::key(Operation::GetPublicKey, &input.key_id);
         let ask = Ask::PublicKey { key: self.place.key(&input.key_id)?, version: None };
-        let Answer::PublicKey { key, algorithm, usage, der, .. } = self.perform(ask, None, about).await?
+        let rules = &[Rule::Stays, Rule::HasMaterial, Rule::Enabled];
+        let Answer::PublicKey { key, algorithm, usage, der, .. } = self.manage(ask, about, rules).await?
         else {
             return Err(other_answer());
         };
@@ -566,7 +568,7 @@ impl Exchange<'_> {
     ) -> Result<output::GetKeyLastUsage, Exception> {
         let about = About::key(Operation::GetKeyLastUsage, &input.key_id);
         let ask = Ask::LastUse { key: self.place.key(&input.key_id)? };
-        match self.perform(ask, None, about).await? {
+        match self.manage(ask, about, &[]).await? {
             Answer::LastUse { key, created, since, last } => Ok(output::GetKeyLastUsage {
                 key_id: self.place.key_arn(key),
                 key_last_usage: Some(last_usage(last)),
