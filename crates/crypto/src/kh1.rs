@@ -11,7 +11,9 @@ use aws_lc_rs::digest;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::{Error, kdf, random};
+use crate::random::Drawn;
+use crate::secret::SecretBytes;
+use crate::{Error, kdf};
 
 /// The first bytes of every message. The line feed shows a copy that was treated as text.
 pub const MAGIC: [u8; 4] = *b"KH1\n";
@@ -116,7 +118,26 @@ pub fn seal(
     context: &Context,
     plaintext: &[u8],
 ) -> Result<Vec<u8>, Error> {
-    MESSAGE.seal(material, Header { key_id, version }, context.as_bytes(), plaintext)
+    let header = Header { key_id, version };
+    MESSAGE.seal(material, header, context.as_bytes(), plaintext, &Drawn::new()?)
+}
+
+/// Makes a data key of `bytes` random bytes, and a message of it as [`seal`] does.
+///
+/// # Errors
+/// As [`seal`], and [`Error::Internal`] without locked memory.
+pub fn seal_new(
+    material: &[u8],
+    key_id: [u8; 16],
+    version: u32,
+    context: &Context,
+    bytes: usize,
+) -> Result<(SecretBytes, Vec<u8>), Error> {
+    let drawn = Drawn::new()?;
+    let data_key = SecretBytes::drawn(bytes, &drawn)?;
+    let header = Header { key_id, version };
+    let message = MESSAGE.seal(material, header, context.as_bytes(), data_key.expose(), &drawn)?;
+    Ok((data_key, message))
 }
 
 /// Decrypts what [`seal`] made with the same `material`, `key_id`, `version` and `context`.
@@ -138,7 +159,7 @@ pub fn open(
 
 /// The same construction for key material, kept apart by its format byte and label.
 pub mod envelope {
-    use super::{ENVELOPE, Error, Header};
+    use super::{Drawn, ENVELOPE, Error, Header};
     use crate::secret::SecretBytes;
 
     pub use super::OVERHEAD_BYTES;
@@ -157,7 +178,8 @@ pub mod envelope {
         aad: &[u8],
         material: &[u8],
     ) -> Result<Vec<u8>, Error> {
-        ENVELOPE.seal(kek.expose(), Header { key_id: kek_id, version: kek_version }, aad, material)
+        let header = Header { key_id: kek_id, version: kek_version };
+        ENVELOPE.seal(kek.expose(), header, aad, material, &Drawn::new()?)
     }
 
     /// Unwraps what [`wrap`] made, straight into locked memory.
@@ -193,12 +215,13 @@ impl Construction {
         header: Header,
         context: &[u8],
         plaintext: &[u8],
+        drawn: &Drawn,
     ) -> Result<Vec<u8>, Error> {
         if plaintext.len() > PLAINTEXT_BYTES_MAX {
             return Err(Error::TooLarge { limit: PLAINTEXT_BYTES_MAX });
         }
         let mut salt = [0; SALT_BYTES];
-        random::fill("keyhearth/kh1/salt", &mut salt)?;
+        drawn.fill("keyhearth/kh1/salt", &mut salt);
         let aad = self.aad(header, context);
         let derived = self.derive(material, header, &aad, &salt)?;
 

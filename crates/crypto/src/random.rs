@@ -36,7 +36,41 @@ thread_local! {
 ///
 /// Source: SP 800-133r2 §6.3 (keys from several sources); HMAC: FIPS 198-1.
 pub fn fill(label: &'static str, out: &mut [u8]) -> Result<(), Error> {
-    LAST.with(|last| fill_from(&kernel, &library, last, label, out))
+    Drawn::new()?.fill(label, out);
+    Ok(())
+}
+
+/// One draw of each source, for an act that needs random bytes for several purposes: drawing is most of what
+/// [`fill`] costs. Whoever sees the bytes of one purpose learns nothing about those of another.
+pub struct Drawn {
+    key: hmac::Key,
+    data: Draw,
+}
+
+impl Drawn {
+    /// Draws.
+    ///
+    /// # Errors
+    /// As [`fill`].
+    pub fn new() -> Result<Self, Error> {
+        LAST.with(|last| Self::from(&kernel, &library, last))
+    }
+
+    /// As [`fill`]. The same `label` would give the same bytes: it is used once.
+    pub fn fill(&self, label: &'static str, out: &mut [u8]) {
+        for (counter, block) in (0u32..).zip(out.chunks_mut(BLOCK_BYTES)) {
+            let mut context = hmac::Context::with_key(&self.key);
+            context.update(&*self.data);
+            context.update(label.as_bytes());
+            context.update(&counter.to_be_bytes());
+            block.copy_from_slice(&context.sign().as_ref()[..block.len()]);
+        }
+    }
+
+    fn from(kernel: Source, library: Source, last: &Last) -> Result<Self, Error> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &*draw(kernel, &last[0])?);
+        Ok(Self { key, data: draw(library, &last[1])? })
+    }
 }
 
 fn kernel(draw: &mut [u8]) -> Result<(), Error> {
@@ -48,19 +82,6 @@ fn library(draw: &mut [u8]) -> Result<(), Error> {
 }
 
 type Source<'a> = &'a dyn Fn(&mut [u8]) -> Result<(), Error>;
-
-fn fill_from(kernel: Source, library: Source, last: &Last, label: &str, out: &mut [u8]) -> Result<(), Error> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &*draw(kernel, &last[0])?);
-    let data = draw(library, &last[1])?;
-    for (counter, block) in (0u32..).zip(out.chunks_mut(BLOCK_BYTES)) {
-        let mut context = hmac::Context::with_key(&key);
-        context.update(&*data);
-        context.update(label.as_bytes());
-        context.update(&counter.to_be_bytes());
-        block.copy_from_slice(&context.sign().as_ref()[..block.len()]);
-    }
-    Ok(())
-}
 
 /// Draws, and sees that the source still moves.
 ///
@@ -101,11 +122,9 @@ mod tests {
             for (first, second) in [(source, &library as Source), (&kernel as Source, source)] {
                 let last = Last::default();
                 // One that counts up looks well the first time.
-                let _ = fill_from(first, second, &last, "test", &mut [0; 32]);
-                let mut out = [0; 32];
-                let result = fill_from(first, second, &last, "test", &mut out);
-                assert_eq!(result, Err(Error::Internal("a source of randomness is stuck")));
-                assert_eq!(out, [0; 32]);
+                let _ = Drawn::from(first, second, &last);
+                let error = Drawn::from(first, second, &last).err();
+                assert_eq!(error, Some(Error::Internal("a source of randomness is stuck")));
             }
         }
     }
@@ -119,9 +138,10 @@ mod tests {
                 Ok(())
             }
         };
-        let output = |kernel: u8, library: u8, label: &str| {
+        let output = |kernel: u8, library: u8, label| {
             let mut out = [0; 70];
-            fill_from(&counting(kernel), &counting(library), &Last::default(), label, &mut out).unwrap();
+            let drawn = Drawn::from(&counting(kernel), &counting(library), &Last::default());
+            drawn.unwrap().fill(label, &mut out);
             out
         };
         let base = output(0, 0, "a");

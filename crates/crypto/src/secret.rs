@@ -6,7 +6,8 @@ use keyhearth_sys::memory::{self, LockedBytes};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-use crate::{Error, random};
+use crate::Error;
+use crate::random::Drawn;
 
 /// Secret bytes of any length. Not `Clone`, not `PartialEq`, and `Debug` shows the length alone.
 pub struct SecretBytes(LockedBytes);
@@ -17,7 +18,15 @@ impl SecretBytes {
     /// # Errors
     /// [`Error::Internal`] without locked memory or sound randomness; then no key was made.
     pub fn random(len: usize) -> Result<Self, Error> {
-        Self::with_len(len, |bytes| random::fill("keyhearth/key", bytes))
+        Self::drawn(len, &Drawn::new()?)
+    }
+
+    /// As [`SecretBytes::random`], from what was drawn for this and other purposes.
+    pub(crate) fn drawn(len: usize, drawn: &Drawn) -> Result<Self, Error> {
+        Self::with_len(len, |bytes| {
+            drawn.fill("keyhearth/key", bytes);
+            Ok(())
+        })
     }
 
     /// Copies `bytes`, which stay where they are: prefer [`SecretBytes::take_from`].

@@ -160,6 +160,15 @@ fn largest_plaintext_fits_and_a_larger_one_is_refused() {
 }
 
 #[test]
+fn new_data_keys_open_and_differ_from_each_other_and_their_salts() {
+    let make = || kh1::seal_new(&MATERIAL, KEY_ID, 2, &context(), 32).unwrap();
+    let ((key, message), (other, _)) = (make(), make());
+    assert!(key.ct_eq(&kh1::open(&MATERIAL, KEY_ID, 2, &context(), &message).unwrap()));
+    assert!(key.len() == 32 && !key.ct_eq(other.expose()));
+    assert!(!key.ct_eq(&message[25..57]), "the salt is public");
+}
+
+#[test]
 fn context_rules() {
     let refused = |pairs: &[(&str, &str)]| Context::new(pairs.iter().copied()).unwrap_err();
     assert!(matches!(refused(&[("a", "1"), ("b", "2"), ("a", "3")]), Error::Invalid(_)));

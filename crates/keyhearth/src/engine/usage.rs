@@ -202,10 +202,10 @@ impl<'a> Work<'a> {
         if !DATA_KEY_BYTES.contains(&bytes) {
             return Err(Error::Invalid { field: "bytes", rule: "must be 1 to 1,024" });
         }
-        let data_key = SecretBytes::random(bytes)?;
-        let ciphertext = self.seal(pairs, data_key.expose())?;
+        let (material, key) = (self.kh1_material()?, self.key().id);
+        let (data_key, ciphertext) = kh1::seal_new(material, key.0, self.number, &context(pairs)?, bytes)?;
         let plaintext = with_plaintext.then(|| secret(&data_key));
-        Ok(Response::DataKey { key: self.key().id, version: self.number, plaintext, ciphertext })
+        Ok(Response::DataKey { key, version: self.number, plaintext, ciphertext })
     }
 
     fn data_key_pair(

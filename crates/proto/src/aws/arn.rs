@@ -6,6 +6,7 @@ use keyhearth_core::request::KeyRef;
 use keyhearth_crypto::digest::sha256;
 
 use super::error::{Exception, Kind};
+use super::sigv4::hex;
 
 /// The account and the region that this deployment speaks for; they stand in every ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,10 +194,8 @@ fn invalid_arn(text: &str) -> Exception {
 /// What AWS calls the material of one version of a key: 64 hexadecimal digits.
 #[must_use]
 pub fn material_id(key: KeyId, version: u32) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digest = sha256(&[b"keyhearth/aws/key-material", &key.0, &version.to_be_bytes()]);
-    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    let digits = hex(&sha256(&[b"keyhearth/aws/key-material", &key.0, &version.to_be_bytes()]));
+    digits.iter().copied().map(char::from).collect()
 }
 
 /// Whether `id` has the form of a multi-region key's id: `mrk-` and 32 hexadecimal digits.

@@ -121,7 +121,7 @@ fn trimmed(value: &[u8], to: &mut Vec<u8>) {
 }
 
 /// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
+pub(in crate::aws) fn hex(bytes: &[u8; 32]) -> [u8; 64] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|at| {
         let byte = bytes[at / 2];

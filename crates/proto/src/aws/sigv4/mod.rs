@@ -11,6 +11,8 @@
 
 mod canonical;
 
+pub(super) use canonical::hex;
+
 use std::fmt::{self, Display, Write as _};
 
 use base64::Engine as _;
