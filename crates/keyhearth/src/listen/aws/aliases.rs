@@ -27,7 +27,7 @@ fn own_alias(place: &Place, text: &str) -> Result<Alias, Exception> {
     let alias = place.alias(text)?;
     if alias.as_str().starts_with(RESERVED) {
         let text = format!("Alias names that begin with alias/{RESERVED} are reserved: '{text}'");
-        return Err(Exception::new(Kind::InvalidAliasName, text));
+        return Err(Exception::new(Kind::Validation, text));
     }
     Ok(alias)
 }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn aliases_are_named_under_a_prefix_and_lead_to_keys() {
         assert_eq!(own_alias(&place(), "alias/orders").unwrap().as_str(), "orders");
-        assert_eq!(own_alias(&place(), "alias/aws/s3").unwrap_err().kind, Kind::InvalidAliasName);
+        assert_eq!(own_alias(&place(), "alias/aws/s3").unwrap_err().kind, Kind::Validation);
         assert_eq!(own_alias(&place(), "alias/awsome").unwrap().as_str(), "awsome");
         assert_eq!(own_alias(&place(), "orders").unwrap_err().kind, Kind::Validation);
         assert!(matches!(target(&place(), ARN), Ok(KeyRef::Id(_))));
