@@ -6,6 +6,7 @@ mod aliases;
 mod audit;
 mod aws;
 mod aws_cryptography;
+mod aws_keys;
 mod fault;
 mod grants;
 mod key_policies;
