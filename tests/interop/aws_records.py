@@ -30,7 +30,79 @@ class Deviation:
 
 
 ABSENT = "absent"
-DEVIATIONS = []
+HEX = "[0-9a-f]{64}"
+ONE_REGION = "This deployment has one region: there are no multi-Region keys."
+DEVIATIONS = [
+    Deviation(
+        "CreateKey with `MultiRegion`, ReplicateKey, UpdatePrimaryRegion",
+        "keys that several regions share",
+        f"UnsupportedOperationException: {ONE_REGION}",
+        "a deployment is one region with one log",
+        [
+            ("test_create_multi_region_key", "*", "", f"UnsupportedOperationException: {ONE_REGION}"),
+            ("test_replicate_key", "replicate-key", "", f"UnsupportedOperationException: {ONE_REGION}"),
+            ("test_replicate_key", "describe-key-from-different-region", "*essage", "Key '.*' does not exist"),
+            ("test_replicate_key", "describe-key-from-region", "KeyMetadata.MultiRegion", "False"),
+            ("test_replicate_key", "describe-key-from-region", "KeyMetadata.MultiRegionConfiguration", ABSENT),
+            ("test_replicate_key", "describe-replicated-key", "", "NotFoundException: Invalid arn ap-southeast-1"),
+            ("test_replicate_replica_key_should_fail", "*", "*essage", ONE_REGION),
+        ],
+    ),
+    Deviation(
+        "The six operations of custom key stores, CreateKey with `Origin` AWS_CLOUDHSM or EXTERNAL_KEY_STORE",
+        "keys in the caller's own HSM",
+        "UnsupportedOperationException: This deployment has no custom key stores.",
+        "keys are in this server",
+        [],
+    ),
+    Deviation(
+        "SM2",
+        "in the Chinese regions",
+        "UnsupportedOperationException",
+        "no implementation of it is built in",
+        [],
+    ),
+    Deviation(
+        "`Recipient`",
+        "encrypts the answer for an attested enclave",
+        "UnsupportedOperationException",
+        "attestation documents are not verified, and what is not verified gets no secret",
+        [],
+    ),
+    Deviation(
+        "GenerateDataKey and GenerateDataKeyPair, with and without plaintext; ReEncrypt",
+        "recorded without the ids of the key material, which came later",
+        "`KeyMaterialId`, `SourceKeyMaterialId`, `DestinationKeyMaterialId`",
+        "AWS's present model has them",
+        [
+            ("test_generate_data_key*", "generate-*", "KeyMaterialId", HEX),
+            ("test_re_encrypt(SYMMETRIC*", "*", "*KeyMaterialId", HEX),
+        ],
+    ),
+    Deviation(
+        "RotateKeyOnDemand of imported material when none awaits",
+        "recorded early: UnsupportedOperationException; later: KMSInvalidStateException",
+        "KMSInvalidStateException: No available key material pending rotation for the key: ARN.",
+        "AWS's later answer",
+        [
+            ("*_given_key_with_imported_key_material", "*", "Error.Code", "KMSInvalidStateException"),
+            ("*_given_key_with_imported_key_material", "*", "*essage", "No available key material pending .*"),
+        ],
+    ),
+    Deviation(
+        "The values that a ValidationException lists",
+        "in the order of a hash table, newer ones not there yet",
+        "all values of the present model, in its order",
+        "the order has no meaning",
+        [
+            ("test_hmac_create_key_invalid_operations", f"*-invalid-{member}", "Error.Message", text)
+            for member, text in (
+                ("spec", r"1 .* 'keySpec' failed to satisfy constraint: .*: \[RSA_2048, .*HMAC_512.*, ML_KEM_1024\]"),
+                ("key-usage", r"1 .* 'keyUsage' failed to satisfy constraint: .*: \[SIGN_VERIFY, ENCRYPT_DECRYPT, .*\]"),
+            )
+        ],
+    ),
+]
 
 ARN = r"arn:aws:kms:[a-z0-9-]+:\d{12}:key/(?:mrk-)?[0-9a-f-]{32,36}"
 ID = r"(?:mrk-)?[0-9a-f-]{32,36}"
@@ -51,8 +123,6 @@ BYTES = {
     "public-key", "shared-secret", "<mac>", "<signature>",
 }  # fmt: skip
 ACCOUNT = "111111111111"
-# The order of the values is a hash map's, and newer ones were not there yet.
-ENUM = re.compile(r"(.*enum value set: )\[(.*)\]")
 
 
 class Replay:
@@ -98,7 +168,9 @@ class Replay:
     def differences(self, member, recorded, ours):
         if recorded == ours or member == "ResponseMetadata.HTTPHeaders":
             return
-        if isinstance(recorded, dict) and isinstance(ours, dict):
+        if isinstance(ours, dict) and "Error" in ours and not (isinstance(recorded, dict) and "Error" in recorded):
+            yield member, recorded, "{Code}: {Message}".format(**ours["Error"])
+        elif isinstance(recorded, dict) and isinstance(ours, dict):
             # Text of an error that newer SDKs show twice.
             optional = {"message"} if "Error" in recorded else set()
             optional |= set(ours) if member == "ResponseMetadata" else set()
@@ -117,9 +189,6 @@ class Replay:
 
     def same_text(self, recorded, ours):
         """Whether a text is the recorded one; binds its placeholders."""
-        known, enum = ENUM.fullmatch(recorded), ENUM.fullmatch(ours)
-        if known and enum:
-            return known[1] == enum[1] and set(known[2].split(", ")) <= set(enum[2].split(", "))
         names, pattern = {}, ""
         for part in re.split("(<[a-z0-9:-]+>)", recorded.replace(ACCOUNT, "<account>")):
             if not part.startswith("<"):

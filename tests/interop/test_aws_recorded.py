@@ -59,7 +59,7 @@ def test_every_deviation_shows(request):
     done = set(request.config.stash.get(COMPARED, {}))
     if done != {name for name, answers in RECORDS.items() if answers}:
         pytest.skip("not every record was replayed")
-    assert [deviation.what for deviation in DEVIATIONS if not deviation.seen] == []
+    assert [deviation.what for deviation in DEVIATIONS if deviation.at and not deviation.seen] == []
 
 
 def test_the_documentation_has_the_same_deviations():
@@ -102,8 +102,8 @@ def _(replay):
 NO_KEY = "01990a3f-1b7a-7c04-8e55-64d0c9a2f7e1"
 
 
-def elsewhere(arn):
-    return re.sub("kms:[a-z0-9-]+:", "kms:af-south-9:", arn)
+def elsewhere(arn, region="af-south-9"):
+    return re.sub("kms:[a-z0-9-]+:", f"kms:{region}:", arn)
 
 
 @record("test_get_key_in_different_region")
@@ -150,8 +150,10 @@ def _(replay):
     with replay.refused("replicate-key"):
         replay.kms.replicate_key(KeyId=key, ReplicaRegion="ap-southeast-1")
     replay.bound.clear()
-    for answer in ("describe-key-from-region", "describe-replicated-key"):
-        replay.same(answer, replay.kms.describe_key(KeyId=key))
+    described = replay.kms.describe_key(KeyId=key)
+    replay.same("describe-key-from-region", described)
+    with replay.refused("describe-replicated-key"):
+        replay.kms.describe_key(KeyId=elsewhere(described["KeyMetadata"]["Arn"], "ap-southeast-1"))
 
 
 @record("test_replicate_replica_key_should_fail")
