@@ -120,8 +120,6 @@ def oaep(algorithm):
 
 def wrap(algorithm, public, material):
     """Key material for ImportKeyMaterial, as one of its wrapping algorithms wants it."""
-    if algorithm == "RSAES_PKCS1_V1_5":
-        return public.encrypt(material, padding.PKCS1v15())
     if algorithm.startswith("RSAES_OAEP"):
         return public.encrypt(material, oaep(algorithm))
     assert algorithm.startswith("RSA_AES_KEY_WRAP")

@@ -63,6 +63,13 @@ DEVIATIONS = [
         [],
     ),
     Deviation(
+        "`MessageType` EXTERNAL_MU",
+        "signs the representative of a message with ML-DSA",
+        "UnsupportedOperationException",
+        "the library signs messages and takes no representative of one",
+        [],
+    ),
+    Deviation(
         "`Recipient`",
         "encrypts the answer for an attested enclave",
         "UnsupportedOperationException",
@@ -88,6 +95,13 @@ DEVIATIONS = [
             ("*_given_key_with_imported_key_material", "*", "Error.Code", "KMSInvalidStateException"),
             ("*_given_key_with_imported_key_material", "*", "*essage", "No available key material pending .*"),
         ],
+    ),
+    Deviation(
+        "RotateKeyOnDemand many times",
+        "LimitExceededException after so many",
+        "rotates",
+        "a version of a key is a row, not a place in an HSM",
+        [("test_key_rotations_limits", "error-response", "", ABSENT)],
     ),
     Deviation(
         "The values that a ValidationException lists",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from aws_kms import create
 
 AWS = pathlib.Path(sys.executable).with_name("aws")
 
@@ -31,7 +32,7 @@ def run(aws, tmp_path):
 def test_a_keys_life(run, tmp_path):
     (tmp_path / "salaries.csv").write_bytes(b"a,1\n")
     key = json.loads(run("aws kms create-key --description payroll --tags TagKey=team,TagValue=hr"))["KeyMetadata"]
-    assert key["Description"] == "payroll" and key["CreationDate"].startswith("20")
+    assert key["Description"] == "payroll" and key["CreationDate"] > 0
     id_, alias = key["KeyId"], f"alias/payroll-{key['KeyId']}"
     run(f"aws kms create-alias --alias-name {alias} --target-key-id {id_}")
     opened = run(f"""
@@ -77,7 +78,7 @@ def test_data_keys_and_signatures(run, tmp_path):
     assert checked.split("\n")[:2] == ["Verified OK", "true"]
 
 
-def test_the_pages_of_a_list(run):
-    run("for i in 1 2 3; do aws kms create-key >create; done")
-    every = json.loads(run("aws kms list-keys --page-size 2 --query 'Keys[].KeyId'"))
-    assert every == json.loads(run("aws kms list-keys --query 'Keys[].KeyId'")) and len(set(every)) == len(every) >= 3
+def test_the_pages_of_a_list(run, kms):
+    made = {create(kms)["KeyId"] for _ in range(3)}
+    listed = json.loads(run("aws kms list-keys --page-size 2 --query 'Keys[].KeyId'"))
+    assert made <= set(listed) and len(set(listed)) == len(listed)
