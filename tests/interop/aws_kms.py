@@ -53,9 +53,7 @@ class Access:
         """A client that asks once and keeps `answered`: what was answered with which status."""
         session = boto3.session.Session(self.key_id, self.secret, self.token, self.region)
         config = {"retries": {"total_max_attempts": 1}, "read_timeout": 60} | config
-        kms = session.client(
-            "kms", endpoint_url=self.endpoint, verify=self.ca, config=botocore.config.Config(**config)
-        )
+        kms = session.client("kms", endpoint_url=self.endpoint, verify=self.ca, config=botocore.config.Config(**config))
         kms.answered = []
 
         def note(http_response, model, **_):
@@ -132,9 +130,7 @@ def import_material(kms, key, material, algorithm="RSAES_OAEP_SHA_256", wrapping
     to = kms.get_parameters_for_import(KeyId=key, WrappingAlgorithm=algorithm, WrappingKeySpec=wrapping)
     wrapped = wrap(algorithm, serialization.load_der_public_key(to["PublicKey"]), material)
     members = {"ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"} | members
-    return kms.import_key_material(
-        KeyId=key, ImportToken=to["ImportToken"], EncryptedKeyMaterial=wrapped, **members
-    )
+    return kms.import_key_material(KeyId=key, ImportToken=to["ImportToken"], EncryptedKeyMaterial=wrapped, **members)
 
 
 def open_message(material, message, context):

@@ -41,10 +41,25 @@ DEVIATIONS = [
         [
             ("test_create_multi_region_key", "*", "", f"UnsupportedOperationException: {ONE_REGION}"),
             ("test_replicate_key", "replicate-key", "", f"UnsupportedOperationException: {ONE_REGION}"),
-            ("test_replicate_key", "describe-key-from-different-region", "*essage", "Key '.*' does not exist"),
+            (
+                "test_replicate_key",
+                "describe-key-from-different-region",
+                "*essage",
+                "Key '.*' does not exist",
+            ),
             ("test_replicate_key", "describe-key-from-region", "KeyMetadata.MultiRegion", "False"),
-            ("test_replicate_key", "describe-key-from-region", "KeyMetadata.MultiRegionConfiguration", ABSENT),
-            ("test_replicate_key", "describe-replicated-key", "", "NotFoundException: Invalid arn ap-southeast-1"),
+            (
+                "test_replicate_key",
+                "describe-key-from-region",
+                "KeyMetadata.MultiRegionConfiguration",
+                ABSENT,
+            ),
+            (
+                "test_replicate_key",
+                "describe-replicated-key",
+                "",
+                "NotFoundException: Invalid arn ap-southeast-1",
+            ),
             ("test_replicate_replica_key_should_fail", "*", "*essage", ONE_REGION),
         ],
     ),
@@ -93,7 +108,12 @@ DEVIATIONS = [
         "AWS's later answer",
         [
             ("*_given_key_with_imported_key_material", "*", "Error.Code", "KMSInvalidStateException"),
-            ("*_given_key_with_imported_key_material", "*", "*essage", "No available key material pending .*"),
+            (
+                "*_given_key_with_imported_key_material",
+                "*",
+                "*essage",
+                "No available key material pending .*",
+            ),
         ],
     ),
     Deviation(
@@ -111,8 +131,14 @@ DEVIATIONS = [
         [
             ("test_hmac_create_key_invalid_operations", f"*-invalid-{member}", "Error.Message", text)
             for member, text in (
-                ("spec", r"1 .* 'keySpec' failed to satisfy constraint: .*: \[RSA_2048, .*HMAC_512.*, ML_KEM_1024\]"),
-                ("key-usage", r"1 .* 'keyUsage' failed to satisfy constraint: .*: \[SIGN_VERIFY, ENCRYPT_DECRYPT, .*\]"),
+                (
+                    "spec",
+                    r"1 .* 'keySpec' failed to satisfy constraint: .*: \[RSA_2048, .*HMAC_512.*, ML_KEM_1024\]",
+                ),
+                (
+                    "key-usage",
+                    r"1 .* 'keyUsage' failed to satisfy constraint: .*: \[SIGN_VERIFY, ENCRYPT_DECRYPT, .*\]",
+                ),
             )
         ],
     ),

@@ -14,6 +14,7 @@ import subprocess
 import threading
 
 import pytest
+
 from aws_kms import Access
 from aws_records import COMPARED, DEVIATIONS
 

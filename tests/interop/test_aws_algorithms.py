@@ -1,4 +1,4 @@
-"""Every key spec and every algorithm of the AWS KMS API, compared with what `cryptography` computes from the same keys."""
+"""Every key spec and every algorithm of the AWS KMS API, beside what `cryptography` computes with the same keys."""
 
 import hashlib
 import hmac
@@ -6,10 +6,23 @@ import itertools
 import os
 
 import pytest
-from aws_kms import HASHES, MODEL, create, import_material, oaep, open_message, pkcs8, public_key, refused, spki, wrap
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, padding, rsa
+
+from aws_kms import (
+    HASHES,
+    MODEL,
+    create,
+    import_material,
+    oaep,
+    open_message,
+    pkcs8,
+    public_key,
+    refused,
+    spki,
+    wrap,
+)
 from ed25519ph import verify_prehashed
 
 MESSAGE = b"a message that is signed"
@@ -27,6 +40,11 @@ RSAES = ["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"]
 MACS = {f"HMAC_{bits}": f"HMAC_SHA_{bits}" for bits in ("224", "256", "384", "512")}
 ML_DSA = ("ML_DSA_44", "ML_DSA_65", "ML_DSA_87")
 EDWARDS = "ECC_NIST_EDWARDS25519"
+OTHERS = {
+    EDWARDS: ed25519.Ed25519PrivateKey,
+    "ML_KEM_768": mlkem.MLKEM768PrivateKey,
+    "ML_KEM_1024": mlkem.MLKEM1024PrivateKey,
+}
 
 # Key spec, key usage and what a key of both may do.
 SIGNING = [
@@ -255,10 +273,8 @@ def test_an_imported_key_verifies_and_makes_what_it_made_here(kms, spec):
 @pytest.mark.parametrize("spec", MACS)
 def test_authentication_codes(kms, keys, spec):
     bits = spec.removeprefix("HMAC_")
-    imported, material = (
-        create(kms, KeySpec=spec, KeyUsage="GENERATE_VERIFY_MAC", Origin="EXTERNAL")["Arn"],
-        os.urandom(int(bits) // 8),
-    )
+    imported = create(kms, KeySpec=spec, KeyUsage="GENERATE_VERIFY_MAC", Origin="EXTERNAL")["Arn"]
+    material = os.urandom(int(bits) // 8)
     import_material(kms, imported, material)
     for key in (imported, keys(spec, "GENERATE_VERIFY_MAC")):
         members = {"KeyId": key, "MacAlgorithm": MACS[spec], "Message": MESSAGE}
@@ -279,7 +295,8 @@ def test_shared_secrets(kms, keys, spec, imported):
     key, origin = keys(spec, "KEY_AGREEMENT"), "AWS_KMS"
     if imported:
         origin = "EXTERNAL"
-        key, private = create(kms, KeySpec=spec, KeyUsage="KEY_AGREEMENT", Origin=origin)["Arn"], ec.generate_private_key(curve)
+        key = create(kms, KeySpec=spec, KeyUsage="KEY_AGREEMENT", Origin=origin)["Arn"]
+        private = ec.generate_private_key(curve)
         import_material(kms, key, pkcs8(private), "RSA_AES_KEY_WRAP_SHA_1")
         assert kms.get_public_key(KeyId=key)["PublicKey"] == spki(private.public_key())
     mine = ec.generate_private_key(curve)
@@ -287,7 +304,10 @@ def test_shared_secrets(kms, keys, spec, imported):
     answer = kms.derive_shared_secret(PublicKey=spki(mine.public_key()), **members)
     assert answer["SharedSecret"] == mine.exchange(ec.ECDH(), public_key(kms, key))
     assert answer["KeyOrigin"] == origin
-    for wrong in (CURVES["ECC_SECG_P256K1"], next(other for other in CURVES.values() if other.name != curve.name)):
+    for wrong in (
+        CURVES["ECC_SECG_P256K1"],
+        next(other for other in CURVES.values() if other.name != curve.name),
+    ):
         with refused("ValidationException"):
             kms.derive_shared_secret(PublicKey=spki(ec.generate_private_key(wrong).public_key()), **members)
 
@@ -334,8 +354,7 @@ def test_data_key_pairs(kms, keys, spec):
         elif spec in CURVES:
             assert private.curve.name == CURVES[spec].name
         else:
-            kinds = {EDWARDS: ed25519.Ed25519PrivateKey, "ML_KEM_768": mlkem.MLKEM768PrivateKey, "ML_KEM_1024": mlkem.MLKEM1024PrivateKey}
-            assert isinstance(private, kinds[spec])
+            assert isinstance(private, OTHERS[spec])
 
 
 # Imports
@@ -367,7 +386,7 @@ def test_imports(kms, algorithm, spec):
     usage = next(usage for one, usage, _ in KEYS if one == spec)
     key = create(kms, KeySpec=spec, KeyUsage=usage, Origin="EXTERNAL")["Arn"]
     bytes_, public = material(spec)
-    for wrapping in MODULI:
+    for wrapping in MODULI if spec == SHORT[0] else MODULI[:1]:
         import_material(kms, key, bytes_, algorithm, wrapping)
     if public:
         assert kms.get_public_key(KeyId=key)["PublicKey"] == public
@@ -391,19 +410,29 @@ def test_an_import_takes_its_own_token_and_its_own_material_only(kms):
     keys = [create(kms, Origin="EXTERNAL")["Arn"] for _ in range(2)]
     material = os.urandom(32)
     tokens = [
-        kms.get_parameters_for_import(
-            KeyId=key, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048"
-        )
+        kms.get_parameters_for_import(KeyId=key, WrappingAlgorithm="RSAES_OAEP_SHA_256", WrappingKeySpec="RSA_2048")
         for key in keys
     ]
     first, second = (serialization.load_der_public_key(token["PublicKey"]) for token in tokens)
     without_end = {"KeyId": keys[0], "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"}
     for kind, token, wrapped in (
-        ("InvalidImportTokenException", tokens[1]["ImportToken"], wrap("RSAES_OAEP_SHA_256", first, material)),
+        (
+            "InvalidImportTokenException",
+            tokens[1]["ImportToken"],
+            wrap("RSAES_OAEP_SHA_256", first, material),
+        ),
         ("InvalidImportTokenException", b"garbage", wrap("RSAES_OAEP_SHA_256", first, material)),
-        ("InvalidCiphertextException", tokens[0]["ImportToken"], wrap("RSAES_OAEP_SHA_256", second, material)),
+        (
+            "InvalidCiphertextException",
+            tokens[0]["ImportToken"],
+            wrap("RSAES_OAEP_SHA_256", second, material),
+        ),
         ("InvalidCiphertextException", tokens[0]["ImportToken"], os.urandom(256)),
-        ("IncorrectKeyMaterialException", tokens[0]["ImportToken"], wrap("RSAES_OAEP_SHA_256", first, material[:31])),
+        (
+            "IncorrectKeyMaterialException",
+            tokens[0]["ImportToken"],
+            wrap("RSAES_OAEP_SHA_256", first, material[:31]),
+        ),
     ):
         with refused(kind):
             kms.import_key_material(ImportToken=token, EncryptedKeyMaterial=wrapped, **without_end)

@@ -11,6 +11,7 @@ import ssl
 import urllib.parse
 
 import pytest
+
 from aws_kms import create, issue, refused
 
 SKEW = datetime.timedelta(minutes=5)
@@ -39,7 +40,19 @@ class Raw:
         self.host, self.port = where.hostname, where.port
         self.context = ssl.create_default_context(cafile=access.ca)
 
-    def sign(self, headers, body, when, secret=None, region=None, service="kms", day=None, signed=None, end="aws4_request"):
+    def sign(
+        self,
+        headers,
+        body,
+        when,
+        *,
+        secret=None,
+        region=None,
+        service="kms",
+        day=None,
+        signed=None,
+        end="aws4_request",
+    ):
         """The value of the header Authorization. Source: AWS IAM User Guide, Signature Version 4."""
         names = sorted(name.lower() for name in headers) if signed is None else signed
         values = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
@@ -56,8 +69,11 @@ class Raw:
         credential = f"{self.access.key_id}/{scope}"
         return f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={';'.join(names)}, Signature={signature}"
 
-    def call(self, operation, body=b"{}", *, method="POST", path="/", when=None, headers=(), unsigned=(), drop=(), change=None, **sign):
-        """Asks once. `headers` are signed too, `unsigned` are added afterwards, `change` changes the signature's header."""
+    def call(
+        self, operation, body=b"{}", *, method="POST", path="/", when=None,
+        headers=(), unsigned=(), drop=(), change=None, **sign,
+    ):  # fmt: skip
+        """Asks once. `headers` are signed too, `unsigned` come afterwards, `change` makes another Authorization."""
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
         when = (when or datetime.datetime.now(datetime.UTC)).strftime("%Y%m%dT%H%M%SZ")
         sent = {
@@ -176,8 +192,14 @@ def test_the_scope_of_another_place(raw):
     for wrong, text in (
         ({"service": "s3"}, "Credential should be scoped to correct service: 'kms'. "),
         ({"region": "af-south-9"}, "Credential should be scoped to a valid region. "),
-        ({"end": "aws5_request"}, re.compile("Credential should be scoped with a valid terminator: 'aws4_request'.*")),
-        ({"day": "20200101"}, re.compile("Date in Credential scope does not match YYYYMMDD .*'20200101' != .*")),
+        (
+            {"end": "aws5_request"},
+            re.compile("Credential should be scoped with a valid terminator: 'aws4_request'.*"),
+        ),
+        (
+            {"day": "20200101"},
+            re.compile("Date in Credential scope does not match YYYYMMDD .*'20200101' != .*"),
+        ),
     ):
         expect(raw.call("ListKeys", **wrong), "InvalidSignatureException", text)
 
@@ -189,8 +211,16 @@ def test_headers_that_must_be_signed(raw):
         assert answer.kind == "InvalidSignatureException" and left_out in answer.message.lower()
     answer = raw.call("ListKeys", unsigned={"X-Amz-Extra": "1"})
     assert answer.kind == "InvalidSignatureException" and "x-amz-extra" in answer.message.lower()
-    for names in (all_[::-1], [*all_, "x-amz-target"], [*all_, "x-not-there"], [name.upper() for name in all_]):
-        assert raw.call("ListKeys", signed=names).kind in ("InvalidSignatureException", "IncompleteSignatureException")
+    for names in (
+        all_[::-1],
+        [*all_, "x-amz-target"],
+        [*all_, "x-not-there"],
+        [name.upper() for name in all_],
+    ):
+        assert raw.call("ListKeys", signed=names).kind in (
+            "InvalidSignatureException",
+            "IncompleteSignatureException",
+        )
 
 
 def test_no_authorization(raw):
@@ -198,7 +228,8 @@ def test_no_authorization(raw):
     assert (answer.status, answer.kind) == (400, "MissingAuthenticationTokenException")
     query = "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=" + "0" * 64
     answer = raw.call("ListKeys", path=query, change=lambda _: [])
-    assert answer.status == 400 and answer.kind in ("MissingAuthenticationTokenException", "IncompleteSignatureException")
+    assert answer.status == 400
+    assert answer.kind in ("MissingAuthenticationTokenException", "IncompleteSignatureException")
 
 
 def test_an_authorization_that_is_none(raw):
@@ -223,7 +254,9 @@ UNKNOWN = "The security token included in the request is invalid."
 
 
 def test_an_access_key_that_is_not_there(raw):
-    swap = lambda right: [right.replace(raw.access.key_id, "AKIAIOSFODNN7EXAMPLE")]  # noqa: E731
+    def swap(right):
+        return [right.replace(raw.access.key_id, "AKIAIOSFODNN7EXAMPLE")]
+
     expect(raw.call("ListKeys", change=swap), "UnrecognizedClientException", UNKNOWN)
     # A token that was not asked for is not believed.
     answer = raw.call("ListKeys", headers={"X-Amz-Security-Token": "a token"})
@@ -252,7 +285,12 @@ def test_an_identity_that_was_revoked(aws, tmp_path):
 def test_operations_that_are_not_there(raw):
     for target in ("Nothing", "encrypt", "", "ListKeysX"):
         assert raw.call(target).kind == "UnknownOperationException"
-    for target in ("KMS.ListKeys", "TrentService", "TrentService.ListKeys.ListKeys", "DynamoDB_20120810.ListTables"):
+    for target in (
+        "KMS.ListKeys",
+        "TrentService",
+        "TrentService.ListKeys.ListKeys",
+        "DynamoDB_20120810.ListTables",
+    ):
         assert raw.call("", headers={"X-Amz-Target": target}).kind == "UnknownOperationException"
     assert raw.call("ListKeys", drop={"X-Amz-Target"}).kind == "UnknownOperationException"
 
@@ -295,16 +333,17 @@ def test_what_is_not_json(raw, key):
 
 
 def test_members_of_another_type(raw, key):
+    plaintext = {"KeyId": key, "Plaintext": "AAAA"}
     for operation, members, text in (
         ("GenerateRandom", {"NumberOfBytes": "16"}, "STRING_VALUE can not be converted to an Integer"),
         ("GenerateRandom", {"NumberOfBytes": True}, "TRUE_VALUE can not be converted to an Integer"),
         ("GenerateRandom", {"NumberOfBytes": [16]}, None),
         ("DescribeKey", {"KeyId": 1}, "NUMBER_VALUE can not be converted to a String"),
         ("Encrypt", {"KeyId": key, "Plaintext": 5}, "NUMBER_VALUE can not be converted to a ByteBuffer"),
-        ("Encrypt", {"KeyId": key, "Plaintext": "AAAA", "EncryptionContext": "a=b"}, None),
-        ("Encrypt", {"KeyId": key, "Plaintext": "AAAA", "EncryptionContext": {"a": 1}}, None),
-        ("Encrypt", {"KeyId": key, "Plaintext": "AAAA", "DryRun": "true"}, "STRING_VALUE can not be converted to a Boolean"),
-        ("Encrypt", {"KeyId": key, "Plaintext": "AAAA", "GrantTokens": {"a": "b"}}, None),
+        ("Encrypt", plaintext | {"EncryptionContext": "a=b"}, None),
+        ("Encrypt", plaintext | {"EncryptionContext": {"a": 1}}, None),
+        ("Encrypt", plaintext | {"DryRun": "true"}, "STRING_VALUE can not be converted to a Boolean"),
+        ("Encrypt", plaintext | {"GrantTokens": {"a": "b"}}, None),
         ("CreateKey", {"Tags": [{"TagKey": "a", "TagValue": None}]}, ...),
         ("CreateKey", {"Tags": ["a"]}, None),
     ):  # fmt: skip
@@ -330,27 +369,54 @@ def test_unknown_members_are_ignored(raw, key):
 
 # Limits of the model
 
-ONE = "1 validation error detected: "
+
+def broken(value, at, rule):
+    """AWS's words for one broken limit; of a secret the value is not repeated."""
+    value = f"Value {value}".rstrip()
+    return f"1 validation error detected: {value} at '{at}' failed to satisfy constraint: Member must {rule}"
+
+
+def at_most(value, at, limit, quality="length"):
+    return broken(value, at, f"have {quality} less than or equal to {limit}")
+
+
+def at_least(value, at, limit, quality="length"):
+    return broken(value, at, f"have {quality} greater than or equal to {limit}")
+
+
+def pattern(text):
+    """The text with `...` for whatever stands there."""
+    return re.compile(re.escape(text).replace(re.escape("..."), ".*"))
 
 
 def test_what_the_model_does_not_allow(raw, key):
-    context = {"KeyId": key, "Plaintext": "AAAA"}
-    too_long = "k" * 2049
+    plaintext = {"KeyId": key, "Plaintext": "AAAA"}
+    long, blob = "k" * 2049, base64.b64encode(bytes(6145)).decode()
+    buffer = "'java.nio.HeapByteBuffer[pos=0 lim=6145 cap=6145]'"
+    enumeration = broken("'ROT13'", "encryptionAlgorithm", "satisfy enum value set: [...RSAES_OAEP_SHA_256...]")
+    spaced = broken("'alias/a b'", "aliasName", "satisfy regular expression pattern: ...")
+    both = (
+        "2 validation errors detected: Value null at 'keyId' ...; Value null at 'plaintext' ... Member must not be null"
+    )
     for operation, members, text in (
-        ("GenerateRandom", {"NumberOfBytes": 1025}, ONE + "Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"),
-        ("GenerateRandom", {"NumberOfBytes": -1}, ONE + "Value '-1' at 'numberOfBytes' failed to satisfy constraint: Member must have value greater than or equal to 1"),
-        ("Encrypt", {"KeyId": key, "Plaintext": base64.b64encode(bytes(4097)).decode()}, ONE + "Value at 'plaintext' failed to satisfy constraint: Member must have length less than or equal to 4096"),
-        ("Encrypt", {"KeyId": key, "Plaintext": ""}, ONE + "Value at 'plaintext' failed to satisfy constraint: Member must have length greater than or equal to 1"),
-        ("Encrypt", {"KeyId": key}, ONE + "Value null at 'plaintext' failed to satisfy constraint: Member must not be null"),
-        ("Encrypt", {}, "2 validation errors detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null; Value null at 'plaintext' failed to satisfy constraint: Member must not be null"),
-        ("DescribeKey", {"KeyId": too_long}, ONE + f"Value '{too_long}' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 2048"),
-        ("Decrypt", {"CiphertextBlob": base64.b64encode(bytes(6145)).decode()}, ONE + "Value 'java.nio.HeapByteBuffer[pos=0 lim=6145 cap=6145]' at 'ciphertextBlob' failed to satisfy constraint: Member must have length less than or equal to 6144"),
-        ("ListKeys", {"Limit": 1001}, ONE + "Value '1001' at 'limit' failed to satisfy constraint: Member must have value less than or equal to 1000"),
-        ("Encrypt", context | {"EncryptionAlgorithm": "ROT13"}, re.compile(ONE + r"Value 'ROT13' at 'encryptionAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: \[.*RSAES_OAEP_SHA_256.*\]")),
-        ("Encrypt", context | {"GrantTokens": ["x"] * 11}, re.compile(ONE + r"Value '\[.*\]' at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10")),
-        ("CreateAlias", {"AliasName": "alias/a b", "TargetKeyId": key}, re.compile(ONE + r"Value 'alias/a b' at 'aliasName' failed to satisfy constraint: Member must satisfy regular expression pattern: .*")),
-        ("EnableKeyRotation", {"KeyId": key, "RotationPeriodInDays": 89}, ONE + "Value '89' at 'rotationPeriodInDays' failed to satisfy constraint: Member must have value greater than or equal to 90"),
-    ):  # fmt: skip
+        ("GenerateRandom", {"NumberOfBytes": 1025}, at_most("'1025'", "numberOfBytes", 1024, "value")),
+        ("GenerateRandom", {"NumberOfBytes": -1}, at_least("'-1'", "numberOfBytes", 1, "value")),
+        ("Encrypt", plaintext | {"Plaintext": blob}, at_most("", "plaintext", 4096)),
+        ("Encrypt", plaintext | {"Plaintext": ""}, at_least("", "plaintext", 1)),
+        ("Encrypt", {"KeyId": key}, broken("null", "plaintext", "not be null")),
+        ("Encrypt", {}, pattern(both)),
+        ("DescribeKey", {"KeyId": long}, at_most(f"'{long}'", "keyId", 2048)),
+        ("Decrypt", {"CiphertextBlob": blob}, at_most(buffer, "ciphertextBlob", 6144)),
+        ("ListKeys", {"Limit": 1001}, at_most("'1001'", "limit", 1000, "value")),
+        ("Encrypt", plaintext | {"EncryptionAlgorithm": "ROT13"}, pattern(enumeration)),
+        ("Encrypt", plaintext | {"GrantTokens": ["x"] * 11}, pattern(at_most("'[...]'", "grantTokens", 10))),
+        ("CreateAlias", {"AliasName": "alias/a b", "TargetKeyId": key}, pattern(spaced)),
+        (
+            "EnableKeyRotation",
+            {"KeyId": key, "RotationPeriodInDays": 89},
+            at_least("'89'", "rotationPeriodInDays", 90, "value"),
+        ),
+    ):
         expect(raw.call(operation, members), "ValidationException", text)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from aws_kms import create
 
 AWS = pathlib.Path(sys.executable).with_name("aws")
@@ -17,7 +18,11 @@ AWS = pathlib.Path(sys.executable).with_name("aws")
 def run(aws, tmp_path):
     """Runs shell text with dev.env sourced, as a reader of the documentation would; returns its output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    kept |= {"PATH": f"{AWS.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "DEV_ENV": str(aws.data / "dev.env")}
+    kept |= {
+        "PATH": f"{AWS.parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "DEV_ENV": str(aws.data / "dev.env"),
+    }
     kept["AWS_EC2_METADATA_DISABLED"] = "true"
 
     def run(text, status=0):
@@ -42,12 +47,14 @@ def test_a_keys_life(run, tmp_path):
             --query Plaintext --output text | base64 -d
     """)
     assert opened == "a,1\n"
-    listed = json.loads(run(f"""
+    listed = json.loads(
+        run(f"""
         echo [; aws kms list-keys --query "length(Keys[?KeyId=='{id_}'])"
         echo ,; aws kms list-aliases --key-id {id_} --query "Aliases[].AliasName | [0]"
         echo ,; aws kms list-resource-tags --key-id {id_} --query "Tags[0].TagValue"
         echo ,; aws kms get-key-policy --key-id {id_} --policy-name default --query PolicyName; echo ]
-    """))
+    """)
+    )
     assert listed == [1, alias, "hr", "default"]
     assert "InvalidCiphertextException" in run("aws kms decrypt --ciphertext-blob fileb://salaries.enc", 254)
     run(f"aws kms disable-key --key-id {id_}")
@@ -64,7 +71,8 @@ def test_data_keys_and_signatures(run, tmp_path):
     (tmp_path / "wrapped").write_bytes(base64.b64decode(made["CiphertextBlob"]))
     opened = json.loads(run(f"aws kms decrypt --ciphertext-blob fileb://wrapped --key-id {key}"))
     assert opened["Plaintext"] == made["Plaintext"]
-    key = json.loads(run("aws kms create-key --key-spec ECC_NIST_P256 --key-usage SIGN_VERIFY --query KeyMetadata.KeyId"))
+    signing = "--key-spec ECC_NIST_P256 --key-usage SIGN_VERIFY"
+    key = json.loads(run(f"aws kms create-key {signing} --query KeyMetadata.KeyId"))
     (tmp_path / "message").write_bytes(b"a message")
     checked = run(f"""
         members="--key-id {key} --signing-algorithm ECDSA_SHA_256 --message fileb://message"

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 
 import pytest
+
 from aws_kms import MODEL
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]

@@ -10,13 +10,25 @@ import os
 import re
 
 import pytest
-from aws_kms import (
-    KEY_ARN, MATERIAL_ID, MODEL, create, default_policy, import_material, issue, open_message, pages, pkcs8,
-    public_key, refused, spki, wrap,
-)  # fmt: skip
 from botocore import xform_name
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
+
+from aws_kms import (
+    KEY_ARN,
+    MATERIAL_ID,
+    MODEL,
+    create,
+    default_policy,
+    import_material,
+    issue,
+    open_message,
+    pages,
+    pkcs8,
+    public_key,
+    refused,
+    spki,
+)  # fmt: skip
 
 CONTEXT = {"purpose": "test", "Zürich": "ä"}
 PLAINTEXT = b"a secret"
@@ -330,7 +342,10 @@ def test_create_grant(kms, key, principal, grantee):
     with refused("AccessDeniedException"):
         grantee.encrypt(KeyId=key, Plaintext=PLAINTEXT, EncryptionContext=CONTEXT)
     grant = kms.create_grant(
-        KeyId=key, GranteePrincipal=principal("grantee"), Operations=["Encrypt", "Decrypt"], Constraints=constraints
+        KeyId=key,
+        GranteePrincipal=principal("grantee"),
+        Operations=["Encrypt", "Decrypt"],
+        Constraints=constraints,
     )
     assert re.fullmatch("[0-9a-f]{64}", grant["GrantId"]) and grant["GrantToken"]
     for token in ({}, {"GrantTokens": [grant["GrantToken"]]}):
@@ -375,7 +390,10 @@ def test_list_grants(kms, key, principal, grantee):
 
 def test_list_retirable_grants(kms, key, principal):
     id_ = kms.create_grant(
-        KeyId=key, GranteePrincipal=principal("dev"), RetiringPrincipal=principal("dev"), Operations=["Decrypt"]
+        KeyId=key,
+        GranteePrincipal=principal("dev"),
+        RetiringPrincipal=principal("dev"),
+        Operations=["Decrypt"],
     )["GrantId"]
     listed = pages(kms.list_retirable_grants, "Grants", 2, RetiringPrincipal=principal("dev"))
     assert [grant["KeyId"] for grant in listed if grant["GrantId"] == id_] == [key]
@@ -421,9 +439,7 @@ def test_encrypt(kms, key):
 def test_decrypt(kms, key):
     blob = kms.encrypt(KeyId=key, Plaintext=PLAINTEXT, EncryptionContext=CONTEXT)["CiphertextBlob"]
     for named in ({}, {"KeyId": key}):
-        answer = kms.decrypt(
-            CiphertextBlob=blob, EncryptionContext=dict(reversed(CONTEXT.items())), **named
-        )
+        answer = kms.decrypt(CiphertextBlob=blob, EncryptionContext=dict(reversed(CONTEXT.items())), **named)
         assert (answer["KeyId"], answer["Plaintext"]) == (key, PLAINTEXT)
         assert answer["EncryptionAlgorithm"] == "SYMMETRIC_DEFAULT"
         assert answer["KeyMaterialId"] == kms.describe_key(KeyId=key)["KeyMetadata"]["CurrentKeyMaterialId"]
@@ -568,9 +584,7 @@ def test_get_public_key(kms):
 def test_derive_shared_secret(kms):
     key = create(kms, KeySpec="ECC_NIST_P256", KeyUsage="KEY_AGREEMENT")["Arn"]
     mine = ec.generate_private_key(ec.SECP256R1())
-    answer = kms.derive_shared_secret(
-        KeyId=key, KeyAgreementAlgorithm="ECDH", PublicKey=spki(mine.public_key())
-    )
+    answer = kms.derive_shared_secret(KeyId=key, KeyAgreementAlgorithm="ECDH", PublicKey=spki(mine.public_key()))
     assert answer["SharedSecret"] == mine.exchange(ec.ECDH(), public_key(kms, key))
     rest = {"KeyId": key, "KeyAgreementAlgorithm": "ECDH", "KeyOrigin": "AWS_KMS"}
     assert {member: answer[member] for member in rest} == rest
@@ -590,9 +604,7 @@ def test_encapsulate(kms):
 def test_decapsulate(kms):
     key = create(kms, KeySpec="ML_KEM_1024", KeyUsage="ENCAPSULATE_DECAPSULATE")["Arn"]
     secret, encapsulated = public_key(kms, key).encapsulate()
-    answer = kms.decapsulate(
-        KeyId=key, EncapsulationAlgorithm="ML_KEM", SharedSecretCiphertextBlob=encapsulated
-    )
+    answer = kms.decapsulate(KeyId=key, EncapsulationAlgorithm="ML_KEM", SharedSecretCiphertextBlob=encapsulated)
     assert answer["SharedSecret"] == secret
     assert (answer["KeyId"], answer["EncapsulationAlgorithm"]) == (key, "ML_KEM")
 
@@ -619,7 +631,11 @@ def rotation(kms, key):
 
 
 def test_enable_key_rotation(kms, key):
-    for period, members in ((365, {}), (90, {"RotationPeriodInDays": 90}), (2560, {"RotationPeriodInDays": 2560})):
+    for period, members in (
+        (365, {}),
+        (90, {"RotationPeriodInDays": 90}),
+        (2560, {"RotationPeriodInDays": 2560}),
+    ):
         kms.enable_key_rotation(KeyId=key, **members)
         status = rotation(kms, key)
         assert (status["KeyRotationEnabled"], status["RotationPeriodInDays"]) == (True, period)

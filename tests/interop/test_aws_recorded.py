@@ -13,14 +13,15 @@ import pathlib
 import re
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
 from aws_kms import create, import_material, pkcs8, spki
 from aws_records import COMPARED, DEVIATIONS, Replay
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 DOCUMENTATION = pathlib.Path(__file__).resolve().parents[2] / "docs/protocols/aws-kms.md"
 FILE = pathlib.Path(os.environ.get("KEYHEARTH_VECTORS", "")) / "aws/kms_recorded_responses.json"
 if "KEYHEARTH_VECTORS" in os.environ:
-    RECORDS = {name.split("::")[-1]: record["recorded-content"] for name, record in json.loads(FILE.read_text()).items()}
+    RECORDS = {name.split("::")[-1]: record["recorded-content"] for name, record in json.load(FILE.open()).items()}
 else:
     RECORDS = {}
 needs_records = pytest.mark.skipif(not RECORDS, reason="KEYHEARTH_VECTORS is not set")
@@ -229,7 +230,10 @@ def _(replay):
 
 
 def mac_key(replay, spec):
-    return {"KeyId": create(replay.kms, KeySpec=spec, KeyUsage="GENERATE_VERIFY_MAC")["Arn"], "Message": b"message"}
+    return {
+        "KeyId": create(replay.kms, KeySpec=spec, KeyUsage="GENERATE_VERIFY_MAC")["Arn"],
+        "Message": b"message",
+    }
 
 
 @record("test_generate_and_verify_mac")
@@ -269,12 +273,15 @@ def _(replay):
     blob = kms.encrypt(KeyId=symmetric, Plaintext=b"x")["CiphertextBlob"]
     signed = {"Message": b"x", "SigningAlgorithm": "RSASSA_PSS_SHA_256"}
     for answer, call in (
-        ("generate-mac-invalid-key-id", lambda: kms.generate_mac(KeyId=symmetric, Message=b"x", MacAlgorithm="HMAC_SHA_256")),
+        (
+            "generate-mac-invalid-key-id",
+            lambda: kms.generate_mac(KeyId=symmetric, Message=b"x", MacAlgorithm="HMAC_SHA_256"),
+        ),
         ("sign-invalid-key-id", lambda: kms.sign(KeyId=mac, **signed)),
         ("verify-invalid-key-id", lambda: kms.verify(KeyId=symmetric, Signature=bytes(256), **signed)),
         ("encrypt-invalid-key-id", lambda: kms.encrypt(KeyId=signing, Plaintext=b"x")),
         ("decrypt-invalid-key-id", lambda: kms.decrypt(KeyId=mac, CiphertextBlob=blob)),
-    ):  # fmt: skip
+    ):
         replay.bound.clear()
         with replay.refused(answer):
             call()

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+
 from aws_kms import KEY_ARN, create, default_policy, issue, refused
 
 CONTEXT = {"purpose": "test"}
@@ -57,11 +58,17 @@ def test_a_key_user_uses_and_does_not_manage(red):
         ("EnableKeyRotation", lambda: kms.enable_key_rotation(KeyId=key)),
         ("TagResource", lambda: kms.tag_resource(KeyId=key, Tags=[{"TagKey": "a", "TagValue": "b"}])),
         ("UpdateKeyDescription", lambda: kms.update_key_description(KeyId=key, Description="x")),
-        ("PutKeyPolicy", lambda: kms.put_key_policy(KeyId=key, Policy=json.dumps(default_policy("123456789012")))),
+        (
+            "PutKeyPolicy",
+            lambda: kms.put_key_policy(KeyId=key, Policy=json.dumps(default_policy("123456789012"))),
+        ),
     ):
         with refused("AccessDeniedException", denied(key, "crimson-key-user", action)):
             call()
-    with refused("AccessDeniedException", re.compile(".*crimson-key-user is not authorized to perform: kms:CreateKey.*")):
+    with refused(
+        "AccessDeniedException",
+        re.compile(".*crimson-key-user is not authorized to perform: kms:CreateKey.*"),
+    ):
         kms.create_key()
 
 
