@@ -14,6 +14,9 @@
 //! "destroyed compromised", which KMIP still spells). Nothing goes back but `resume`.
 //! A version older than the primary one that is activated, or whose date comes, is deactivated at once: it
 //! only processes. Destroying an `Active` or `Suspended` version is refused: deactivate or compromise it first.
+//! A key can also be suspended as a whole ([`crate::key::Key::suspended`]): then its versions keep their states and
+//! allow what both their own and [`State::Suspended`] allow. An imported version whose material was deleted keeps
+//! its state as well, and allows nothing until it has that material again.
 //!
 //! Source: NIST SP 800-57 Part 1 Rev. 5 §7.
 
