@@ -28,6 +28,7 @@ mod keys;
 mod ledger;
 mod limits;
 mod log;
+mod names;
 mod open;
 mod operate;
 mod policies;

@@ -21,10 +21,13 @@ pub(super) fn translate(tenant: TenantId, question: &Question<'_>, now: Time) ->
         (_, Scope::Tenant | Scope::Key) => Entity::with_uid(uid(&v.tenant, &tenant.to_string())),
     };
     let action = v.actions[question.operation as usize].clone();
-    let names = RestrictedExpression::new_set(question.context.iter().map(|(name, _)| text(name)));
+    let names = || question.context.iter().map(|(name, _)| name);
     let pairs = Entity::new_with_tags(
         v.context.clone(),
-        [("names".to_owned(), names)],
+        [
+            ("names".to_owned(), RestrictedExpression::new_set(names().map(|name| text(name)))),
+            ("folded".to_owned(), folded(names())),
+        ],
         [],
         texts(question.context.iter().map(|(name, value)| (name, value))),
     )
@@ -63,6 +66,7 @@ fn key_entity(key: &Key) -> Option<Entity> {
         ("origin".to_owned(), text(origin)),
         ("created".to_owned(), datetime(key.created)),
         ("creator".to_owned(), RestrictedExpression::new_entity_uid(principal_uid(key.creator))),
+        ("folded".to_owned(), folded(key.tags.keys())),
     ];
     Entity::new_with_tags(uid(&VOCABULARY.key, &key.id.to_string()), attributes, [], texts(key.tags.iter()))
         .ok()
@@ -79,6 +83,11 @@ pub(super) const fn proof(proof: &Proof) -> &'static str {
 
 fn text(value: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(value.to_owned())
+}
+
+/// Names in lower case.
+fn folded<'a>(names: impl Iterator<Item = &'a String>) -> RestrictedExpression {
+    RestrictedExpression::new_set(names.map(|name| text(&name.to_lowercase())))
 }
 
 fn texts<'a>(

@@ -26,6 +26,7 @@ const ENTITIES: &str = r#"
     origin: String,      // "generated" or "imported"
     created: datetime,
     creator: Principal,
+    folded: Set<String>, // the names of its tags in lower case
   } tags String;
   entity Tenant;
   entity Deployment;
@@ -33,6 +34,7 @@ const ENTITIES: &str = r#"
   // The pairs that are bound to a ciphertext.
   entity Context {
     names: Set<String>,  // all there are
+    folded: Set<String>, // the same in lower case
   } tags String;
 
   type Request = {

@@ -86,6 +86,11 @@ impl Reads {
                 ("." | "has", Some("ip")) => self.ip = true,
                 ("." | "has", Some("proof")) => self.proof = true,
                 ("." | "has", Some("context")) => self.context = true,
+                // The names of the key's tags, if it is the key's: those of the pairs are within `context.context`.
+                ("." | "has", None) if operand["attr"] == "folded" => {
+                    self.tags = true;
+                    self.walk(operand);
+                }
                 ("Var", _) if operand == "context" => {
                     let all = Self { now: true, ip: true, proof: true, context: true, tags: self.tags };
                     self.merge(all);

@@ -9,6 +9,7 @@
 
 mod arn;
 mod error;
+mod grant;
 mod json;
 mod marker;
 pub mod model;
@@ -18,6 +19,7 @@ mod spec;
 
 pub use arn::{Place, REGION_BYTES_MAX, material_id, unknown_identity};
 pub use error::{Exception, Kind};
+pub use grant::{grant_id, grant_token, read_grant_id, read_grant_token};
 pub use marker::Listing;
 pub use model::*;
 

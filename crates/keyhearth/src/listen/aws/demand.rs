@@ -134,6 +134,17 @@ impl Exchange<'_> {
         rules: &'static [Rule],
         more: impl Fn(&Key, Now) -> Result<(), Exception> + Send + Sync + 'static,
     ) -> (Result<Answer, Error>, Option<Exception>) {
+        self.try_demand(ask, false, rules, more).await
+    }
+
+    /// As [`Exchange::demand`], or in a dry run only whether it would be done.
+    pub(super) async fn try_demand(
+        &self,
+        ask: Ask,
+        dry_run: bool,
+        rules: &'static [Rule],
+        more: impl Fn(&Key, Now) -> Result<(), Exception> + Send + Sync + 'static,
+    ) -> (Result<Answer, Error>, Option<Exception>) {
         let (began, operation) = (Instant::now(), ask.operation());
         let refused = Arc::new(Mutex::new(None));
         let (said, place) = (Arc::clone(&refused), self.place.clone());
@@ -145,7 +156,7 @@ impl Exchange<'_> {
                 error
             })
         };
-        let asked = Asked { demand: Some(Arc::new(demand)), ..Asked::new(self.id, ask) };
+        let asked = Asked { demand: Some(Arc::new(demand)), dry_run, ..Asked::new(self.id, ask) };
         let result = self.engine.execute(self.caller, Arc::new(asked)).await;
         self.metrics.record(operation, result.as_ref().err(), began.elapsed());
         let refused = refused.lock().take();

@@ -4,16 +4,18 @@ use keyhearth_core::request::Secret;
 use keyhearth_proto::aws::{Call, Exception, Kind, Operation, Output};
 
 use super::Exchange;
+use super::grants::check_grant_tokens;
 
 impl Exchange<'_> {
     /// Answers a call: the body, or why not.
     pub(super) async fn answer(&self, call: Call) -> Result<Secret, Exception> {
+        check_grant_tokens(&call)?;
         match call {
             Call::CancelKeyDeletion(input) => body(self.cancel_key_deletion(input).await),
             Call::ConnectCustomKeyStore(_) => not_here(Operation::ConnectCustomKeyStore),
             Call::CreateAlias(input) => body(self.create_alias(input).await),
             Call::CreateCustomKeyStore(_) => not_here(Operation::CreateCustomKeyStore),
-            Call::CreateGrant(_) => not_here(Operation::CreateGrant),
+            Call::CreateGrant(input) => body(self.create_grant(input).await),
             Call::CreateKey(input) => body(self.create_key(input).await),
             Call::Decapsulate(input) => body(self.decapsulate(input).await),
             Call::Decrypt(input) => body(self.decrypt(input).await),
@@ -41,23 +43,23 @@ impl Exchange<'_> {
             Call::GenerateMac(input) => body(self.generate_mac(input).await),
             Call::GenerateRandom(input) => body(self.generate_random(input).await),
             Call::GetKeyLastUsage(input) => body(self.get_key_last_usage(input).await),
-            Call::GetKeyPolicy(_) => not_here(Operation::GetKeyPolicy),
+            Call::GetKeyPolicy(input) => body(self.get_key_policy(input).await),
             Call::GetKeyRotationStatus(input) => body(self.get_key_rotation_status(input).await),
             Call::GetParametersForImport(input) => body(self.get_parameters_for_import(input).await),
             Call::GetPublicKey(input) => body(self.get_public_key(input).await),
             Call::ImportKeyMaterial(input) => body(self.import_key_material(input).await),
             Call::ListAliases(input) => body(self.list_aliases(input).await),
-            Call::ListGrants(_) => not_here(Operation::ListGrants),
-            Call::ListKeyPolicies(_) => not_here(Operation::ListKeyPolicies),
+            Call::ListGrants(input) => body(self.list_grants(input).await),
+            Call::ListKeyPolicies(input) => body(self.list_key_policies(input).await),
             Call::ListKeyRotations(input) => body(self.list_key_rotations(input).await),
             Call::ListKeys(input) => body(self.list_keys(input).await),
             Call::ListResourceTags(input) => body(self.list_resource_tags(input).await),
-            Call::ListRetirableGrants(_) => not_here(Operation::ListRetirableGrants),
-            Call::PutKeyPolicy(_) => not_here(Operation::PutKeyPolicy),
+            Call::ListRetirableGrants(input) => body(self.list_retirable_grants(input).await),
+            Call::PutKeyPolicy(input) => body(self.put_key_policy(input).await),
             Call::ReEncrypt(input) => body(self.re_encrypt(input).await),
             Call::ReplicateKey(_) => not_here(Operation::ReplicateKey),
-            Call::RetireGrant(_) => not_here(Operation::RetireGrant),
-            Call::RevokeGrant(_) => not_here(Operation::RevokeGrant),
+            Call::RetireGrant(input) => body(self.retire_grant(input).await),
+            Call::RevokeGrant(input) => body(self.revoke_grant(input).await),
             Call::RotateKeyOnDemand(input) => body(self.rotate_key_on_demand(input).await),
             Call::ScheduleKeyDeletion(input) => body(self.schedule_key_deletion(input).await),
             Call::Sign(input) => body(self.sign(input).await),

@@ -6,7 +6,6 @@
 )]
 
 use keyhearth_core::key::{Cryptoperiod, DESTROY_DAYS, Key};
-use keyhearth_core::policy::NewKeyPolicy;
 use keyhearth_core::request::{Ask, KeyChange, NewKey, Response as Answer};
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_proto::aws::{
@@ -84,6 +83,10 @@ impl Wish {
 impl Exchange<'_> {
     pub(super) async fn create_key(&self, input: input::CreateKey) -> Result<output::CreateKey, Exception> {
         let Wish { algorithm, usage, import } = Wish::new(&input)?;
+        let written = match input.policy {
+            Some(text) => Some(self.written(text, None).await?),
+            None => None,
+        };
         let new = NewKey {
             algorithm,
             usage: usage.uses().iter().map(|&one| one.to_owned()).collect(),
@@ -95,22 +98,18 @@ impl Exchange<'_> {
             activation: None,
             cryptoperiod: Cryptoperiod::default(),
             rotate_days: None,
-            policy: self.own_policy(input.policy)?,
+            policy: written.as_ref().map(|written| written.policy.clone()).unwrap_or_default(),
         };
         let about = About { operation: Operation::CreateKey, key_id: None, algorithm: None };
-        match self.perform(Ask::CreateKey(new), None, about).await? {
+        let answer = self.ask(Ask::CreateKey(new)).await.map_err(|error| {
+            let of_policy = written.as_ref().and_then(|written| written.refusal(error));
+            of_policy.unwrap_or_else(|| self.refusal(error, about))
+        })?;
+        match answer {
             Answer::Key(key) => {
                 Ok(output::CreateKey { key_metadata: metadata(self.place, &key, self.engine.now())? })
             }
             _ => Err(other_answer()),
-        }
-    }
-
-    /// A policy for a new key.
-    fn own_policy(&self, document: Option<String>) -> Result<NewKeyPolicy, Exception> {
-        match document {
-            None => Ok(NewKeyPolicy::default()),
-            Some(_) => Err(Exception::new(Kind::UnsupportedOperation, "Policies of keys are not read yet.")),
         }
     }
 

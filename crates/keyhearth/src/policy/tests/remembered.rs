@@ -39,6 +39,11 @@ const READERS: &[&str] = &[
     r#"permit (principal, action == Keyhearth::Action::"unwrap", resource)
        when { (if principal.name == "x" then context.context else context.context).hasTag("b") };"#,
     r#"permit (principal in Keyhearth::Role::"key-admin", action == Keyhearth::Action::"destroy-key", resource);"#,
+    r#"forbid (principal, action == Keyhearth::Action::"describe-key", resource)
+       when { resource.folded.contains("b") };"#,
+    r#"permit (principal, action == Keyhearth::Action::"decrypt",
+       resource == Keyhearth::Key::"08080808-0808-0808-0808-080808080808")
+       when { context.context.names.contains("b") || context.ip.isLoopback() };"#,
     r#"permit (principal == Keyhearth::Principal::"05050505-0505-0505-0505-050505050505", action, resource);"#,
     r#"forbid (principal, action == Keyhearth::Action::"encrypt",
        resource == Keyhearth::Key::"08080808-0808-0808-0808-080808080808");"#,

@@ -117,6 +117,10 @@ enum Value {
     PairNames,
 }
 
+/// The condition keys that name a pair of the context or a tag of the key.
+const PAIR_KEY: &str = "kms:EncryptionContext:";
+const TAG_KEY: &str = "aws:ResourceTag/";
+
 /// The pairs bound to the ciphertext.
 const PAIRS: &str = "context.context";
 
@@ -128,10 +132,10 @@ fn value(name: &str, ground: Ground<'_>) -> Option<Value> {
         let name = quoted(name);
         Some(Value::Perhaps(format!("{owner}.hasTag({name})"), format!("{owner}.getTag({name})")))
     };
-    if let Some(pair) = after(name, "kms:EncryptionContext:") {
+    if let Some(pair) = after(name, PAIR_KEY) {
         return of(PAIRS, pair);
     }
-    if let Some(tag) = after(name, "aws:ResourceTag/") {
+    if let Some(tag) = after(name, TAG_KEY) {
         return of("resource", tag);
     }
     match name.to_ascii_lowercase().as_str() {
@@ -211,14 +215,24 @@ fn one(operator: &str, key: &str, values: &[String], ground: Ground<'_>) -> Resu
         let of_absent = operator.of_absent();
         (tested(&operator, value, values, ground)?, of_absent)
     };
-    let folded = [after(key, "kms:EncryptionContext:"), after(key, "aws:ResourceTag/")];
-    let folded = folded.into_iter().flatten().any(|name| name.chars().any(char::is_alphabetic));
-    // A name in another case is the same name to AWS, and another name, so an absent one, here. That may only
-    // ever be stricter.
-    if folded && of_absent == ground.allows {
-        return Err("would let through what is named in another case, which AWS takes for the same name");
+    // Where a name that is written in another case would count as an absent one, to the better.
+    match odd(key) {
+        Some(odd) if of_absent && ground.allows => Ok(Test::all([test, odd.not()])),
+        Some(odd) if !of_absent && !ground.allows => Ok(Test::any([test, odd])),
+        Some(_) | None => Ok(test),
     }
-    Ok(test)
+}
+
+/// Whether a pair or tag is there under its name in another case only. To AWS that is the same name, and here another
+/// one, whose value is not compared: where it matters, the statement is taken at its strictest.
+fn odd(key: &str) -> Option<Test> {
+    let pair = after(key, PAIR_KEY).map(|name| (PAIRS, name));
+    let (owner, name) = pair.or_else(|| after(key, TAG_KEY).map(|name| ("resource", name)))?;
+    let has_case = name.chars().any(char::is_alphabetic);
+    has_case.then(|| {
+        let (lower, name) = (quoted(&name.to_lowercase()), quoted(name));
+        Test::When(format!("({owner}.folded.contains({lower}) && !{owner}.hasTag({name}))"))
+    })
 }
 
 /// Whether the key is there.
