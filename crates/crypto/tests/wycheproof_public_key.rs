@@ -285,21 +285,41 @@ fn ml_kem_refuses_malformed_public_keys() {
     }
 }
 
+/// The decapsulation key of a seed, by a second implementation.
+#[expect(deprecated, reason = "the expanded form is the one under test")]
+fn expand(algorithm: Algorithm, seed: &[u8]) -> Option<Vec<u8>> {
+    use ml_kem::ExpandedKeyEncoding;
+    let seed = Seed::try_from(seed).ok()?;
+    Some(if algorithm == Algorithm::MlKem512 {
+        DecapsulationKey::<MlKem512>::from_seed(seed).to_expanded_bytes().to_vec()
+    } else if algorithm == Algorithm::MlKem768 {
+        DecapsulationKey::<MlKem768>::from_seed(seed).to_expanded_bytes().to_vec()
+    } else {
+        DecapsulationKey::<MlKem1024>::from_seed(seed).to_expanded_bytes().to_vec()
+    })
+}
+
+/// Source: RFC 9935 §6 (`seed`).
+#[test]
+fn ml_kem_pairs_are_written_as_their_seed() {
+    for (last, (algorithm, _)) in (1..).zip(ML_KEM) {
+        let (private, public) = key::generate_pair(algorithm).unwrap();
+        let (frame, seed) = private.expose().split_at(22);
+        let identifier = [0x30, 0x0b, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, last];
+        let expected = [&[0x30, 0x54, 0x02, 0x01, 0x00][..], &identifier, &[0x04, 0x42, 0x80, 0x40]].concat();
+        assert_eq!((frame, seed.len()), (&expected[..], 64));
+        let material = key::import(algorithm, &expand(algorithm, seed).unwrap()).unwrap();
+        let key = Key::load(algorithm, &material).unwrap();
+        assert_eq!(key.public_key_der(), Some(&public[..]));
+        let other = PublicKey::from_der(algorithm, &public).unwrap();
+        let (encapsulated, shared) = other.encapsulate().unwrap();
+        assert!(key.decapsulate(&encapsulated).unwrap().ct_eq(shared.expose()));
+    }
+}
+
 /// These vectors give seeds; a second implementation expands them.
 #[test]
 fn ml_kem_decapsulates_keys_of_the_second_implementation() {
-    #[expect(deprecated, reason = "the expanded form is the one under test")]
-    fn expand(algorithm: Algorithm, seed: &[u8]) -> Option<Vec<u8>> {
-        use ml_kem::ExpandedKeyEncoding;
-        let seed = Seed::try_from(seed).ok()?;
-        Some(if algorithm == Algorithm::MlKem512 {
-            DecapsulationKey::<MlKem512>::from_seed(seed).to_expanded_bytes().to_vec()
-        } else if algorithm == Algorithm::MlKem768 {
-            DecapsulationKey::<MlKem768>::from_seed(seed).to_expanded_bytes().to_vec()
-        } else {
-            DecapsulationKey::<MlKem1024>::from_seed(seed).to_expanded_bytes().to_vec()
-        })
-    }
     for (algorithm, [.., set]) in ML_KEM {
         let mut tally = Tally::default();
         for test in ml_kem_tests(set) {

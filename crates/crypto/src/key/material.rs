@@ -13,6 +13,7 @@ use aws_lc_rs::{
 use zeroize::Zeroizing;
 
 use super::schemes::{self, Curve, MlKem};
+use super::{Key, PublicKey};
 use crate::{
     Error,
     algorithm::{Algorithm, Family},
@@ -28,6 +29,7 @@ pub const HMAC_BYTES_MIN: usize = 16;
 pub const HMAC_BYTES_MAX: usize = 128;
 
 const SEED_BYTES: usize = 32;
+const ML_KEM_SEED_BYTES: usize = 64;
 /// What precedes the 32 bytes of an X25519 key in its `PrivateKeyInfo` (RFC 8410 §7).
 const X25519_PKCS8_PREFIX: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x6e\x04\x22\x04\x20";
 
@@ -70,39 +72,38 @@ pub fn generate(algorithm: Algorithm) -> Result<SecretBytes, Error> {
     }
 }
 
-/// A private key in its stored form as `PrivateKeyInfo` DER, the form in which other programs read it.
+/// A new key pair for use elsewhere: the private half as `PrivateKeyInfo`, the public half as
+/// `SubjectPublicKeyInfo`, both DER.
 ///
-/// RSA, EC, Ed25519 and ML-DSA keys are stored so. ML-KEM keys are written as their decapsulation key: the
-/// library gives no seed.
+/// ML-KEM keys are written as their seed, the form that other programs read. The library neither gives nor takes
+/// seeds, so it is ml-kem that expands this one, here alone.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for symmetric and X25519 keys; [`Error::Internal`] without locked memory.
+/// [`Error::Unsupported`] for symmetric and X25519 keys; [`Error::Internal`] without sound randomness or locked
+/// memory.
 ///
-/// Source: RFC 5208 §5; RFC 9935 §6 (`expandedKey`).
-pub fn private_key_info(algorithm: Algorithm, material: &SecretBytes) -> Result<SecretBytes, Error> {
+/// Source: RFC 5208 §5, RFC 5280 §4.1.2.7; RFC 9935 §4 and §6 (ML-KEM); as [`generate`].
+pub fn generate_pair(algorithm: Algorithm) -> Result<(SecretBytes, Vec<u8>), Error> {
     match algorithm.info().family {
         Family::Rsa | Family::Ec | Family::Ed25519 | Family::MlDsa => {
-            SecretBytes::copy_from(material.expose())
+            let private = generate(algorithm)?;
+            let pair = Key::load(algorithm, &private)?;
+            Ok((private, pair.public_key_der().ok_or(REFUSED)?.to_vec()))
         }
         Family::MlKem => {
-            let key = material.expose();
-            // Each tag here is followed by a length of two bytes.
-            let head = |tag: u8, len: usize| {
-                let [high, low] = u16::try_from(len).map_err(|_| BAD_PRIVATE_KEY)?.to_be_bytes();
-                Ok::<_, Error>([tag, 0x82, high, low])
-            };
-            let identifier = schemes::ml_kem(algorithm)?.identifier();
-            let mut der = Zeroizing::new(Vec::with_capacity(28 + key.len()));
-            der.extend_from_slice(&head(0x30, 3 + identifier.len() + 8 + key.len())?);
-            der.extend_from_slice(&[0x02, 0x01, 0x00]);
-            der.extend_from_slice(identifier);
-            der.extend_from_slice(&head(0x04, 4 + key.len())?);
-            der.extend_from_slice(&head(0x04, key.len())?);
-            der.extend_from_slice(key);
-            SecretBytes::take_from(&mut der)
+            let scheme = schemes::ml_kem(algorithm)?;
+            let seed = SecretBytes::random(ML_KEM_SEED_BYTES)?;
+            let public = (scheme.encapsulation_key)(seed.expose().try_into().map_err(|_| REFUSED)?);
+            let public = PublicKey::from_der(algorithm, &public)?.der().to_vec();
+            let mut private = Zeroizing::new(Vec::with_capacity(86));
+            private.extend_from_slice(&[0x30, 0x54, 0x02, 0x01, 0x00]);
+            private.extend_from_slice(scheme.identifier());
+            private.extend_from_slice(&[0x04, 0x42, 0x80, 0x40]);
+            private.extend_from_slice(seed.expose());
+            Ok((SecretBytes::take_from(&mut private)?, public))
         }
         Family::Aes | Family::ChaCha20 | Family::Hmac | Family::X25519 => {
-            Err(Error::Unsupported("a private key of this algorithm as PrivateKeyInfo"))
+            Err(Error::Unsupported("key pairs of this algorithm for use elsewhere"))
         }
     }
 }
@@ -293,24 +294,6 @@ fn stored(der: Result<Document, Unspecified>) -> Result<SecretBytes, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Source: RFC 5208 §5; RFC 9935 §3 (identifiers) and §6.
-    #[test]
-    fn ml_kem_keys_are_framed() {
-        for (algorithm, last, length) in
-            [(Algorithm::MlKem512, 1, 0x06), (Algorithm::MlKem768, 2, 0x09), (Algorithm::MlKem1024, 3, 0x0c)]
-        {
-            let key = generate(algorithm).unwrap();
-            let frame = [
-                &[0x30, 0x82, length, 0x78, 0x02, 0x01, 0x00, 0x30, 0x0b, 0x06, 0x09][..],
-                &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, last],
-                &[0x04, 0x82, length, 0x64, 0x04, 0x82, length, 0x60],
-            ];
-            let der = private_key_info(algorithm, &key).unwrap();
-            assert!(der.ct_eq(&[&frame.concat(), key.expose()].concat()));
-        }
-        assert!(private_key_info(Algorithm::X25519, &generate(Algorithm::X25519).unwrap()).is_err());
-    }
 
     #[test]
     fn powers_of_65537_are_recognised() {

@@ -42,7 +42,7 @@ use crate::{
     secret::SecretBytes,
 };
 pub use material::{
-    HMAC_BYTES_MAX, HMAC_BYTES_MIN, IMPORT_BYTES_MAX, generate, import, import_scalar, private_key_info,
+    HMAC_BYTES_MAX, HMAC_BYTES_MIN, IMPORT_BYTES_MAX, generate, generate_pair, import, import_scalar,
 };
 pub use public::{PUBLIC_KEY_BYTES_MAX, PublicKey};
 use schemes::{Aes, Curve, Hmac, UNSUPPORTED};

@@ -8,6 +8,8 @@ use aws_lc_rs::{
     signature::{self as sig, EcdsaSigningAlgorithm, RsaEncoding, VerificationAlgorithm},
 };
 
+use ml_kem::{DecapsulationKey, KeyExport as _, MlKem512, MlKem768, MlKem1024, Seed};
+
 use crate::{
     Error,
     algorithm::{Algorithm, Mechanism},
@@ -184,6 +186,8 @@ pub(super) struct MlKem {
     pub kem: &'static kem::Algorithm,
     /// The module rank `k`, from which every length follows (FIPS 203 §8).
     pub rank: usize,
+    /// The encapsulation key of a seed, as the second implementation computes it.
+    pub encapsulation_key: fn(&Seed) -> Vec<u8>,
     /// What precedes the encapsulation key in its `SubjectPublicKeyInfo` (RFC 9935 §4).
     pub spki_prefix: [u8; 22],
 }
@@ -205,6 +209,9 @@ const ML_KEM: &[MlKem] = &[
         algorithm: Algorithm::MlKem512,
         kem: &kem::ML_KEM_512,
         rank: 2,
+        encapsulation_key: |seed| {
+            DecapsulationKey::<MlKem512>::from_seed(*seed).encapsulation_key().to_bytes().to_vec()
+        },
         spki_prefix:
             *b"\x30\x82\x03\x32\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x04\x01\x03\x82\x03\x21\0",
     },
@@ -212,6 +219,9 @@ const ML_KEM: &[MlKem] = &[
         algorithm: Algorithm::MlKem768,
         kem: &kem::ML_KEM_768,
         rank: 3,
+        encapsulation_key: |seed| {
+            DecapsulationKey::<MlKem768>::from_seed(*seed).encapsulation_key().to_bytes().to_vec()
+        },
         spki_prefix:
             *b"\x30\x82\x04\xb2\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x04\x02\x03\x82\x04\xa1\0",
     },
@@ -219,6 +229,9 @@ const ML_KEM: &[MlKem] = &[
         algorithm: Algorithm::MlKem1024,
         kem: &kem::ML_KEM_1024,
         rank: 4,
+        encapsulation_key: |seed| {
+            DecapsulationKey::<MlKem1024>::from_seed(*seed).encapsulation_key().to_bytes().to_vec()
+        },
         spki_prefix:
             *b"\x30\x82\x06\x32\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x04\x03\x03\x82\x06\x21\0",
     },

@@ -12,7 +12,7 @@ use keyhearth_core::request::{
 use keyhearth_core::state::Class;
 use keyhearth_core::store::Write;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose, Status};
-use keyhearth_crypto::key::{Encrypted, Input, Key as Ready, generate, private_key_info};
+use keyhearth_crypto::key::{Encrypted, Input, Key as Ready, generate_pair};
 use keyhearth_crypto::kh1;
 use keyhearth_crypto::secret::SecretBytes;
 
@@ -219,10 +219,7 @@ impl<'a> Work<'a> {
         }
         // Before the pair, which takes long to make.
         let (material, context) = (self.kh1_material()?, context(pairs)?);
-        let made = generate(algorithm)?;
-        let pair = Ready::load(algorithm, &made)?;
-        let private = private_key_info(algorithm, &made)?;
-        let public = pair.public_key_der().ok_or(Error::Internal("a pair has a public half"))?.to_vec();
+        let (private, public) = generate_pair(algorithm)?;
         let ciphertext = kh1::seal(material, self.key().id.0, self.number, &context, private.expose())?;
         let private = with_plaintext.then(|| secret(&private));
         let pair = DataKeyPair { public, private, ciphertext };
