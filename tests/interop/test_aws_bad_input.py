@@ -12,7 +12,7 @@ import urllib.parse
 
 import pytest
 
-from aws_kms import create, issue, refused
+from aws_kms import Access, create, issue, refused
 
 SKEW = datetime.timedelta(minutes=5)
 NO_KEY = "01990a3f-1b7a-7c04-8e55-64d0c9a2f7e1"
@@ -261,6 +261,27 @@ def test_an_access_key_that_is_not_there(raw):
     # A token that was not asked for is not believed.
     answer = raw.call("ListKeys", headers={"X-Amz-Security-Token": "a token"})
     expect(answer, "UnrecognizedClientException", UNKNOWN)
+
+
+def test_a_temporary_access_key_needs_its_session_token(aws, tmp_path):
+    who, _, _ = issue(aws, aws.developer, "visitor", tmp_path, "developer")
+    key = json.loads(aws.done(aws.developer, "--json", "access-key", "create", who, "--minutes", 15))
+    given = Access(aws.environment, key["id"], key["secret"], key["session_token"])
+    assert "Keys" in given.client().list_keys(Limit=1)
+    for token in (None, "x", key["session_token"][:-4] + "AAAA"):
+        other = Access(aws.environment, key["id"], key["secret"], token)
+        with refused("UnrecognizedClientException", UNKNOWN):
+            other.client().list_keys()
+    # The token is signed too.
+    answer = Raw(given).call("ListKeys", unsigned={"X-Amz-Security-Token": key["session_token"]})
+    assert answer.kind == "InvalidSignatureException"
+
+
+def test_an_imported_access_key(aws, tmp_path):
+    who, _, _ = issue(aws, aws.developer, "migrant", tmp_path, "developer")
+    id_, secret = "AKIAMIGRANTSEXAMPLE1", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+    aws.done(aws.developer, "access-key", "import", who, id_, stdin=secret.encode() + b"\n")
+    assert "Keys" in Access(aws.environment, id_, secret).client().list_keys(Limit=1)
 
 
 def test_an_access_key_that_was_disabled(aws, tmp_path):
