@@ -229,7 +229,7 @@ def test_create_alias(kms, key):
     arn = key.rpartition("key/")[0] + name
     with refused("AlreadyExistsException", f"An alias with the name {arn} already exists"):
         kms.create_alias(AliasName=name, TargetKeyId=key)
-    with refused("InvalidAliasNameException"):
+    with refused("ValidationException"):
         kms.create_alias(AliasName="alias/aws/taken", TargetKeyId=key)
 
 
