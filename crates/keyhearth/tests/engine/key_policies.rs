@@ -189,7 +189,7 @@ async fn a_key_policy_is_changed_with_its_key_only() {
     let key = home.aes().await.id;
     put(&home, &home.admin, key, closed(permit(&home.user, "encrypt"))).await.unwrap();
     let name = key_policy_name(key);
-    assert_eq!(names_of_policies(&home).await, [name.clone()]);
+    assert_eq!(names_of_policies(&home).await, std::slice::from_ref(&name));
     let text = "permit (principal, action, resource);".to_owned();
     for ask in [
         Ask::PutPolicy { name: name.clone(), text: text.clone() },

@@ -69,7 +69,7 @@ fn decides((key, compiled): &(Key, Compiled), asked: &Asked) -> bool {
 }
 
 /// What AWS says: a statement applies if who, what and all conditions match; one Deny is no; one Allow is yes.
-mod aws {
+mod reference {
     use super::*;
 
     pub(super) fn allows(document: &Value, asked: &Asked) -> bool {
@@ -86,10 +86,8 @@ mod aws {
     }
 
     fn texts(value: &Value) -> Vec<&str> {
-        match value {
-            Value::Array(items) => items.iter().map(|item| item.as_str().unwrap()).collect(),
-            one => vec![one.as_str().unwrap()],
-        }
+        let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        items.iter().map(|item| item.as_str().unwrap()).collect()
     }
 
     /// An Allow to the root lets other policies decide, of which these identities have none.
@@ -291,7 +289,7 @@ proptest! {
         };
         // Which of two names that differ in case alone counts, AWS does not say.
         for asked in requests.iter().filter(|asked| !twice(asked)) {
-            let (ours, aws) = (decides(&policy, asked), aws::allows(&document, asked));
+            let (ours, aws) = (decides(&policy, asked), reference::allows(&document, asked));
             if has_other_case(asked) {
                 prop_assert!(!ours || aws, "wider: {asked:?}\n{document}");
             } else {
@@ -348,4 +346,38 @@ fn usual_policies_of_users_of_aws_are_accepted() {
             "{operation:?}"
         );
     }
+}
+
+/// A thousand keys with policies of their own: a question meets those of its key alone.
+#[test]
+fn the_policies_of_other_keys_are_not_asked_and_not_read() {
+    let document = json!({ "Statement": [
+        { "Effect": "Allow", "Principal": { "AWS": "arn:aws:iam::111122223333:user/alice" }, "Resource": "*",
+          "Action": ["kms:Encrypt", "kms:Decrypt"], "Condition": {
+            "StringEquals": { "kms:EncryptionContext:dept": "hr" }, "DateLessThan": { "aws:CurrentTime": "2999-01-01T00:00:00Z" } } }
+    ] });
+    let document = Document::parse(&document.to_string(), &place(), None).unwrap();
+    let text = document.cedar(|name| id(name.as_str())).unwrap();
+    let keys = (0..200_u8).map(|number| KeyId([number; 16])).filter(|key| *key != KEY);
+    let policy = |key: KeyId| Policy {
+        name: key_policy_name(key),
+        text: text.replace(THIS_KEY, &format!("Keyhearth::Key::\"{key}\"")),
+        activated: NOON,
+    };
+    let compiled = Compiled::new(TENANT, &keys.map(policy).collect::<Vec<_>>()).unwrap();
+    let caller = Caller { principal: id("alice"), ..alice([Role::KeyUser]) };
+    let plain = key(&[]);
+    for number in 0..500 {
+        let context = pairs(&[("number", &number.to_string())]);
+        let question = Question {
+            caller: &caller,
+            operation: Operation::Encrypt,
+            key: Some(&plain),
+            context: &context,
+            now: NOW,
+        };
+        assert_eq!(compiled.authorize(&question), Verdict::Allow(by(&["role:key-user"])));
+    }
+    let one = compiled.remembered_bytes();
+    assert!(one < 1_000, "one answer for all contexts: {one} bytes");
 }

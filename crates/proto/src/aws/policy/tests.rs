@@ -19,9 +19,10 @@ fn with(changes: &serde_json::Value) -> serde_json::Value {
         "Action": "kms:Decrypt", "Resource": "*"
     });
     for (name, value) in changes.as_object().unwrap() {
-        match value {
-            serde_json::Value::Null => drop(statement.as_object_mut().unwrap().remove(name)),
-            value => statement[name] = value.clone(),
+        if value.is_null() {
+            statement.as_object_mut().unwrap().remove(name);
+        } else {
+            statement[name] = value.clone();
         }
     }
     json!({ "Version": "2012-10-17", "Statement": statement })
