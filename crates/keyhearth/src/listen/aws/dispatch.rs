@@ -82,6 +82,6 @@ fn body<T: Output>(result: Result<T, Exception>) -> Result<Secret, Exception> {
 
 /// An operation that this server refuses whatever is in it.
 fn not_here(operation: Operation) -> Result<Secret, Exception> {
-    let why = operation.refused().unwrap_or("This server does not do that yet.");
+    let why = operation.refused().unwrap_or("This server does not do that.");
     Err(Exception::new(Kind::UnsupportedOperation, why))
 }
