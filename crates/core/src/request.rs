@@ -6,15 +6,20 @@ use std::fmt;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use zeroize::Zeroizing;
 
-use crate::grant::Grant;
 use crate::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
-use crate::key::{AliasOf, Cryptoperiod, Key, Origin, Usage};
+use crate::key::{Cryptoperiod, Key};
 use crate::operation::Operation;
-use crate::policy::{NewKeyPolicy, Policy};
-use crate::principal::{AccessKey, Caller, Principal, Role};
+use crate::policy::NewKeyPolicy;
+use crate::principal::Role;
 use crate::state::Switches;
-use crate::tenant::Tenant;
 use crate::time::{Now, Time};
+
+mod ask;
+mod import;
+mod response;
+
+pub use import::{ImportId, ImportMechanism, MATERIAL_DESCRIPTION_CHARS_MAX, NewMaterial};
+pub use response::{Ability, DataKeyPair, Difference, LastUse, Response, Session, Status};
 
 /// An alias stays with keys of one kind: programs that name it expect no other.
 pub const UNLIKE: crate::Error = crate::Error::Invalid {
@@ -463,24 +468,6 @@ pub enum Ask {
     Rekey(Rekey),
 }
 
-/// How key material is wrapped on its way in or out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImportMechanism {
-    /// RSA-OAEP with SHA-1: symmetric keys only, and only on their way in, for clients that know no other.
-    RsaOaepSha1,
-    /// RSA-OAEP with SHA-256: symmetric keys only.
-    RsaOaepSha256,
-    /// As [`ImportMechanism::RsaAesKwpSha256`], with SHA-1; only on the way in.
-    RsaAesKwpSha1,
-    /// An AES-256 key under RSA-OAEP-SHA-256, and the material under it with AES-KWP
-    /// (PKCS #11 `CKM_RSA_AES_KEY_WRAP`).
-    RsaAesKwpSha256,
-    /// HPKE with X25519.
-    HpkeX25519,
-    /// HPKE with X25519 and ML-KEM-768 together.
-    HpkeX25519MlKem768,
-}
-
 /// What a rewrap opens, as [`Ask::Decrypt`] names it. The decision about it is [`Operation::RewrapFrom`].
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -496,69 +483,6 @@ pub struct Source {
     pub context: ContextPairs,
     /// The ciphertext.
     pub ciphertext: Vec<u8>,
-}
-
-impl ImportMechanism {
-    /// All mechanisms.
-    pub const ALL: [Self; 6] = [
-        Self::RsaOaepSha1,
-        Self::RsaOaepSha256,
-        Self::RsaAesKwpSha1,
-        Self::RsaAesKwpSha256,
-        Self::HpkeX25519,
-        Self::HpkeX25519MlKem768,
-    ];
-
-    /// What is done with the RSA key, for mechanisms that have one.
-    #[must_use]
-    pub const fn oaep(self) -> Option<Mechanism> {
-        match self {
-            Self::RsaOaepSha1 | Self::RsaAesKwpSha1 => Some(Mechanism::RsaOaepSha1),
-            Self::RsaOaepSha256 | Self::RsaAesKwpSha256 => Some(Mechanism::RsaOaepSha256),
-            Self::HpkeX25519 | Self::HpkeX25519MlKem768 => None,
-        }
-    }
-}
-
-/// The longest description of imported material, in characters.
-pub const MATERIAL_DESCRIPTION_CHARS_MAX: usize = 256;
-
-/// Names import parameters: 16 random bytes.
-pub type ImportId = [u8; 16];
-
-/// Material to import.
-#[derive(Clone, Debug, Default)]
-pub struct NewMaterial {
-    /// The material, wrapped as the import parameters say.
-    pub wrapped: Vec<u8>,
-    /// The parameters it was wrapped with; the newest if absent.
-    pub parameters: Option<ImportId>,
-    /// The version it is for; the one that it fits if absent.
-    pub version: Option<u32>,
-    /// It is for one version more, which begins with the next rotation.
-    pub for_rotation: bool,
-    /// When it ends.
-    pub expires: Option<Time>,
-    /// For people, at most [`MATERIAL_DESCRIPTION_CHARS_MAX`]; what was said before stays if absent.
-    pub description: Option<String>,
-}
-
-/// Why material is not imported.
-impl NewMaterial {
-    /// There are no parameters.
-    pub const UNASKED: crate::Error = crate::Error::Conflict("ask for import parameters first");
-    /// The parameters that it names were replaced.
-    pub const REPLACED: crate::Error = crate::Error::Conflict("newer import parameters replaced these");
-    /// The parameters have ended.
-    pub const ENDED: crate::Error =
-        crate::Error::Conflict("the import parameters have ended; ask for new ones");
-    /// Every version has material, or had other material.
-    pub const OTHER: crate::Error =
-        crate::Error::Conflict("no version awaits this material; a version takes again only what it had");
-    /// A version that already has it, or had it, is not rotated to.
-    pub const KNOWN: crate::Error = crate::Error::Conflict("a version of this key has this material");
-    /// Other material was brought for the next rotation.
-    pub const BROUGHT: crate::Error = crate::Error::Conflict("other material awaits the next rotation");
 }
 
 /// A grant to be made.
@@ -613,296 +537,6 @@ pub enum Rekey {
     Cancel,
 }
 
-macro_rules! operations_of {
-    ($self:ident: $($pattern:pat => $operation:ident,)*) => {
-        match $self { $($pattern => Operation::$operation,)* }
-    };
-}
-
-impl Ask {
-    /// The operation's row in the table.
-    #[must_use]
-    pub fn operation(&self) -> Operation {
-        operations_of! { self:
-            Self::CreateKey(_) => CreateKey,
-            Self::ListKeys { .. } => ListKeys,
-            Self::DescribeKey { .. } => DescribeKey,
-            Self::UpdateKey { .. } => UpdateKey,
-            Self::RotateKey { .. } => RotateKey,
-            Self::ActivateKey { .. } => ActivateKey,
-            Self::SuspendKey { .. } => SuspendKey,
-            Self::ResumeKey { .. } => ResumeKey,
-            Self::DeactivateKey { .. } => DeactivateKey,
-            Self::CompromiseKey { .. } => CompromiseKey,
-            Self::ScheduleDestroy { .. } => ScheduleDestroy,
-            Self::CancelDestroy { .. } => CancelDestroy,
-            Self::DestroyKey { .. } => DestroyKey,
-            Self::ImportParameters { .. } => ImportParameters,
-            Self::ImportKey { .. } => ImportKey,
-            Self::UnloadKey { .. } => UnloadKey,
-            Self::ExportKey { .. } => ExportKey,
-            Self::PublicKey { .. } => PublicKey,
-            Self::LastUse { .. } => LastUse,
-            Self::SetAlias { .. } => SetAlias,
-            Self::DeleteAlias { .. } => DeleteAlias,
-            Self::ListAliases { .. } => ListAliases,
-            Self::MoveAlias { .. } => MoveAlias,
-            Self::Encrypt { .. } => Encrypt,
-            Self::Decrypt { .. } => Decrypt,
-            Self::Rewrap { .. } => Rewrap,
-            Self::DataKey { with_plaintext: true, .. } => DataKey,
-            Self::DataKey { with_plaintext: false, .. } => DataKeyWithoutPlaintext,
-            Self::DataKeyPair { with_plaintext: true, .. } => DataKeyPair,
-            Self::DataKeyPair { with_plaintext: false, .. } => DataKeyPairWithoutPlaintext,
-            Self::Sign { .. } => Sign,
-            Self::Verify { .. } => Verify,
-            Self::Mac { .. } => Mac,
-            Self::VerifyMac { .. } => VerifyMac,
-            Self::Wrap { .. } => Wrap,
-            Self::Unwrap { .. } => Unwrap,
-            Self::Agree { .. } => Agree,
-            Self::Encapsulate { .. } => Encapsulate,
-            Self::Decapsulate { .. } => Decapsulate,
-            Self::Random { .. } => Random,
-            Self::CreateGrant(_) => CreateGrant,
-            Self::ListGrants { .. } => ListGrants,
-            Self::RevokeGrant { .. } => RevokeGrant,
-            Self::ListRetirableGrants { .. } => ListRetirableGrants,
-            Self::IssueIdentity { .. } => IssueIdentity,
-            Self::ListIdentities { .. } => ListIdentities,
-            Self::RenewIdentity { .. } => RenewIdentity,
-            Self::RevokeIdentity { .. } => RevokeIdentity,
-            Self::SetRoles { .. } => SetRoles,
-            Self::BindCertificate { .. } => BindCertificate,
-            Self::WhoAmI => WhoAmI,
-            Self::CreateAccessKey { .. } => CreateAccessKey,
-            Self::ListAccessKeys { .. } => ListAccessKeys,
-            Self::DisableAccessKey { .. } => DisableAccessKey,
-            Self::PutPolicy { .. } => PutPolicy,
-            Self::ListPolicies => ListPolicies,
-            Self::DeletePolicy { .. } => DeletePolicy,
-            Self::DiffPolicy { .. } => DiffPolicy,
-            Self::TestPolicy { .. } => TestPolicy,
-            Self::WhoCan { .. } => WhoCan,
-            Self::PutKeyPolicy { .. } => PutKeyPolicy,
-            Self::KeyPolicy { .. } => KeyPolicy,
-            Self::ListEntries { .. } => ListEntries,
-            Self::Checkpoint => Checkpoint,
-            Self::ProveEntry { .. } => ProveEntry,
-            Self::ExportLog { .. } => ExportLog,
-            Self::CreateTenant { .. } => CreateTenant,
-            Self::ListTenants => ListTenants,
-            Self::DisableTenant { .. } => DisableTenant,
-            Self::EnableTenant { .. } => EnableTenant,
-            Self::RotateTenantKey { .. } => RotateTenantKey,
-            Self::RotateRoot => RotateRoot,
-            Self::Status => Status,
-            Self::Seal => Seal,
-            Self::Rekey(_) => Rekey,
-        }
-    }
-
-    /// The key it is about.
-    #[must_use]
-    pub fn key(&self) -> Option<&KeyRef> {
-        match self {
-            Self::DescribeKey { key }
-            | Self::UpdateKey { key, .. }
-            | Self::RotateKey { key }
-            | Self::ActivateKey { key, .. }
-            | Self::SuspendKey { key, .. }
-            | Self::ResumeKey { key, .. }
-            | Self::DeactivateKey { key, .. }
-            | Self::CompromiseKey { key, .. }
-            | Self::ScheduleDestroy { key, .. }
-            | Self::CancelDestroy { key, .. }
-            | Self::DestroyKey { key, .. }
-            | Self::ImportParameters { key, .. }
-            | Self::ImportKey { key, .. }
-            | Self::UnloadKey { key, .. }
-            | Self::ExportKey { key, .. }
-            | Self::PublicKey { key, .. }
-            | Self::LastUse { key }
-            | Self::SetAlias { key, .. }
-            | Self::DeleteAlias { key, .. }
-            | Self::MoveAlias { key, .. }
-            | Self::Encrypt { key, .. }
-            | Self::Decrypt { key, .. }
-            | Self::Rewrap { key, .. }
-            | Self::DataKey { key, .. }
-            | Self::DataKeyPair { key, .. }
-            | Self::Sign { key, .. }
-            | Self::Verify { key, .. }
-            | Self::Mac { key, .. }
-            | Self::VerifyMac { key, .. }
-            | Self::Wrap { key, .. }
-            | Self::Unwrap { key, .. }
-            | Self::Agree { key, .. }
-            | Self::Encapsulate { key }
-            | Self::Decapsulate { key, .. }
-            | Self::CreateGrant(NewGrant { key, .. })
-            | Self::ListGrants { key, .. }
-            | Self::RevokeGrant { key, .. }
-            | Self::WhoCan { key }
-            | Self::PutKeyPolicy { key, .. }
-            | Self::KeyPolicy { key } => Some(key),
-            Self::CreateKey(_)
-            | Self::ListKeys { .. }
-            | Self::ListAliases { .. }
-            | Self::Random { .. }
-            | Self::ListRetirableGrants { .. }
-            | Self::IssueIdentity { .. }
-            | Self::ListIdentities { .. }
-            | Self::RenewIdentity { .. }
-            | Self::RevokeIdentity { .. }
-            | Self::SetRoles { .. }
-            | Self::BindCertificate { .. }
-            | Self::WhoAmI
-            | Self::CreateAccessKey { .. }
-            | Self::ListAccessKeys { .. }
-            | Self::DisableAccessKey { .. }
-            | Self::PutPolicy { .. }
-            | Self::ListPolicies
-            | Self::DeletePolicy { .. }
-            | Self::DiffPolicy { .. }
-            | Self::TestPolicy { .. }
-            | Self::ListEntries { .. }
-            | Self::Checkpoint
-            | Self::ProveEntry { .. }
-            | Self::ExportLog { .. }
-            | Self::CreateTenant { .. }
-            | Self::ListTenants
-            | Self::DisableTenant { .. }
-            | Self::EnableTenant { .. }
-            | Self::RotateTenantKey { .. }
-            | Self::RotateRoot
-            | Self::Status
-            | Self::Seal
-            | Self::Rekey(_) => None,
-        }
-    }
-
-    /// The pairs bound to the ciphertext, for policies and grants.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
-    #[must_use]
-    pub fn context(&self) -> &[(String, String)] {
-        match self {
-            Self::Encrypt { context, .. }
-            | Self::Decrypt { context, .. }
-            | Self::Rewrap { context, .. }
-            | Self::DataKey { context, .. }
-            | Self::DataKeyPair { context, .. }
-            | Self::TestPolicy { context, .. } => context,
-            _ => &[],
-        }
-    }
-
-    /// The key version the caller names.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
-    #[must_use]
-    pub fn version(&self) -> Option<u32> {
-        match self {
-            Self::ActivateKey { version, .. }
-            | Self::SuspendKey { version, .. }
-            | Self::ResumeKey { version, .. }
-            | Self::DeactivateKey { version, .. }
-            | Self::CompromiseKey { version, .. }
-            | Self::UnloadKey { version, .. }
-            | Self::ExportKey { version, .. }
-            | Self::PublicKey { version, .. }
-            | Self::Decrypt { version, .. }
-            | Self::Verify { version, .. }
-            | Self::VerifyMac { version, .. }
-            | Self::Unwrap { version, .. }
-            | Self::Agree { version, .. }
-            | Self::Decapsulate { version, .. } => *version,
-            Self::DestroyKey { version, .. } => Some(*version),
-            _ => None,
-        }
-    }
-}
-
-/// A use of a key that was done and is in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastUse {
-    /// What was done.
-    pub operation: Operation,
-    /// When.
-    pub time: Time,
-    /// The request.
-    pub request: RequestId,
-}
-
-/// What a request gave; a dry run gives [`Response::WouldSucceed`]. The source of [`Response::Reencrypted`] is the
-/// key and version that had encrypted.
-#[allow(missing_docs, reason = "fields repeat the vocabulary of this module")]
-pub enum Response {
-    Done,
-    WouldSucceed,
-    Key(Box<Key>),
-    Material { key: Box<Key>, version: u32 },
-    Keys { keys: Vec<Key>, next: Option<Vec<u8>> },
-    Aliases { aliases: Vec<(Alias, AliasOf)>, next: Option<Vec<u8>> },
-    ImportParameters { key: KeyId, id: ImportId, public: Vec<u8>, mechanism: ImportMechanism, expires: Time },
-    Exported { version: u32, wrapped: Vec<u8> },
-    PublicKey { key: KeyId, version: u32, algorithm: Algorithm, usage: Usage, der: Vec<u8> },
-    LastUse { key: KeyId, created: Time, since: Time, last: Option<LastUse> },
-    Encrypted { key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
-    Decrypted { key: KeyId, version: u32, plaintext: Secret },
-    Reencrypted { source: (KeyId, u32), key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
-    DataKey { key: KeyId, version: u32, plaintext: Option<Secret>, ciphertext: Vec<u8> },
-    DataKeyPair { key: KeyId, version: u32, pair: DataKeyPair },
-    Signature { key: KeyId, version: u32, mechanism: Mechanism, signature: Vec<u8> },
-    Verified { key: KeyId, version: u32, valid: bool },
-    Mac { key: KeyId, version: u32, mechanism: Mechanism, mac: Vec<u8> },
-    Wrapped { key: KeyId, version: u32, wrapped: Vec<u8> },
-    Unwrapped { key: KeyId, version: u32, material: Secret },
-    Shared { key: KeyId, version: u32, origin: Origin, secret: Secret },
-    Encapsulated { key: KeyId, version: u32, secret: Secret, encapsulated: Vec<u8> },
-    Random(Secret),
-    Grant(Box<Grant>),
-    Grants { grants: Vec<Grant>, next: Option<Vec<u8>> },
-    Identity { principal: Box<Principal>, certificate: String, ca: String },
-    Principal(Box<Principal>),
-    Identities { principals: Vec<Principal>, next: Option<Vec<u8>> },
-    WhoAmI(Box<Caller>),
-    AccessKey { id: String, secret: Secret, identity: PrincipalId, session: Option<Session> },
-    AccessKeys { keys: Vec<AccessKey>, next: Option<Vec<u8>> },
-    Policies(Vec<Policy>),
-    PolicyDiff(Vec<Difference>),
-    PolicyTest { allowed: bool, by: Vec<String> },
-    WhoCan(Vec<Ability>),
-    KeyPolicy { key: KeyId, document: Option<String>, closed: bool, text: Option<String> },
-    Entries { first: u64, entries: Vec<(u64, Vec<u8>)>, next: Option<u64> },
-    Checkpoint(String),
-    Proof { index: u64, size: u64, entry: Vec<u8>, hashes: Vec<crate::log::Hash>, checkpoint: String },
-    LogFile(Vec<u8>),
-    Tenant { tenant: Box<Tenant>, admin: Box<Principal>, certificate: String, ca: String },
-    Tenants(Vec<Tenant>),
-    Rewrapped { rows: u64 },
-    Status(Box<Status>),
-    RekeyShares(Vec<Secret>),
-    RekeyProgress { proved: u8, needed: u8, done: bool },
-}
-
-/// What a temporary access key is good for, and until when.
-pub struct Session {
-    /// To be sent with every request, beside its signature.
-    pub token: Secret,
-    /// When it ends.
-    pub end: Time,
-}
-
-/// A key pair that a key protects.
-pub struct DataKeyPair {
-    /// `SubjectPublicKeyInfo` in DER.
-    pub public: Vec<u8>,
-    /// `PrivateKeyInfo` in DER, if it was asked for.
-    pub private: Option<Secret>,
-    /// The same, encrypted.
-    pub ciphertext: Vec<u8>,
-}
-
 /// Requests and results hold secrets: their `Debug` says which they are and nothing of what is in them.
 macro_rules! says_no_more {
     ($($name:ident),*) => {$(
@@ -925,44 +559,4 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Request({}, {:?})", self.id, self.ask)
     }
-}
-
-/// One difference that a change of policies would make.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct Difference {
-    pub principal: PrincipalId,
-    pub name: Name,
-    pub operation: Operation,
-    /// `None` for operations on the tenant.
-    pub key: Option<KeyId>,
-    pub gains: bool,
-}
-
-/// Who can do what with a key, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct Ability {
-    pub principal: PrincipalId,
-    pub name: Name,
-    pub operation: Operation,
-    /// Names of policies, `role:NAME`, or `grant:ID`.
-    pub by: Vec<String>,
-}
-
-/// The server's state, as far as the caller may see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct Status {
-    pub version: &'static str,
-    pub sealed: bool,
-    pub seal_kind: &'static str,
-    /// Shares given so far, and needed.
-    pub unseal_progress: Option<(u8, u8)>,
-    /// These three speak of all tenants: they are for callers of the platform tenant.
-    pub keys: Option<u64>,
-    pub log_size: Option<u64>,
-    pub epoch: Option<u64>,
-    pub clock_steady: bool,
-    pub development: bool,
 }

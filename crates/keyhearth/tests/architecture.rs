@@ -55,7 +55,7 @@ fn root() -> PathBuf {
 }
 
 /// Folders that hold nothing written by us.
-const SKIPPED: &[&str] = &[".git", ".venv", "target", "corpus", "artifacts", "coverage"];
+const SKIPPED: &[&str] = &[".git", ".venv", "node_modules", "target", "corpus", "artifacts", "coverage"];
 
 /// Every file of the repository that is text: its path and what it contains.
 fn texts() -> Vec<(String, String)> {

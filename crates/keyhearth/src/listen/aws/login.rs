@@ -129,7 +129,10 @@ impl Aws {
 fn headers(parts: &Parts) -> Vec<Header<'_>> {
     let authority = parts.uri.authority().filter(|_| !parts.headers.contains_key("host"));
     let host = authority.map(|authority| ("host", authority.as_str().as_bytes()));
-    parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).chain(host).collect()
+    let mut headers = Vec::with_capacity(parts.headers.len() + 1);
+    headers.extend(parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    headers.extend(host);
+    headers
 }
 
 fn refused(refusal: Refusal) -> Exception {

@@ -1,0 +1,213 @@
+//! What a request says of itself: to the decision, to policies and to the log.
+
+use super::{Ask, KeyRef, NewGrant};
+use crate::operation::Operation;
+
+macro_rules! operations_of {
+    ($self:ident: $($pattern:pat => $operation:ident,)*) => {
+        match $self { $($pattern => Operation::$operation,)* }
+    };
+}
+
+impl Ask {
+    /// The operation's row in the table.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        operations_of! { self:
+            Self::CreateKey(_) => CreateKey,
+            Self::ListKeys { .. } => ListKeys,
+            Self::DescribeKey { .. } => DescribeKey,
+            Self::UpdateKey { .. } => UpdateKey,
+            Self::RotateKey { .. } => RotateKey,
+            Self::ActivateKey { .. } => ActivateKey,
+            Self::SuspendKey { .. } => SuspendKey,
+            Self::ResumeKey { .. } => ResumeKey,
+            Self::DeactivateKey { .. } => DeactivateKey,
+            Self::CompromiseKey { .. } => CompromiseKey,
+            Self::ScheduleDestroy { .. } => ScheduleDestroy,
+            Self::CancelDestroy { .. } => CancelDestroy,
+            Self::DestroyKey { .. } => DestroyKey,
+            Self::ImportParameters { .. } => ImportParameters,
+            Self::ImportKey { .. } => ImportKey,
+            Self::UnloadKey { .. } => UnloadKey,
+            Self::ExportKey { .. } => ExportKey,
+            Self::PublicKey { .. } => PublicKey,
+            Self::LastUse { .. } => LastUse,
+            Self::SetAlias { .. } => SetAlias,
+            Self::DeleteAlias { .. } => DeleteAlias,
+            Self::ListAliases { .. } => ListAliases,
+            Self::MoveAlias { .. } => MoveAlias,
+            Self::Encrypt { .. } => Encrypt,
+            Self::Decrypt { .. } => Decrypt,
+            Self::Rewrap { .. } => Rewrap,
+            Self::DataKey { with_plaintext: true, .. } => DataKey,
+            Self::DataKey { with_plaintext: false, .. } => DataKeyWithoutPlaintext,
+            Self::DataKeyPair { with_plaintext: true, .. } => DataKeyPair,
+            Self::DataKeyPair { with_plaintext: false, .. } => DataKeyPairWithoutPlaintext,
+            Self::Sign { .. } => Sign,
+            Self::Verify { .. } => Verify,
+            Self::Mac { .. } => Mac,
+            Self::VerifyMac { .. } => VerifyMac,
+            Self::Wrap { .. } => Wrap,
+            Self::Unwrap { .. } => Unwrap,
+            Self::Agree { .. } => Agree,
+            Self::Encapsulate { .. } => Encapsulate,
+            Self::Decapsulate { .. } => Decapsulate,
+            Self::Random { .. } => Random,
+            Self::CreateGrant(_) => CreateGrant,
+            Self::ListGrants { .. } => ListGrants,
+            Self::RevokeGrant { .. } => RevokeGrant,
+            Self::ListRetirableGrants { .. } => ListRetirableGrants,
+            Self::IssueIdentity { .. } => IssueIdentity,
+            Self::ListIdentities { .. } => ListIdentities,
+            Self::RenewIdentity { .. } => RenewIdentity,
+            Self::RevokeIdentity { .. } => RevokeIdentity,
+            Self::SetRoles { .. } => SetRoles,
+            Self::BindCertificate { .. } => BindCertificate,
+            Self::WhoAmI => WhoAmI,
+            Self::CreateAccessKey { .. } => CreateAccessKey,
+            Self::ListAccessKeys { .. } => ListAccessKeys,
+            Self::DisableAccessKey { .. } => DisableAccessKey,
+            Self::PutPolicy { .. } => PutPolicy,
+            Self::ListPolicies => ListPolicies,
+            Self::DeletePolicy { .. } => DeletePolicy,
+            Self::DiffPolicy { .. } => DiffPolicy,
+            Self::TestPolicy { .. } => TestPolicy,
+            Self::WhoCan { .. } => WhoCan,
+            Self::PutKeyPolicy { .. } => PutKeyPolicy,
+            Self::KeyPolicy { .. } => KeyPolicy,
+            Self::ListEntries { .. } => ListEntries,
+            Self::Checkpoint => Checkpoint,
+            Self::ProveEntry { .. } => ProveEntry,
+            Self::ExportLog { .. } => ExportLog,
+            Self::CreateTenant { .. } => CreateTenant,
+            Self::ListTenants => ListTenants,
+            Self::DisableTenant { .. } => DisableTenant,
+            Self::EnableTenant { .. } => EnableTenant,
+            Self::RotateTenantKey { .. } => RotateTenantKey,
+            Self::RotateRoot => RotateRoot,
+            Self::Status => Status,
+            Self::Seal => Seal,
+            Self::Rekey(_) => Rekey,
+        }
+    }
+
+    /// The key it is about.
+    #[must_use]
+    pub fn key(&self) -> Option<&KeyRef> {
+        match self {
+            Self::DescribeKey { key }
+            | Self::UpdateKey { key, .. }
+            | Self::RotateKey { key }
+            | Self::ActivateKey { key, .. }
+            | Self::SuspendKey { key, .. }
+            | Self::ResumeKey { key, .. }
+            | Self::DeactivateKey { key, .. }
+            | Self::CompromiseKey { key, .. }
+            | Self::ScheduleDestroy { key, .. }
+            | Self::CancelDestroy { key, .. }
+            | Self::DestroyKey { key, .. }
+            | Self::ImportParameters { key, .. }
+            | Self::ImportKey { key, .. }
+            | Self::UnloadKey { key, .. }
+            | Self::ExportKey { key, .. }
+            | Self::PublicKey { key, .. }
+            | Self::LastUse { key }
+            | Self::SetAlias { key, .. }
+            | Self::DeleteAlias { key, .. }
+            | Self::MoveAlias { key, .. }
+            | Self::Encrypt { key, .. }
+            | Self::Decrypt { key, .. }
+            | Self::Rewrap { key, .. }
+            | Self::DataKey { key, .. }
+            | Self::DataKeyPair { key, .. }
+            | Self::Sign { key, .. }
+            | Self::Verify { key, .. }
+            | Self::Mac { key, .. }
+            | Self::VerifyMac { key, .. }
+            | Self::Wrap { key, .. }
+            | Self::Unwrap { key, .. }
+            | Self::Agree { key, .. }
+            | Self::Encapsulate { key }
+            | Self::Decapsulate { key, .. }
+            | Self::CreateGrant(NewGrant { key, .. })
+            | Self::ListGrants { key, .. }
+            | Self::RevokeGrant { key, .. }
+            | Self::WhoCan { key }
+            | Self::PutKeyPolicy { key, .. }
+            | Self::KeyPolicy { key } => Some(key),
+            Self::CreateKey(_)
+            | Self::ListKeys { .. }
+            | Self::ListAliases { .. }
+            | Self::Random { .. }
+            | Self::ListRetirableGrants { .. }
+            | Self::IssueIdentity { .. }
+            | Self::ListIdentities { .. }
+            | Self::RenewIdentity { .. }
+            | Self::RevokeIdentity { .. }
+            | Self::SetRoles { .. }
+            | Self::BindCertificate { .. }
+            | Self::WhoAmI
+            | Self::CreateAccessKey { .. }
+            | Self::ListAccessKeys { .. }
+            | Self::DisableAccessKey { .. }
+            | Self::PutPolicy { .. }
+            | Self::ListPolicies
+            | Self::DeletePolicy { .. }
+            | Self::DiffPolicy { .. }
+            | Self::TestPolicy { .. }
+            | Self::ListEntries { .. }
+            | Self::Checkpoint
+            | Self::ProveEntry { .. }
+            | Self::ExportLog { .. }
+            | Self::CreateTenant { .. }
+            | Self::ListTenants
+            | Self::DisableTenant { .. }
+            | Self::EnableTenant { .. }
+            | Self::RotateTenantKey { .. }
+            | Self::RotateRoot
+            | Self::Status
+            | Self::Seal
+            | Self::Rekey(_) => None,
+        }
+    }
+
+    /// The pairs bound to the ciphertext, for policies and grants.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
+    #[must_use]
+    pub fn context(&self) -> &[(String, String)] {
+        match self {
+            Self::Encrypt { context, .. }
+            | Self::Decrypt { context, .. }
+            | Self::Rewrap { context, .. }
+            | Self::DataKey { context, .. }
+            | Self::DataKeyPair { context, .. }
+            | Self::TestPolicy { context, .. } => context,
+            _ => &[],
+        }
+    }
+
+    /// The key version the caller names.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
+    #[must_use]
+    pub fn version(&self) -> Option<u32> {
+        match self {
+            Self::ActivateKey { version, .. }
+            | Self::SuspendKey { version, .. }
+            | Self::ResumeKey { version, .. }
+            | Self::DeactivateKey { version, .. }
+            | Self::CompromiseKey { version, .. }
+            | Self::UnloadKey { version, .. }
+            | Self::ExportKey { version, .. }
+            | Self::PublicKey { version, .. }
+            | Self::Decrypt { version, .. }
+            | Self::Verify { version, .. }
+            | Self::VerifyMac { version, .. }
+            | Self::Unwrap { version, .. }
+            | Self::Agree { version, .. }
+            | Self::Decapsulate { version, .. } => *version,
+            Self::DestroyKey { version, .. } => Some(*version),
+            _ => None,
+        }
+    }
+}
