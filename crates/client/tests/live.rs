@@ -144,6 +144,7 @@ async fn uses_of_keys() {
     };
     let decrypted = client.decrypt(&other, &decrypt(context, &rewrapped.ciphertext)).await.unwrap();
     assert_eq!(&decrypted.plaintext[..], b"hello");
+    assert_eq!(*client.last_use(&other).await.unwrap().operation.unwrap(), Operation::Decrypt);
     let without = client.decrypt(&other, &decrypt(None, &rewrapped.ciphertext)).await.unwrap_err();
     assert_eq!(without.code(), Some("not_authentic"));
     let made = client.data_key(&aes, &body::MakeDataKey::default()).await.unwrap();
@@ -245,6 +246,14 @@ async fn who_may_do_what() {
     assert!(!client.test_policy(&question).await.unwrap().allowed);
     client.delete_policy(&policy).await.unwrap();
     assert!(client.test_policy(&question).await.unwrap().allowed);
+
+    let text = r#"permit (principal, action, resource == Keyhearth::Key::"this");"#.to_owned();
+    let own = body::KeyPolicy { text: Some(text.into()), closed: Some(true) };
+    client.put_key_policy(&key, &own).await.unwrap();
+    let own = client.key_policy(&key).await.unwrap();
+    assert!(own.closed && own.text.unwrap().contains(&key));
+    client.put_key_policy(&key, &body::KeyPolicy::default()).await.unwrap();
+    assert_eq!(client.key_policy(&key).await.unwrap().text, None);
 
     let body = body::NewAccessKey { identity: app.clone(), id: None, secret: None, minutes: None };
     let access_key = client.create_access_key(&body).await.unwrap().id;
