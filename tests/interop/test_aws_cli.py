@@ -56,10 +56,10 @@ def test_a_keys_life(run, tmp_path):
     """)
     )
     assert listed == [1, alias, "hr", "default"]
-    assert "InvalidCiphertextException" in run("aws kms decrypt --ciphertext-blob fileb://salaries.enc", 254)
+    assert "InvalidCiphertextException" in run("aws kms decrypt --ciphertext-blob fileb://salaries.enc", 255)
     run(f"aws kms disable-key --key-id {id_}")
     decrypt = "aws kms decrypt --ciphertext-blob fileb://salaries.enc --encryption-context table=staff"
-    assert f"(DisabledException) when calling the Decrypt operation: {key['Arn']} is disabled." in run(decrypt, 254)
+    assert f"(DisabledException) when calling the Decrypt operation: {key['Arn']} is disabled." in run(decrypt, 255)
     run(f"aws kms enable-key --key-id {id_} && {decrypt}")
     gone = json.loads(run(f"aws kms schedule-key-deletion --key-id {id_} --pending-window-in-days 7"))
     assert gone["KeyState"] == "PendingDeletion"

@@ -32,11 +32,15 @@ def test_a_keys_life(server):
         second = client.call("POST", f"{path}/rewrap", {"ciphertext": first, "context": context}).ok()
         assert second["version"] == 2 and decrypt(second["ciphertext"]).ok()["version"] == 2
 
-        client.call("POST", f"{path}/suspend").ok()
+        newest = {"version": 2}
+        client.call("POST", f"{path}/suspend", newest).ok()
         assert decrypt(second["ciphertext"]).status == 409 and decrypt().status == 200
         assert decrypt(second["ciphertext"])["state"] == "suspended"
-        client.call("POST", f"{path}/resume").ok()
+        client.call("POST", f"{path}/resume", newest).ok()
         assert decrypt(second["ciphertext"]).status == 200
+        client.call("POST", f"{path}/suspend").ok()
+        assert decrypt().status == 409 and decrypt(second["ciphertext"]).status == 409
+        client.call("POST", f"{path}/resume").ok()
         client.call("POST", f"{path}/deactivate").ok()
         assert client.call("POST", f"{path}/encrypt", encrypt).status == 409
         assert decrypt(second["ciphertext"]).status == 200
