@@ -44,11 +44,9 @@ def lax(access):
 
 
 @needs_records
-@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize("name", [name for name, answers in RECORDS.items() if answers])
 def test_recorded(name, kms, lax, request):
     test, arguments = re.fullmatch(r"(\w+)(?:\[(.*)\])?", name).groups()
-    if not RECORDS[name]:
-        return  # What was tested there had no answer to record.
     replay = Replay(name, RECORDS[name], kms, lax)
     REPLAYS[test](replay, *(arguments.split("-") if arguments else ()))
     replay.finish()

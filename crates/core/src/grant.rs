@@ -36,7 +36,7 @@ pub struct Grant {
     /// Codes of the operations, sorted.
     #[n(4)]
     pub operations: Vec<u8>,
-    /// Pairs that the context of a request must contain.
+    /// Pairs that the context of a request must contain; at most 50, names of 1 to 128 and values of up to 256 characters.
     #[n(5)]
     pub context: BTreeMap<String, String>,
     /// When it ends.
@@ -48,7 +48,7 @@ pub struct Grant {
     /// The grant it was made from. It ends when that one ends.
     #[n(8)]
     pub parent: Option<GrantId>,
-    /// How many grants it is away from one that was made by right of policy.
+    /// How many grants it is away from one that was made by right of policy; at most [`GRANT_DEPTH_MAX`].
     #[n(9)]
     pub depth: u8,
     /// When it was made.

@@ -242,6 +242,12 @@ impl Version {
         self.has_material && !self.expires.is_some_and(|end| now.may_have_passed(end))
     }
 
+    /// Whether there is material, or there was before it was deleted to come again.
+    #[must_use]
+    pub const fn had_material(&self) -> bool {
+        self.has_material || self.check.is_some()
+    }
+
     /// Whether even processing has ended.
     #[must_use]
     pub fn process_ended(&self, now: Now) -> bool {

@@ -1,4 +1,4 @@
-//! Key ids and ARNs: in the five forms AWS reads, to core's [`KeyRef`]; and out as AWS prints them.
+//! Key ids and ARNs: in the four forms AWS reads, to core's [`KeyRef`]; and out as AWS prints them.
 
 use keyhearth_core::Error;
 use keyhearth_core::id::{Alias, KeyId, Name};

@@ -34,9 +34,6 @@ macro_rules! kinds {
 kinds! {
     AlreadyExists 400,
     Conflict 400,
-    CustomKeyStoreInvalidState 400,
-    CustomKeyStoreNotFound 400,
-    DependencyTimeout 503,
     Disabled 400,
     DryRunOperation 400,
     ExpiredImportToken 400,
@@ -54,7 +51,6 @@ kinds! {
     KMSInvalidMac 400,
     KMSInvalidSignature 400,
     KMSInvalidState 400,
-    KeyUnavailable 500,
     LimitExceeded 400,
     MalformedPolicyDocument 400,
     NotFound 400,
@@ -95,6 +91,23 @@ impl Exception {
     #[must_use]
     pub const fn silent(kind: Kind) -> Self {
         Self { kind, message: None }
+    }
+
+    /// A member that this call cannot do without is absent.
+    #[must_use]
+    pub fn missing(member: &str) -> Self {
+        let rule = super::model::shape::NOT_NULL;
+        let text = format!(
+            "1 validation error detected: Value null at '{member}' failed to satisfy constraint: {rule}"
+        );
+        Self::new(Kind::Validation, text)
+    }
+
+    /// A choice of AWS's that this server does not have.
+    #[must_use]
+    pub fn unsupported(choice: &str) -> Self {
+        let text = format!("{choice} is not supported by this deployment.");
+        Self::new(Kind::UnsupportedOperation, text)
     }
 
     /// The body of the answer; its status is [`Kind::status`].

@@ -130,15 +130,8 @@ macro_rules! mechanisms {
                 match self { $(Self::$variant => mechanisms!(@mechanism $($mechanism)?),)+ }
             }
 
-            /// What AWS calls `mechanism`.
-            #[must_use]
-            pub fn of(mechanism: Mechanism) -> Option<Self> {
-                Self::ALL.iter().copied().find(|one| one.mechanism() == Some(mechanism))
-            }
-
             /// Whether a key of `spec` can do it.
-            #[must_use]
-            pub fn serves(self, spec: KeySpec) -> bool {
+            fn serves(self, spec: KeySpec) -> bool {
                 let pair = spec.algorithm().zip(self.mechanism());
                 pair.is_some_and(|(algorithm, mechanism)| algorithm.supports(mechanism))
             }

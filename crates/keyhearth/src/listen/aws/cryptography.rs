@@ -44,7 +44,7 @@ struct Encryption {
 impl Encryption {
     fn new(algorithm: Option<EncryptionAlgorithm>) -> Result<Self, Exception> {
         let algorithm = algorithm.unwrap_or(USUAL);
-        let mechanism = algorithm.mechanism().ok_or_else(|| not_done(algorithm.name()))?;
+        let mechanism = algorithm.mechanism().ok_or_else(|| Exception::unsupported(algorithm.name()))?;
         Ok(Self { algorithm, mechanism })
     }
 
@@ -94,7 +94,7 @@ impl Sealed {
             Some(mut ciphertext) => {
                 Ok(Self { header: header(&ciphertext), ciphertext: std::mem::take(&mut *ciphertext) })
             }
-            None => Err(missing("ciphertextBlob")),
+            None => Err(Exception::missing("ciphertextBlob")),
         }
     }
 }
@@ -326,7 +326,7 @@ impl Exchange<'_> {
         let ask = Ask::DataKeyPair {
             key: self.place.key(&input.key_id)?,
             context: input.encryption_context.unwrap_or_default(),
-            algorithm: spec.algorithm().ok_or_else(|| not_done(spec.name()))?,
+            algorithm: spec.algorithm().ok_or_else(|| Exception::unsupported(spec.name()))?,
             with_plaintext: true,
         };
         match self.perform(ask, input.dry_run, about).await? {
@@ -352,7 +352,7 @@ impl Exchange<'_> {
         let ask = Ask::DataKeyPair {
             key: self.place.key(&input.key_id)?,
             context: input.encryption_context.unwrap_or_default(),
-            algorithm: spec.algorithm().ok_or_else(|| not_done(spec.name()))?,
+            algorithm: spec.algorithm().ok_or_else(|| Exception::unsupported(spec.name()))?,
             with_plaintext: false,
         };
         match self.perform(ask, input.dry_run, about).await? {
@@ -391,7 +391,7 @@ impl Exchange<'_> {
         let about = About::key(Operation::Sign, &input.key_id).by(algorithm.name());
         let ask = Ask::Sign {
             key: self.place.key(&input.key_id)?,
-            mechanism: Some(algorithm.mechanism().ok_or_else(|| not_done(algorithm.name()))?),
+            mechanism: Some(algorithm.mechanism().ok_or_else(|| Exception::unsupported(algorithm.name()))?),
             message: message(input.message, input.message_type, algorithm)?,
         };
         match self.perform(ask, input.dry_run, about).await? {
@@ -409,7 +409,7 @@ impl Exchange<'_> {
         let about = About::key(Operation::Verify, &input.key_id).by(algorithm.name());
         let ask = Ask::Verify {
             key: self.place.key(&input.key_id)?,
-            mechanism: Some(algorithm.mechanism().ok_or_else(|| not_done(algorithm.name()))?),
+            mechanism: Some(algorithm.mechanism().ok_or_else(|| Exception::unsupported(algorithm.name()))?),
             version: None,
             message: message(input.message, input.message_type, algorithm)?,
             signature: std::mem::take(&mut *input.signature),
@@ -482,7 +482,9 @@ impl Exchange<'_> {
             return Err(other_answer());
         };
         let (spec, usage) = (KeySpec::of(algorithm), KeyUsage::of(usage));
-        let (Some(spec), Some(usage)) = (spec, usage) else { return Err(not_done(algorithm.name())) };
+        let (Some(spec), Some(usage)) = (spec, usage) else {
+            return Err(Exception::unsupported(algorithm.name()));
+        };
         Ok(output::GetPublicKey {
             key_id: self.place.key_arn(key),
             public_key: der.into(),
@@ -653,7 +655,7 @@ fn message(
             Ok(Message::Digest(bytes.to_vec()))
         }
         (MessageType::EXTERNAL_MU, _) if algorithm == S::ML_DSA_SHAKE_256 => match bytes.len() {
-            64 => Err(not_done("Message type EXTERNAL_MU")),
+            64 => Err(Exception::unsupported("Message type EXTERNAL_MU")),
             _ => of_wrong_length("External Mu"),
         },
         (MessageType::RAW | MessageType::DIGEST | MessageType::EXTERNAL_MU, _) => {
@@ -675,14 +677,4 @@ fn no_recipient(recipient: Option<&RecipientInfo>) -> Result<(), Exception> {
 
 fn invalid(text: impl Into<String>) -> Exception {
     Exception::new(Kind::Validation, text)
-}
-
-fn missing(member: &str) -> Exception {
-    invalid(format!(
-        "1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null"
-    ))
-}
-
-fn not_done(what: &str) -> Exception {
-    Exception::new(Kind::UnsupportedOperation, format!("{what} is not supported by this deployment."))
 }

@@ -31,7 +31,7 @@ const GRANTS_MAX: u32 = 100;
 
 /// Stands for an identity that there is not: what names it is first decided like everything else, and then
 /// refused.
-const NOBODY: PrincipalId = PrincipalId([0; 16]);
+pub(super) const NOBODY: PrincipalId = PrincipalId([0; 16]);
 /// In the same way for a grant.
 const NO_GRANT: GrantId = GrantId([0; 16]);
 
@@ -43,7 +43,8 @@ impl Exchange<'_> {
         if input.grantee_service_principal.is_some() || input.retiring_service_principal.is_some() {
             return Err(no_services());
         }
-        let grantee = input.grantee_principal.as_deref().ok_or_else(|| missing("granteePrincipal"))?;
+        let grantee =
+            input.grantee_principal.as_deref().ok_or_else(|| Exception::missing("granteePrincipal"))?;
         let parties = self.parties([Some(grantee), input.retiring_principal.as_deref()]).await?;
         let [grantee_id, retiree] = parties;
         let constraints = input.constraints.unwrap_or(NO_CONSTRAINTS);
@@ -124,7 +125,8 @@ impl Exchange<'_> {
         if input.retiring_service_principal.is_some() {
             return Err(no_services());
         }
-        let arn = input.retiring_principal.as_deref().ok_or_else(|| missing("retiringPrincipal"))?;
+        let arn =
+            input.retiring_principal.as_deref().ok_or_else(|| Exception::missing("retiringPrincipal"))?;
         let [retiree] = self.parties([Some(arn)]).await?;
         let operation = Operation::ListRetirableGrants;
         let listing = Listing { caller: self.caller.principal, operation, filter: arn };
@@ -292,11 +294,4 @@ fn limit(limit: Option<u32>) -> Option<u32> {
 fn no_services() -> Exception {
     let text = "There are no services of AWS here: grants are to identities of this account.";
     Exception::new(Kind::UnsupportedOperation, text)
-}
-
-fn missing(member: &str) -> Exception {
-    let text = format!(
-        "1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null"
-    );
-    Exception::new(Kind::Validation, text)
 }

@@ -69,9 +69,6 @@ fn wrapping(
     algorithm: WrappingAlgorithm,
     spec: WrappingKeySpec,
 ) -> Result<(ImportMechanism, Algorithm), Exception> {
-    let unsupported = |what: &str| {
-        Exception::new(Kind::UnsupportedOperation, format!("{what} is not supported by this deployment."))
-    };
     let mechanism = match algorithm {
         WrappingAlgorithm::RSAES_OAEP_SHA_1 => ImportMechanism::RsaOaepSha1,
         WrappingAlgorithm::RSAES_OAEP_SHA_256 => ImportMechanism::RsaOaepSha256,
@@ -84,13 +81,13 @@ fn wrapping(
                 "The wrapping algorithm RSAES_PKCS1_V1_5 is no longer supported.",
             ));
         }
-        WrappingAlgorithm::SM2PKE => return Err(unsupported(algorithm.name())),
+        WrappingAlgorithm::SM2PKE => return Err(Exception::unsupported(algorithm.name())),
     };
     let key = match spec {
         WrappingKeySpec::RSA_2048 => Algorithm::Rsa2048,
         WrappingKeySpec::RSA_3072 => Algorithm::Rsa3072,
         WrappingKeySpec::RSA_4096 => Algorithm::Rsa4096,
-        WrappingKeySpec::SM2 => return Err(unsupported(spec.name())),
+        WrappingKeySpec::SM2 => return Err(Exception::unsupported(spec.name())),
     };
     Ok((mechanism, key))
 }
@@ -131,11 +128,6 @@ fn name_of(key: &Key, version: u32) -> Option<String> {
     symmetric.then(|| material_id(key.id, version))
 }
 
-/// Whether a version of the key has or had material.
-fn has_had_material(key: &Key) -> bool {
-    key.versions.iter().any(|version| version.has_material || version.check.is_some())
-}
-
 /// What an import demands of the key beside what all demand that concerns imported keys.
 fn receives(
     key: &Key,
@@ -150,7 +142,8 @@ fn receives(
     if end.is_some_and(|end| end <= days(0) || end > days(VALID_DAYS_MAX)) {
         return Err(invalid("ValidTo must lie in the future, by at most 365 days."));
     }
-    let rotates = import_type == Some(ImportType::NEW_KEY_MATERIAL) && has_had_material(key);
+    let rotates =
+        import_type == Some(ImportType::NEW_KEY_MATERIAL) && key.versions.iter().any(Version::had_material);
     if rotates && KeySpec::of(key.algorithm) != Some(KeySpec::SYMMETRIC_DEFAULT) {
         let text = "New key material is imported into symmetric encryption keys only.";
         return Err(Exception::new(Kind::UnsupportedOperation, text));

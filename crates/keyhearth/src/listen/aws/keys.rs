@@ -72,10 +72,7 @@ impl Wish {
         if !spec.usages().contains(&usage) {
             return Err(invalid(format!("KeyUsage {usage} is not compatible with KeySpec {spec}")));
         }
-        let algorithm = spec.algorithm().ok_or_else(|| {
-            let text = format!("KeySpec {spec} is not supported by this deployment.");
-            Exception::new(Kind::UnsupportedOperation, text)
-        })?;
+        let algorithm = spec.algorithm().ok_or_else(|| Exception::unsupported(&format!("KeySpec {spec}")))?;
         Ok(Self { algorithm, usage, import })
     }
 }

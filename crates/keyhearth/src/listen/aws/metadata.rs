@@ -29,10 +29,10 @@ pub(super) fn kind(place: &Place, key: &Key) -> Result<(KeySpec, KeyUsage), Exce
 pub(super) fn metadata(place: &Place, key: &Key, now: Now) -> Result<KeyMetadata, Exception> {
     let (spec, usage) = kind(place, key)?;
     let state = state(key, now);
-    let primary = key.versions.iter().find(|version| version.number == key.primary);
+    let primary = key.primary().ok();
     let loaded = primary.filter(|version| key.origin == CoreOrigin::Imported && version.has_material_at(now));
     let ends = loaded.and_then(|version| version.expires);
-    let known = primary.filter(|version| spec == KeySpec::SYMMETRIC_DEFAULT && had_material(version));
+    let known = primary.filter(|version| spec == KeySpec::SYMMETRIC_DEFAULT && version.had_material());
     Ok(KeyMetadata {
         aws_account_id: place.account().to_owned(),
         key_id: key.id.to_string(),
@@ -72,7 +72,7 @@ pub(super) fn rotations(key: &Key, now: Now, include: IncludeKeyMaterial) -> Vec
     let all = include == IncludeKeyMaterial::ALL_KEY_MATERIAL;
     let listed = |version: &&Version| {
         let rotated = version.number > 1 && version.state != State::PreActive;
-        had_material(version) && version.state != State::Destroyed && (all || rotated)
+        version.had_material() && version.state != State::Destroyed && (all || rotated)
     };
     key.versions.iter().filter(listed).map(|version| rotation(key, version, now)).collect()
 }
@@ -107,11 +107,6 @@ fn expiration_model(version: &Version) -> ExpirationModel {
         Some(_) => ExpirationModel::KEY_MATERIAL_EXPIRES,
         None => ExpirationModel::KEY_MATERIAL_DOES_NOT_EXPIRE,
     }
-}
-
-/// Whether there is material, or was before it was deleted to come again.
-fn had_material(version: &Version) -> bool {
-    version.has_material || version.check.is_some()
 }
 
 #[cfg(test)]

@@ -3,19 +3,18 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "each call takes the one answer that its request gives")]
 
 use keyhearth_core::Error;
-use keyhearth_core::id::{Name, PrincipalId};
+use keyhearth_core::id::Name;
 use keyhearth_core::policy::NewKeyPolicy;
 use keyhearth_core::request::{Ask, KeyRef, Response as Answer};
 use keyhearth_proto::aws::policy::{Document, Label, Malformed, usual};
 use keyhearth_proto::aws::{Exception, Kind, Listing, Operation, input, output};
 
 use super::Exchange;
+use super::grants::NOBODY;
 use super::refusal::{About, other_answer};
 
 /// The only policy of a key, by its name.
 const DEFAULT: &str = "default";
-/// Stands for an identity that there is not: the request is decided first, and then refused.
-const NOBODY: PrincipalId = PrincipalId([0; 16]);
 
 /// A policy as a call gives it.
 pub(super) struct Written {

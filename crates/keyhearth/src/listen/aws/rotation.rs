@@ -2,7 +2,7 @@
 
 use keyhearth_core::Error;
 use keyhearth_core::key::{Key, Origin};
-use keyhearth_core::request::{Ask, KeyChange, PAGE_MAX, Response as Answer};
+use keyhearth_core::request::{Ask, KeyChange, Response as Answer};
 use keyhearth_core::time::Now;
 use keyhearth_proto::aws::{Exception, IncludeKeyMaterial, Kind, Listing, Operation, Place, input, output};
 
@@ -99,7 +99,7 @@ impl Exchange<'_> {
         let from = page.after.try_into().map_or(0, u32::from_be_bytes) as usize;
         let key = self.described(operation, &input.key_id, &[Rule::Symmetric]).await?;
         let all = rotations(&key, self.engine.now(), include);
-        let end = from.saturating_add(page.limit.min(PAGE_MAX));
+        let end = from.saturating_add(page.limit);
         let next = u32::try_from(end).ok().filter(|_| end < all.len());
         Ok(output::ListKeyRotations {
             rotations: all.into_iter().skip(from).take(page.limit).collect(),

@@ -205,7 +205,7 @@ impl<T: Shape> Read<T> {
     }
 }
 
-pub(super) const NOT_NULL: &str = "Member must not be null";
+pub(in crate::aws) const NOT_NULL: &str = "Member must not be null";
 
 impl<T: Shape> Member for T {
     type Shape = T;

@@ -283,7 +283,7 @@ structure! {
 }
 
 structure! {
-    /// One of them.
+    /// A key of a group of keys that share material, each in a region of its own.
     MultiRegionKey { arn: Option<ArnText>, region: Option<RegionText> }
 }
 
