@@ -78,13 +78,6 @@ DEVIATIONS = [
         [],
     ),
     Deviation(
-        "`MessageType` EXTERNAL_MU",
-        "signs the representative of a message with ML-DSA",
-        "UnsupportedOperationException",
-        "the library signs messages and takes no representative of one",
-        [],
-    ),
-    Deviation(
         "`Recipient`",
         "encrypts the answer for an attested enclave",
         "UnsupportedOperationException",

@@ -24,7 +24,9 @@ START_S_MAX = 60
 
 def pytest_terminal_summary(terminalreporter, config):
     compared = config.stash.get(COMPARED, {})
-    if compared:
+    if not compared:
+        terminalreporter.write_line("no recorded AWS answers compared: KEYHEARTH_VECTORS names none")
+    else:
         differ = sum(len(deviation.seen) for deviation in DEVIATIONS)
         terminalreporter.write_line(
             f"{sum(compared.values())} recorded AWS answers of {len(compared)} records compared, "

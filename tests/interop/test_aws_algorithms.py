@@ -210,14 +210,16 @@ def padded(algorithm):
     return padding.PSS(padding.MGF1(hash_), padding.PSS.DIGEST_LENGTH), hash_
 
 
-def ways(algorithm):
+def ways(algorithm, public):
     """How the message can be given: message type and bytes."""
     if algorithm == "ED25519_SHA_512":
         return {"RAW": MESSAGE}
     if algorithm == "ED25519_PH_SHA_512":
         return {"DIGEST": digest(algorithm)}
     if algorithm == "ML_DSA_SHAKE_256":
-        return {"RAW": MESSAGE}
+        # FIPS 204, Algorithm 2 and line 6 of Algorithm 7, without a context.
+        key = hashlib.shake_256(public.public_bytes_raw()).digest(64)
+        return {"RAW": MESSAGE, "EXTERNAL_MU": hashlib.shake_256(key + b"\0\0" + MESSAGE).digest(64)}
     return {"RAW": MESSAGE, "DIGEST": digest(algorithm)}
 
 
@@ -228,7 +230,7 @@ def test_signatures(kms, keys, spec, algorithm):
     key = keys(spec, "SIGN_VERIFY")
     public = public_key(kms, key)
     members = {"KeyId": key, "SigningAlgorithm": algorithm}
-    signed = ways(algorithm)
+    signed = ways(algorithm, public)
     for kind, message in signed.items():
         answer = kms.sign(Message=message, MessageType=kind, **members)
         assert (answer["KeyId"], answer["SigningAlgorithm"]) == (key, algorithm)
@@ -246,8 +248,7 @@ def test_signatures(kms, keys, spec, algorithm):
         with refused("KMSInvalidSignatureException", ""):
             kms.verify(Message=message, MessageType=kind, Signature=signature[:-1] + b"\0\0", **members)
     for kind in {"RAW", "DIGEST", "EXTERNAL_MU"} - set(signed):
-        external = (kind, algorithm) == ("EXTERNAL_MU", "ML_DSA_SHAKE_256")
-        with refused("UnsupportedOperationException" if external else "ValidationException"):
+        with refused("ValidationException"):
             kms.sign(Message=digest("SHA_512"), MessageType=kind, **members)
 
 

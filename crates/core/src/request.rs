@@ -112,6 +112,8 @@ pub enum Message {
     Whole(Secret),
     /// Its digest, by the mechanism's hash.
     Digest(Vec<u8>),
+    /// What ML-DSA signs in place of the message, 64 bytes; the caller computed it.
+    Mu(Vec<u8>),
 }
 
 /// Start of a page of a listing: exactly the cursor of the answer before, or empty.

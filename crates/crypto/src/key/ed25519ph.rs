@@ -8,7 +8,7 @@ use ed25519_dalek::ed25519::signature::digest::{
 };
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 
-use super::{Input, REFUSED, public};
+use super::{Input, REFUSED, UNSUPPORTED, public};
 use crate::Error;
 
 /// Signs with the key of this seed, 32 bytes.
@@ -46,6 +46,7 @@ impl Hashed {
         let digest = match input {
             Input::Message(message) => digest::digest(&digest::SHA512, message),
             Input::Digest(bytes) => public::imported(Some(&digest::SHA512), bytes)?,
+            Input::Mu(_) => return Err(UNSUPPORTED),
         };
         Ok(Self(digest.as_ref().try_into().map_err(|_| REFUSED)?))
     }

@@ -16,6 +16,7 @@
 
 mod ed25519ph;
 mod material;
+mod ml_dsa;
 mod public;
 mod schemes;
 mod symmetric;
@@ -57,6 +58,9 @@ pub enum Input<'a> {
     Message(&'a [u8]),
     /// The mechanism's hash of the message, computed by the caller.
     Digest(&'a [u8]),
+    /// What ML-DSA signs in place of the message: 64 bytes, which the caller computed from the public key, the
+    /// context and the message. Source: FIPS 204 §6.2, line 6 of Algorithm 7.
+    Mu(&'a [u8]),
 }
 
 /// A ciphertext and what it takes to decrypt it, beside the key.
@@ -84,7 +88,7 @@ enum Secret {
     Ed25519 { pair: Ed25519KeyPair, seed: SecretBytes },
     X25519(agreement::PrivateKey),
     MlKem(DecapsulationKey),
-    MlDsa(PqdsaKeyPair),
+    MlDsa { pair: PqdsaKeyPair, seed: SecretBytes },
 }
 
 impl Key {
@@ -146,7 +150,8 @@ impl Key {
                 let signing = schemes::ml_dsa(algorithm)?.signing;
                 let pair = PqdsaKeyPair::from_pkcs8(signing, bytes).map_err(|_| REFUSED)?;
                 let public = spki(pair.public_key())?;
-                (Secret::MlDsa(pair), Some(public))
+                let seed = SecretBytes::copy_from(bytes.last_chunk::<32>().ok_or(REFUSED)?)?;
+                (Secret::MlDsa { pair, seed }, Some(public))
             }
         };
         let public = public.map(|bytes| PublicKey::from_der(algorithm, &bytes)).transpose()?;
@@ -268,12 +273,14 @@ impl Key {
                     Input::Digest(bytes) => {
                         pair.sign_digest(scheme.encoding, &digest(scheme.digest, bytes)?, &mut signature)
                     }
+                    Input::Mu(_) => return Err(UNSUPPORTED),
                 }
                 .map(|()| signature)
             }
             (Secret::Ec { curve, pair, .. }, _, _) if curve.mechanism == mechanism => match input {
                 Input::Message(message) => pair.sign(&rng, message),
                 Input::Digest(bytes) => pair.sign_digest(&digest(curve.digest, bytes)?),
+                Input::Mu(_) => return Err(UNSUPPORTED),
             }
             .map(|signature| signature.as_ref().to_vec()),
             (Secret::Ed25519 { seed, .. }, Mechanism::Ed25519ph, _) => {
@@ -282,7 +289,10 @@ impl Key {
             (Secret::Ed25519 { pair, .. }, Mechanism::Ed25519, Input::Message(message)) => {
                 pair.try_sign(message).map(|signature| signature.as_ref().to_vec())
             }
-            (Secret::MlDsa(pair), Mechanism::MlDsa, Input::Message(message)) => {
+            (Secret::MlDsa { seed, .. }, Mechanism::MlDsa, Input::Mu(mu)) => {
+                return (schemes::ml_dsa(self.algorithm)?.sign_mu)(seed.expose(), mu);
+            }
+            (Secret::MlDsa { pair, .. }, Mechanism::MlDsa, Input::Message(message)) => {
                 let mut signature = vec![0; pair.algorithm().signature_len()];
                 pair.sign(message, &mut signature).map(|_| signature)
             }

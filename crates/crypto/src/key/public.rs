@@ -109,6 +109,9 @@ impl PublicKey {
         match input {
             Input::Message(message) => key.verify_sig(message, signature),
             Input::Digest(bytes) => key.verify_digest_sig(&imported(digest, bytes)?, signature),
+            Input::Mu(mu) => {
+                return (schemes::ml_dsa(self.algorithm)?.verify_mu)(&self.der, mu, signature);
+            }
         }
         .map_err(|_| Error::NotAuthentic)
     }

@@ -8,8 +8,10 @@ use aws_lc_rs::{
     signature::{self as sig, EcdsaSigningAlgorithm, RsaEncoding, VerificationAlgorithm},
 };
 
+use ::ml_dsa::{MlDsa44, MlDsa65, MlDsa87};
 use ml_kem::{DecapsulationKey, KeyExport as _, MlKem512, MlKem768, MlKem1024, Seed};
 
+use super::ml_dsa;
 use crate::{
     Error,
     algorithm::{Algorithm, Mechanism},
@@ -241,12 +243,32 @@ pub(super) struct MlDsa {
     algorithm: Algorithm,
     pub signing: &'static sig::PqdsaSigningAlgorithm,
     pub verification: &'static dyn VerificationAlgorithm,
+    pub sign_mu: ml_dsa::SignMu,
+    pub verify_mu: ml_dsa::VerifyMu,
 }
 
 const ML_DSA: &[MlDsa] = &[
-    MlDsa { algorithm: Algorithm::MlDsa44, signing: &sig::ML_DSA_44_SIGNING, verification: &sig::ML_DSA_44 },
-    MlDsa { algorithm: Algorithm::MlDsa65, signing: &sig::ML_DSA_65_SIGNING, verification: &sig::ML_DSA_65 },
-    MlDsa { algorithm: Algorithm::MlDsa87, signing: &sig::ML_DSA_87_SIGNING, verification: &sig::ML_DSA_87 },
+    MlDsa {
+        algorithm: Algorithm::MlDsa44,
+        signing: &sig::ML_DSA_44_SIGNING,
+        verification: &sig::ML_DSA_44,
+        sign_mu: ml_dsa::sign_mu::<MlDsa44>,
+        verify_mu: ml_dsa::verify_mu::<MlDsa44>,
+    },
+    MlDsa {
+        algorithm: Algorithm::MlDsa65,
+        signing: &sig::ML_DSA_65_SIGNING,
+        verification: &sig::ML_DSA_65,
+        sign_mu: ml_dsa::sign_mu::<MlDsa65>,
+        verify_mu: ml_dsa::verify_mu::<MlDsa65>,
+    },
+    MlDsa {
+        algorithm: Algorithm::MlDsa87,
+        signing: &sig::ML_DSA_87_SIGNING,
+        verification: &sig::ML_DSA_87,
+        sign_mu: ml_dsa::sign_mu::<MlDsa87>,
+        verify_mu: ml_dsa::verify_mu::<MlDsa87>,
+    },
 ];
 
 macro_rules! find {

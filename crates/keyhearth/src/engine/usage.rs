@@ -378,6 +378,7 @@ fn input(message: &Message) -> Result<Input<'_>, Error> {
             Ok(Input::Message(bytes))
         }
         Message::Digest(bytes) => Ok(Input::Digest(bytes)),
+        Message::Mu(bytes) => Ok(Input::Mu(bytes)),
     }
 }
 

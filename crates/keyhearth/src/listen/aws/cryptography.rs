@@ -655,7 +655,7 @@ fn message(
             Ok(Message::Digest(bytes.to_vec()))
         }
         (MessageType::EXTERNAL_MU, _) if algorithm == S::ML_DSA_SHAKE_256 => match bytes.len() {
-            64 => Err(Exception::unsupported("Message type EXTERNAL_MU")),
+            64 => Ok(Message::Mu(bytes.to_vec())),
             _ => of_wrong_length("External Mu"),
         },
         (MessageType::RAW | MessageType::DIGEST | MessageType::EXTERNAL_MU, _) => {
