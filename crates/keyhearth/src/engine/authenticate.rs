@@ -188,8 +188,7 @@ impl Engine {
         let identity_epoch = open.identity_epoch();
         let owner = RowKey::new(Table::AccessKeyOwner, TenantId::PLATFORM, id.as_bytes());
         let tenant = open.records.read::<TenantId>(&owner)?.ok_or(NoLogin::Unknown)?.value;
-        let row = RowKey::new(Table::AccessKey, tenant, id.as_bytes());
-        let key = open.records.read::<AccessKey>(&row)?.ok_or(NoLogin::Unknown)?.value;
+        let key = open.access_key(tenant, id)?.value.clone();
         let principal = open.principal(tenant, key.principal)?;
         let principal = &principal.value;
         if key.disabled.is_some() || principal.revoked.is_some() {

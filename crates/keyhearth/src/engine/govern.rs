@@ -292,8 +292,7 @@ impl Turn<'_> {
     }
 
     fn disable_access_key(&self, id: &str) -> Result<Effect, Error> {
-        let row = RowKey::new(Table::AccessKey, self.tenant(), checked_access_key_id(id)?.as_bytes());
-        let stored: Stored<AccessKey> = self.open.records.read(&row)?.ok_or(Error::NotFound("access key"))?;
+        let stored = self.open.access_key(self.tenant(), &checked_access_key_id(id)?)?;
         if stored.value.disabled.is_some() {
             return Err(Error::Conflict("this access key is disabled for ever"));
         }

@@ -51,7 +51,7 @@ use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{KeyId, RequestId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::operation::{Operation, Scope};
-use keyhearth_core::principal::{Caller, Principal, Proof};
+use keyhearth_core::principal::{AccessKey, Caller, Principal, Proof};
 use keyhearth_core::request::{Ask, KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
 use keyhearth_core::state::Class;
 use keyhearth_core::store::{Commit, Store, Write};
@@ -74,6 +74,8 @@ const DRY_RUN: &str = "dry run";
 
 /// How often a request that raced with another is tried again.
 const ATTEMPTS_MAX: usize = 8;
+/// When to try again what lost every one of these races, in milliseconds.
+const CONTENDED_RETRY_AFTER_MS: u32 = 100;
 
 /// What can be configured about the engine.
 #[derive(Clone, Debug)]
@@ -197,6 +199,8 @@ struct Other<'a> {
 struct Loaded {
     tenant: Arc<Stored<Tenant>>,
     principal: Arc<Stored<Principal>>,
+    /// What the caller proved itself with, if that is an access key.
+    access_key: Option<Arc<Stored<AccessKey>>>,
     policies: Arc<Compiled>,
     held: Option<Arc<Held>>,
     version: Option<u32>,
@@ -228,7 +232,8 @@ impl Engine {
                 return result;
             }
         }
-        let error = Error::Conflict("others keep changing the same thing");
+        // Others keep changing the same thing.
+        let error = Error::Unavailable { retry_after_ms: CONTENDED_RETRY_AFTER_MS };
         let failure = Failure { error, outcome: Outcome::Failed, key: None, version: None, by: Vec::new() };
         self.log_failure(&open, caller, &request, failure).await
     }
@@ -255,10 +260,11 @@ impl Engine {
         entry.detail = detail.or(entry.detail);
         let on_platform = operation.info().scope == Scope::Platform;
         if on_platform || !writes.is_empty() {
-            // Nothing changes for a caller or a tenant that ended meanwhile. What writes such a row itself, is a
+            // Nothing changes for a caller, an access key or a tenant that ended meanwhile. What writes such a row itself, is a
             // check of it already.
             let same = [Records::keep(&loaded.principal), Records::keep(&loaded.tenant)];
-            let same = same.into_iter().filter(|check| writes.iter().all(|write| write.key != check.key));
+            let same = same.into_iter().chain(loaded.access_key.as_deref().map(Records::keep));
+            let same = same.filter(|check| writes.iter().all(|write| write.key != check.key));
             writes.extend(same.collect::<Vec<_>>());
         }
         let last = LastUse { operation, time: entry.time, request: entry.request };
@@ -345,7 +351,16 @@ impl Engine {
         let tenant = open.tenant(caller.tenant)?;
         // The caller was authenticated before this epoch was read: it must still be who it was.
         let principal = open.principal(caller.tenant, caller.principal)?;
-        if principal.value.revoked.is_some() || principal.value.roles != caller.roles {
+        let (access_key, is_proved) = match &caller.proof {
+            Proof::Certificate(hash) => (None, principal.value.certificates.contains(hash)),
+            Proof::AccessKey(id) => {
+                let key = open.access_key(caller.tenant, id)?;
+                let is_good = key.value.disabled.is_none();
+                (Some(key), is_good)
+            }
+            Proof::Local => (None, true),
+        };
+        if principal.value.revoked.is_some() || principal.value.roles != caller.roles || !is_proved {
             return Err(Error::Denied);
         }
         let version = usage::named_version(&request.ask);
@@ -367,6 +382,7 @@ impl Engine {
         Ok(Loaded {
             tenant,
             principal,
+            access_key,
             policies,
             held,
             version,
@@ -493,6 +509,7 @@ impl Engine {
         let loaded = Loaded {
             tenant: open.tenant(caller.tenant)?,
             principal: open.principal(caller.tenant, caller.principal)?,
+            access_key: None,
             policies: open.policies(caller.tenant)?,
             held: Some(Arc::clone(&held)),
             version: other.version,

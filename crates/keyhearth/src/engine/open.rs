@@ -13,7 +13,7 @@ use keyhearth_core::Error;
 use keyhearth_core::grant::{GRANTS_PER_KEY_MAX, Grant};
 use keyhearth_core::id::{Alias, DeploymentId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::key::{AliasOf, Key, Material};
-use keyhearth_core::principal::Principal;
+use keyhearth_core::principal::{AccessKey, Principal};
 use keyhearth_core::request::KeyRef;
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::store::Write;
@@ -72,6 +72,7 @@ pub struct Open {
     keys: quick_cache::sync::Cache<(TenantId, KeyId), Arc<Held>>,
     aliases: quick_cache::sync::Cache<(TenantId, Alias), KeyId>,
     principals: quick_cache::sync::Cache<PrincipalId, Arc<Stored<Principal>>>,
+    access_keys: quick_cache::sync::Cache<String, Arc<Stored<AccessKey>>>,
     tenants: RwLock<HashMap<TenantId, Arc<Stored<Tenant>>>>,
     identity_epoch: AtomicU64,
     tenant_keys: Mutex<HashMap<(TenantId, u32), Arc<SecretBytes>>>,
@@ -91,8 +92,6 @@ impl Open {
     pub fn new(records: Records, book: Arc<Book>, unsealed: Unsealed, ca: Ca, now: Time) -> Self {
         let deployment = unsealed.deployment();
         let audit = MacKey::new(unsealed.secrets().audit.expose());
-        // From the epoch, so that it does not repeat after sealing and unsealing.
-        let identity_epoch = AtomicU64::new(book.epoch.load(Ordering::Acquire));
         Self {
             records,
             book,
@@ -103,8 +102,9 @@ impl Open {
             keys: quick_cache::sync::Cache::new(KEYS_CACHED_MAX),
             aliases: quick_cache::sync::Cache::new(NAMES_CACHED_MAX),
             principals: quick_cache::sync::Cache::new(NAMES_CACHED_MAX),
+            access_keys: quick_cache::sync::Cache::new(NAMES_CACHED_MAX),
             tenants: RwLock::default(),
-            identity_epoch,
+            identity_epoch: AtomicU64::new(new_identity_epoch()),
             tenant_keys: Mutex::default(),
             policies: Policies::default(),
             reports: tokio::sync::Semaphore::new(REPORTS_MAX),
@@ -114,7 +114,8 @@ impl Open {
         }
     }
 
-    /// Counts changes of identities, their certificates and access keys: who calls is looked up again when it changes.
+    /// Another one after every change of identities, their certificates and access keys: who calls is looked up again
+    /// when it changes. No two openings of a server have one in common: connections outlive a seal.
     ///
     /// Apart from [`Open::epoch`], so that making keys does not send every connection back to the store.
     pub fn identity_epoch(&self) -> u64 {
@@ -282,6 +283,19 @@ impl Open {
         Ok(principal)
     }
 
+    /// An access key of a tenant.
+    pub fn access_key(&self, tenant: TenantId, id: &str) -> Result<Arc<Stored<AccessKey>>, Error> {
+        let missing = Error::NotFound("access key");
+        if let Some(key) = self.access_keys.get(id) {
+            return if key.key.tenant == tenant { Ok(key) } else { Err(missing) };
+        }
+        let view = self.records.view();
+        let row = RowKey::new(Table::AccessKey, tenant, id.as_bytes());
+        let key: Arc<Stored<AccessKey>> = Arc::new(view.read(&row)?.ok_or(missing)?);
+        self.access_keys.insert(id.to_owned(), Arc::clone(&key));
+        Ok(key)
+    }
+
     /// The policies of a tenant. Does not block, but takes long the first time and after a change.
     pub async fn load_policies(&self, tenant: TenantId) -> Result<Arc<Compiled>, Error> {
         match self.policies.ready(tenant) {
@@ -320,7 +334,7 @@ impl Open {
                 }
             }
             Table::Principal => {
-                self.identity_epoch.fetch_add(1, Ordering::Release);
+                self.identities_changed();
                 if let Ok(id) = row.id.as_slice().try_into() {
                     self.principals.remove(&PrincipalId(id));
                 }
@@ -332,8 +346,12 @@ impl Open {
                 }
             }
             Table::TenantKey => self.tenant_keys.lock().retain(|(tenant, _), _| *tenant != row.tenant),
-            Table::Certificate | Table::AccessKey => {
-                self.identity_epoch.fetch_add(1, Ordering::Release);
+            Table::Certificate => self.identities_changed(),
+            Table::AccessKey => {
+                self.identities_changed();
+                if let Ok(id) = std::str::from_utf8(&row.id) {
+                    self.access_keys.remove(id);
+                }
             }
             Table::PrincipalName
             | Table::TenantName
@@ -342,6 +360,10 @@ impl Open {
             | Table::System
             | Table::AccessKeyOwner => {}
         }
+    }
+
+    fn identities_changed(&self) {
+        self.identity_epoch.store(new_identity_epoch(), Ordering::Release);
     }
 
     /// Forgets every key that was read too long ago, so that its material is wiped.
@@ -354,10 +376,17 @@ impl Open {
         self.keys.clear();
         self.aliases.clear();
         self.principals.clear();
+        self.access_keys.clear();
         self.tenants.write().clear();
         self.tenant_keys.lock().clear();
         self.policies.clear();
     }
+}
+
+/// An identity epoch that nothing in this process has had before.
+fn new_identity_epoch() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The stored record of a wrapped tenant key.

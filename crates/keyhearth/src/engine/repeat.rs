@@ -4,7 +4,6 @@ use keyhearth_core::Error;
 use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{GrantId, KeyId, PrincipalId, TenantId};
 use keyhearth_core::key::Key;
-use keyhearth_core::principal::AccessKey;
 use keyhearth_core::request::{IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_MS, Response};
 use keyhearth_core::row::{RowKey, Table};
 use keyhearth_core::time::Time;
@@ -89,12 +88,7 @@ impl Turn<'_> {
                 let admin = self.open.principal(*id, *admin)?.value.clone();
                 self.tenant_made(tenant, admin, certificate.clone())
             }
-            Made::AccessKey(id) => {
-                let row = RowKey::new(Table::AccessKey, self.tenant(), id.as_bytes());
-                let key: Stored<AccessKey> =
-                    self.open.records.read(&row)?.ok_or(Error::NotFound("access key"))?;
-                self.access_key_made(&key.value)?
-            }
+            Made::AccessKey(id) => self.access_key_made(&self.open.access_key(self.tenant(), id)?.value)?,
         };
         Ok(Some(Effect::of(response).detail("repeated")))
     }

@@ -63,8 +63,25 @@ async fn who_signs_is_found_while_the_access_key_is_good() {
     home.ask(&home.admin, Ask::DisableAccessKey { id: made.id.clone() }).await.unwrap();
     assert!(!house.engine.still_holds(&signer.authenticated));
     assert_eq!(refusal(house.engine.signer(&made.id, HERE)), NoLogin::Unknown);
+    let late = home.encrypt_as(&signer.authenticated.caller, key, "x").await;
+    assert_eq!(late, Err(Error::Denied), "also for whoever did not look");
     for unknown in ["KHIAAAAAAAAAAAAAAAAA", "short", "", &"A".repeat(129), "KHIAAAAAAAAAAAAAAAA/"] {
         assert_eq!(refusal(house.engine.signer(unknown, HERE)), NoLogin::Unknown);
+    }
+}
+
+/// Connections outlive a seal, and what they know of their callers with them.
+#[tokio::test]
+async fn what_ended_does_not_hold_again_after_unsealing() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let made = issue_access_key(&home, home.user.principal, None).await;
+    let known = house.engine.signer(&made.id, HERE).unwrap().authenticated;
+    home.ask(&home.admin, Ask::DisableAccessKey { id: made.id }).await.unwrap();
+    house.reopen().await;
+    for _ in 0..20 {
+        assert!(!house.engine.still_holds(&known));
+        issue_access_key(&home, home.user.principal, None).await;
     }
 }
 

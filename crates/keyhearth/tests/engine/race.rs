@@ -11,12 +11,15 @@ use std::time::Duration;
 use keyhearth::engine::{Engine, UnsealWith};
 use keyhearth_core::Error;
 use keyhearth_core::id::KeyId;
+use keyhearth_core::key::Key;
 use keyhearth_core::principal::{Caller, Role};
-use keyhearth_core::request::{Ask, Response};
+use keyhearth_core::request::{Ask, KeyChange, Request, Response};
 use keyhearth_core::state::State;
 use keyhearth_crypto::algorithm::Algorithm;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::access_keys::issue_access_key;
 use super::support::{
     HERE, House, Household, ask, by_id, encrypt, got, held_back, new_key, role_change, with_passphrase,
 };
@@ -110,7 +113,7 @@ async fn nothing_is_encrypted_after_a_policy_a_role_an_identity_or_a_tenant_ende
 }
 
 #[test]
-fn nothing_is_written_for_a_caller_or_a_tenant_that_ended_meanwhile() {
+fn nothing_is_written_for_a_caller_an_access_key_or_a_tenant_that_ended_meanwhile() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(writes_of_who_ended());
@@ -126,6 +129,13 @@ async fn writes_of_who_ended() {
     assert_eq!(late.await.unwrap_err(), Error::Denied);
 
     let other = home.issue("other", &[Role::KeyAdmin]).await;
+    let made = issue_access_key(&home, other.principal, None).await;
+    let signer = house.engine.signer(&made.id, HERE).unwrap().authenticated.caller;
+    let latest = held_back(home.ask(&signer, alias("latest")), async {
+        home.ask(&home.admin, Ask::DisableAccessKey { id: made.id }).await.unwrap();
+    });
+    assert_eq!(latest.await.unwrap_err(), Error::Denied);
+
     let later = held_back(home.ask(&other, alias("later")), async {
         house.ask(&house.operator, Ask::DisableTenant { tenant: home.id }).await.unwrap();
     });
@@ -133,6 +143,26 @@ async fn writes_of_who_ended() {
     house.ask(&house.operator, Ask::EnableTenant { tenant: home.id }).await.unwrap();
     let answer = home.ask(&home.user, Ask::DescribeKey { key: by_id(key) }).await;
     assert!(got!(answer, Response::Key(key) => key.aliases).is_empty());
+}
+
+/// Others change the key between each look at it and what follows from that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_loses_every_race_may_come_again() {
+    let (house, home, key) = scene().await;
+    let change = move |text: &str| {
+        let change = KeyChange { description: Some(text.to_owned()), ..KeyChange::default() };
+        Ask::UpdateKey { key: by_id(key), change }
+    };
+    let (engine, caller) = (Arc::clone(&house.engine), Arc::clone(&home.key_admin));
+    let meanwhile = move |_: &Key, _| {
+        let changed = ask(&engine, &caller, change("another"));
+        tokio::task::block_in_place(|| Handle::current().block_on(changed)).map(drop)
+    };
+    let request = Request::new(house.engine.request_id(), change("mine"));
+    let request = Request { demand: Some(Arc::new(meanwhile)), ..request };
+    let lost = house.engine.execute(&home.key_admin, Arc::new(request)).await;
+    assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
+    home.manage(change("mine")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

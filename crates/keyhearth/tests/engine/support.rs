@@ -155,6 +155,14 @@ impl House {
         ask(&self.engine, caller, request).await
     }
 
+    /// Seals the engine and unseals it.
+    pub async fn reopen(&self) {
+        self.engine.seal();
+        for share in &self.shares[..2] {
+            self.engine.unseal(UnsealWith::Share(share), HERE).await.unwrap();
+        }
+    }
+
     /// Ends the engine, and waits until nobody uses the data directory.
     pub async fn close(self) -> Closed {
         let Self { directory, engine, operator_certificate, shares, .. } = self;

@@ -355,6 +355,8 @@ async fn the_oldest_certificate_makes_room() {
         certificates.push(identity(home.ask(&web, renew).await));
     }
     assert_eq!(sign_in(&house.engine, &certificates[0]).await.unwrap_err(), Error::Unauthenticated);
+    let late = home.ask(&web, Ask::WhoAmI).await.unwrap_err();
+    assert_eq!(late, Error::Denied, "also for whoever did not look");
     for certificate in &certificates[1..] {
         assert_eq!(sign_in(&house.engine, certificate).await.unwrap().principal, web.principal);
     }
