@@ -89,6 +89,12 @@ impl Error {
         }
     }
 
+    /// Whether somebody has to look at the server: it is nobody else's fault, and does not pass by itself.
+    #[must_use]
+    pub const fn is_ours_to_mend(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Internal(_))
+    }
+
     /// What the caller can do about it, one sentence.
     #[must_use]
     pub const fn next_step(&self) -> &'static str {
@@ -143,6 +149,23 @@ impl From<keyhearth_crypto::Error> for Error {
             keyhearth_crypto::Error::Unsupported(what) => Self::Unsupported(what),
             keyhearth_crypto::Error::NotAuthentic => Self::NotAuthentic,
             keyhearth_crypto::Error::Internal(what) => Self::Internal(what),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_calls_nobody() {
+        let retry_after_ms = 1;
+        for error in [Error::Damaged("key"), Error::Internal("x")] {
+            assert!(error.is_ours_to_mend());
+        }
+        for error in [Error::Sealed, Error::Unavailable { retry_after_ms }, Error::TooMany { retry_after_ms }]
+        {
+            assert!(!error.is_ours_to_mend());
         }
     }
 }

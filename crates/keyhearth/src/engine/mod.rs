@@ -210,6 +210,15 @@ struct Loaded {
 }
 
 impl Engine {
+    /// Takes one request from the rates of `caller` and its tenant, which [`Engine::execute`] does by itself. For
+    /// those that are refused before.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn charge(&self, caller: &Caller) -> Result<(), Error> {
+        self.rates.take(caller, Reading::take().boot * 1_000)
+    }
+
     /// Carries out one request of `caller`.
     ///
     /// # Errors
@@ -220,7 +229,7 @@ impl Engine {
         request: Arc<Request>,
     ) -> Result<Response, Error> {
         let open = self.open.load_full().ok_or(Error::Sealed)?;
-        self.rates.take(caller, Reading::take().boot * 1_000)?;
+        self.charge(caller)?;
         if request.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
             return Err(Error::TooLarge { field: "reason", limit: REASON_BYTES_MAX });
         }

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use keyhearth_core::Error;
 use keyhearth_core::id::RequestId;
+use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Idempotency, Request as Asked, Response as Answer};
 use keyhearth_crypto::digest::sha256_of_secrets;
 use keyhearth_proto::rest;
@@ -138,17 +139,11 @@ impl Rest {
             // Who asks comes first: a stranger learns nothing about what is wrong with the request.
             let caller = self.caller(peer).await?;
             let body = read_body(peer, body, rest::BODY_BYTES_MAX).await.map_err(body_error)?;
-            let headers = rest::Headers::new(
-                header(&parts.headers, rest::IDEMPOTENCY_KEY)?,
-                header(&parts.headers, rest::REASON)?,
-            )?;
-            let ask = rest::parse(operation, &params, parts.uri.query(), &body)?;
-            let idempotency = headers.idempotency_key.map(|key| {
-                let digest = sha256_of_secrets(&[parts.uri.path().as_bytes(), &[0], &body]);
-                Idempotency { key, digest }
-            });
-            let asked = Asked { reason: headers.reason, idempotency, ..Asked::new(id, ask) };
-            self.engine.execute(&caller.caller, Arc::new(asked)).await
+            let caller = &caller.caller;
+            match asked(parts, (operation, &params), &body, id) {
+                Ok(asked) => self.engine.execute(caller, Arc::new(asked)).await,
+                Err(error) => Err(self.engine.charge(caller).err().unwrap_or(error)),
+            }
         };
         let result = result.await;
         self.metrics.record(operation, result.as_ref().err(), began.elapsed());
@@ -162,7 +157,7 @@ impl Rest {
             }
             Err(error) => {
                 let (operation, code) = (operation.name(), error.code());
-                if rest::status(&error) >= 500 {
+                if error.is_ours_to_mend() {
                     tracing::error!(request = %id, operation, code, %error, "failed");
                 } else {
                     tracing::debug!(request = %id, operation, code, "refused");
@@ -206,6 +201,25 @@ impl Rest {
             Err(error) => Reply::problem(&error, id),
         }
     }
+}
+
+/// What an operation's path, headers and body ask for.
+fn asked(
+    parts: &Parts,
+    (operation, params): (Operation, &rest::Params),
+    body: &[u8],
+    id: RequestId,
+) -> Result<Asked, Error> {
+    let headers = rest::Headers::new(
+        header(&parts.headers, rest::IDEMPOTENCY_KEY)?,
+        header(&parts.headers, rest::REASON)?,
+    )?;
+    let ask = rest::parse(operation, params, parts.uri.query(), body)?;
+    let idempotency = headers.idempotency_key.map(|key| {
+        let digest = sha256_of_secrets(&[parts.uri.path().as_bytes(), &[0], body]);
+        Idempotency { key, digest }
+    });
+    Ok(Asked { reason: headers.reason, idempotency, ..Asked::new(id, ask) })
 }
 
 /// `/healthz`: the process answers. `/readyz`: it is unsealed and takes requests.

@@ -4,13 +4,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use keyhearth::engine::Engine;
+use keyhearth::engine::{Engine, Settings};
 use keyhearth::listen::aws::Aws;
 use keyhearth::listen::{Limits, Listener, Stop};
 use keyhearth::telemetry::Metrics;
 use keyhearth_core::operation::Operation;
-use keyhearth_core::principal::Role;
+use keyhearth_core::principal::{Caller, Role};
 use keyhearth_core::request::Ask;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::digest::sha256;
@@ -19,7 +20,7 @@ use keyhearth_proto::aws::{BODY_BYTES_MAX, Place};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::access_keys::{Issued, issue_access_key};
 use super::support::House;
@@ -40,7 +41,11 @@ pub struct Front {
 
 impl Front {
     pub async fn of(engine: &Arc<Engine>) -> Self {
-        let listener = Listener::bind_loopback((Ipv4Addr::LOCALHOST, 0).into(), Limits::default());
+        Self::within(engine, Limits::default()).await
+    }
+
+    async fn within(engine: &Arc<Engine>, limits: Limits) -> Self {
+        let listener = Listener::bind_loopback((Ipv4Addr::LOCALHOST, 0).into(), limits);
         let listener = listener.await.unwrap();
         let place = Place::new("111122223333", HERE.region).unwrap();
         let front = Aws::new(Arc::clone(engine), Arc::new(Metrics::default()), place);
@@ -74,12 +79,22 @@ impl Connection {
 
     /// Sends a request and reads the answer: status and body, which may be none.
     async fn send(&mut self, call: &Signed) -> (u16, Value) {
+        self.announce(call).await;
+        self.0.write_all(&call.body).await.unwrap();
+        self.answer().await
+    }
+
+    /// Sends a request without its body.
+    async fn announce(&mut self, call: &Signed) {
         let mut request = format!("{} HTTP/1.1\r\ncontent-length: {}\r\n", call.line, call.body.len());
         for (name, value) in &call.headers {
             request += &format!("{name}: {value}\r\n");
         }
         self.0.write_all((request + "\r\n").as_bytes()).await.unwrap();
-        self.0.write_all(&call.body).await.unwrap();
+    }
+
+    /// Reads an answer: status and body, which may be none.
+    async fn answer(&mut self) -> (u16, Value) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(self.0.read_u8().await.unwrap());
@@ -285,6 +300,95 @@ async fn what_ends_has_ended_on_its_open_connection() {
     home.ask(&home.admin, Ask::RevokeIdentity { identity: web.principal }).await.unwrap();
     two.is_refused(&Signed::new(&revoked), "UnrecognizedClientException", text).await;
     one.is_refused(&Signed::new(&revoked), "UnrecognizedClientException", text).await;
+}
+
+/// A request counts as of when it is whole: its body may come long after its head.
+#[tokio::test]
+async fn what_ends_while_a_body_arrives_has_ended() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let disabled = issue_access_key(&home, home.user.principal, None).await;
+    let lasting = issue_access_key(&home, home.user.principal, None).await;
+    let front = Front::of(&house.engine).await;
+    let (mut one, mut two) = (front.connect().await, front.connect().await);
+    let refused = Signed::new(&disabled);
+    let stale = Signed::made(&lasting, Time::from_unix_ms(now_ms() - 299_000), HERE, BODY.into());
+    one.announce(&refused).await;
+    two.announce(&stale).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    home.ask(&home.admin, Ask::DisableAccessKey { id: disabled.id.clone() }).await.unwrap();
+    one.0.write_all(&refused.body).await.unwrap();
+    two.0.write_all(&stale.body).await.unwrap();
+    assert_eq!(one.answer().await.1["__type"], "UnrecognizedClientException");
+    let message = two.answer().await.1["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("Signature expired: "), "{message}");
+}
+
+/// Room is kept from those who know no more than the id of an access key, not from those who have its secret.
+#[tokio::test]
+async fn bodies_that_nobody_is_known_to_have_signed_have_little_room() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = issue_access_key(&home, home.user.principal, None).await;
+    let front = Front::of(&house.engine).await;
+    let mut known = front.connect().await;
+    known.is_let_in(&Signed::new(&key)).await;
+    let longest = Signed::made(&key, Time::from_unix_ms(now_ms()), HERE, vec![b' '; BODY_BYTES_MAX]);
+    let mut waiting = JoinSet::new();
+    for _ in 0..=64 * 1_024 * 1_024 / BODY_BYTES_MAX {
+        let mut there = front.connect().await;
+        there.announce(&longest).await;
+        waiting.spawn(async move { there.answer().await });
+    }
+    let (status, body) = waiting.join_next().await.unwrap().unwrap();
+    assert_eq!((status, &body["__type"]), (503, &"ServiceUnavailableException".into()));
+    let (_, kind, _) = known.exchange(&longest).await;
+    assert_eq!(kind, "SerializationException", "it was read");
+    waiting.shutdown().await;
+    let mut again = front.connect().await;
+    while again.exchange(&longest).await.1 != "SerializationException" {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_a_failed_login() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = issue_access_key(&home, home.user.principal, None).await;
+    let front =
+        Front::within(&house.engine, Limits { body: Duration::from_millis(50), ..Limits::default() }).await;
+    let mut there = front.connect().await;
+    there.announce(&Signed::new(&key)).await;
+    assert_eq!(there.answer().await.1["__type"], "SerializationException");
+    drop(there);
+    front.end().await;
+    let log = house.close().await.log();
+    let failure = log.iter().find(|entry| entry.operation() == Some(Operation::Authenticate)).unwrap();
+    assert_eq!(failure.access_key, Some(key.id));
+}
+
+#[tokio::test]
+async fn what_is_refused_before_the_engine_is_asked_counts_too() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let of = async |caller: &Caller| issue_access_key(&home, caller.principal, None).await;
+    let keys = [of(&home.user).await, of(&home.auditor).await];
+    let slow = |settings| Settings { principal_per_s: 1, ..settings };
+    let house = house.close().await.open_as(slow).await.map_err(|(_, error)| error).unwrap();
+    let front = Front::of(&house.engine).await;
+    let mut there = front.connect().await;
+    let malformed = Signed::made(&keys[1], Time::from_unix_ms(now_ms()), HERE, b"[]".to_vec());
+    for (call, usual) in [(Signed::new(&keys[0]), LET_IN.1), (malformed, "SerializationException")] {
+        assert_eq!(there.exchange(&call).await.1, usual);
+        let refused = loop {
+            let (_, kind, message) = there.exchange(&call).await;
+            if kind != usual {
+                break (kind, message);
+            }
+        };
+        assert_eq!(refused, ("ThrottlingException".to_owned(), Some("Rate exceeded".to_owned())));
+    }
 }
 
 #[tokio::test]

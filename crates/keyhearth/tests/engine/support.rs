@@ -235,9 +235,13 @@ impl Closed {
 
     /// As [`Closed::open`], although what is found is not what the last commit left.
     pub async fn open_accepting(self) -> Result<House, (Self, Error)> {
+        self.open_as(|settings| Settings { danger_accept_found: true, ..settings }).await
+    }
+
+    /// As [`Closed::open`], with settings of its own.
+    pub async fn open_as(self, set: impl FnOnce(Settings) -> Settings) -> Result<House, (Self, Error)> {
         let store = Arc::new(SqliteStore::open(&data(self.path())).unwrap());
-        let settings = Settings { danger_accept_found: true, ..settings(self.path()) };
-        let engine = Engine::new(store, settings).unwrap();
+        let engine = Engine::new(store, set(settings(self.path()))).unwrap();
         self.unseal(engine).await
     }
 

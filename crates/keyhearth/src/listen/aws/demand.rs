@@ -6,7 +6,6 @@
 //! Source: AWS KMS Developer Guide, "Key states of AWS KMS keys"; recorded answers of AWS KMS.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use keyhearth_core::Error;
 use keyhearth_core::key::{Key, Origin};
@@ -145,7 +144,6 @@ impl Exchange<'_> {
         rules: &'static [Rule],
         more: impl Fn(&Key, Now) -> Result<(), Exception> + Send + Sync + 'static,
     ) -> (Result<Answer, Error>, Option<Exception>) {
-        let (began, operation) = (Instant::now(), ask.operation());
         let refused = Arc::new(Mutex::new(None));
         let (said, place) = (Arc::clone(&refused), self.place.clone());
         let demand = move |key: &Key, now: Now| {
@@ -157,8 +155,7 @@ impl Exchange<'_> {
             })
         };
         let asked = Asked { demand: Some(Arc::new(demand)), dry_run, ..Asked::new(self.id, ask) };
-        let result = self.engine.execute(self.caller, Arc::new(asked)).await;
-        self.metrics.record(operation, result.as_ref().err(), began.elapsed());
+        let result = self.execute(asked).await;
         let refused = refused.lock().take();
         (result, refused)
     }

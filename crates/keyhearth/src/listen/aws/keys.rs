@@ -98,7 +98,7 @@ impl Exchange<'_> {
             policy: written.as_ref().map(|written| written.policy.clone()).unwrap_or_default(),
         };
         let about = About { operation: Operation::CreateKey, key_id: None, algorithm: None };
-        let answer = self.ask(Ask::CreateKey(new)).await.map_err(|error| {
+        let answer = self.run(Ask::CreateKey(new), false).await.map_err(|error| {
             let of_policy = written.as_ref().and_then(|written| written.refusal(error));
             of_policy.unwrap_or_else(|| self.refusal(error, about))
         })?;

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use keyhearth_core::Error;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::Caller;
 use keyhearth_crypto::digest::sha256;
 use keyhearth_proto::aws::sigv4::{Claim, Header, Message, Refusal, Scope, SigningKey};
-use keyhearth_proto::aws::{Exception, Kind};
+use keyhearth_proto::aws::{BODY_BYTES_MAX, Exception, Kind};
 use subtle::ConstantTimeEq as _;
+use tokio::sync::SemaphorePermit;
 
 use super::refusal::ours;
 use super::{Aws, whole_body};
@@ -71,15 +72,21 @@ impl Aws {
             let claim = Claim::read(&message, scope).map_err(refused)?;
             named = Some(claim.access_key);
             claim.is_timely(self.engine.now()).map_err(refused)?;
-            let login = self.login(peer, &claim, scope)?;
+            let mut login = self.login(peer, &claim, scope)?;
+            let _room = if is_known(peer, &login) { None } else { Some(self.room(body)?) };
             let body = whole_body(peer, body).await?;
+            // It may have been long in coming.
+            claim.is_timely(self.engine.now()).map_err(refused)?;
+            if !self.engine.still_holds(&login.authenticated) {
+                login = self.login(peer, &claim, scope)?;
+            }
             claim.verify(&message, &sha256(&[&body]), &login.key).map_err(refused)?;
             Ok((login, body))
         };
         let proved: Result<_, Exception> = proved.await;
         match &proved {
             Ok((login, _)) => {
-                if peer.caller.load().as_ref().is_none_or(|known| !Arc::ptr_eq(known, login)) {
+                if !is_known(peer, login) {
                     peer.caller.store(Some(Arc::clone(login)));
                 }
             }
@@ -91,6 +98,14 @@ impl Aws {
             Err(_) => {}
         }
         proved
+    }
+
+    /// Takes room for a body that nobody is known to have signed; given back on drop.
+    fn room(&self, body: &Incoming) -> Result<SemaphorePermit<'_>, Exception> {
+        let bytes = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let kib = bytes.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX) / 1_024 + 1;
+        let taken = self.unproved.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
+        taken.map_err(|_| ours(Error::Unavailable { retry_after_ms: 1_000 }))
     }
 
     /// What is known of who is said to have signed: from the connection if that still holds.
@@ -121,6 +136,11 @@ impl Aws {
         };
         if login.has_token(claim) { Ok(login) } else { Err(no_login(NoLogin::Unknown)) }
     }
+}
+
+/// Whether the newest good request of the connection was of this login.
+fn is_known(peer: &Peer<Login>, login: &Arc<Login>) -> bool {
+    peer.caller.load().as_ref().is_some_and(|known| Arc::ptr_eq(known, login))
 }
 
 /// The headers as they are signed. HTTP/2 has the host elsewhere.
@@ -164,6 +184,8 @@ fn is_failed_login(kind: Kind) -> bool {
             | Kind::IncompleteSignature
             | Kind::InvalidSignature
             | Kind::MissingAuthenticationToken
+            // Of the body, without which nothing is proved.
+            | Kind::Serialization
             | Kind::UnrecognizedClient
     )
 }

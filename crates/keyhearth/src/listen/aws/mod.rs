@@ -18,6 +18,7 @@ mod rotation;
 mod tags;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -31,8 +32,10 @@ use keyhearth_core::id::RequestId;
 use keyhearth_core::principal::Caller;
 use keyhearth_core::request::{Ask, Request as Asked, Response as Answer, Secret};
 use keyhearth_proto::aws::{BODY_BYTES_MAX, Call, Exception, Kind, Operation, Place};
+use tokio::sync::Semaphore;
 
 pub use self::login::Login;
+use self::refusal::throttled;
 use super::{BodyError, Peer, discard_body, read_body};
 use crate::engine::Engine;
 use crate::telemetry::Metrics;
@@ -40,18 +43,24 @@ use crate::telemetry::Metrics;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const JSON: &str = "application/x-amz-json-1.1";
 
+/// Room for bodies that nobody is known to have signed, in KiB of all requests together: 64 MiB. Connections on which
+/// somebody has proved to hold a secret do without it, so whoever fills it keeps nobody out of those.
+const UNPROVED_KIB_MAX: usize = 64 * 1024;
+
 /// What the AWS listener answers from.
 pub struct Aws {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
     place: Place,
+    /// Room for bodies that nobody is known to have signed, in KiB.
+    unproved: Semaphore,
 }
 
 impl Aws {
     /// A front for `engine`.
     #[must_use]
     pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, place: Place) -> Arc<Self> {
-        Arc::new(Self { engine, metrics, place })
+        Arc::new(Self { engine, metrics, place, unproved: Semaphore::new(UNPROVED_KIB_MAX) })
     }
 
     /// Answers one request.
@@ -67,7 +76,7 @@ impl Aws {
             Err(exception) => {
                 discard_body(&mut body).await;
                 let (status, kind) = (exception.kind.status(), exception.kind.name());
-                if status >= 500 {
+                if exception.kind == Kind::KMSInternal {
                     tracing::error!(request = %id, kind, %exception, "failed");
                 } else {
                     tracing::debug!(request = %id, kind, "refused");
@@ -98,10 +107,16 @@ impl Aws {
             return Err(Exception::silent(Kind::UnknownOperation));
         }
         let (login, body) = self.authenticated(peer, parts, body).await?;
-        let operation = operation(parts)?;
-        let call = Call::parse(operation, &body)?;
-        let (engine, metrics, place) = (&self.engine, &self.metrics, &self.place);
-        Exchange { engine, metrics, caller: login.caller(), place, id }.answer(call).await
+        let (engine, metrics, place, caller) = (&self.engine, &self.metrics, &self.place, login.caller());
+        let exchange = Exchange { engine, metrics, caller, place, id, has_asked: AtomicBool::new(false) };
+        let answer = match operation(parts).and_then(|operation| Call::parse(operation, &body)) {
+            Ok(call) => exchange.answer(call).await,
+            Err(exception) => Err(exception),
+        };
+        if !exchange.has_asked.into_inner() {
+            engine.charge(caller).map_err(|_| throttled())?;
+        }
+        answer
     }
 }
 
@@ -140,29 +155,30 @@ pub struct Exchange<'a> {
     pub place: &'a Place,
     /// The call's id, in the log and in the answer.
     pub id: RequestId,
+    /// Whether the engine was asked, which takes the call from the caller's rate.
+    has_asked: AtomicBool,
 }
 
 impl Exchange<'_> {
-    /// Asks the engine. A call that asks twice does so under one id.
-    ///
-    /// # Errors
-    /// As [`Engine::execute`].
-    pub async fn ask(&self, ask: Ask) -> Result<Answer, Error> {
-        self.run(ask, false).await
-    }
-
     /// Asks the engine, or, in a dry run, only whether it would do it: then the answer is
     /// [`Answer::WouldSucceed`], and a refusal is the refusal that the call itself would get.
     ///
     /// # Errors
     /// As [`Engine::execute`].
     pub async fn run(&self, ask: Ask, dry_run: bool) -> Result<Answer, Error> {
-        let (began, operation) = (Instant::now(), ask.operation());
-        let asked = Asked { dry_run, ..Asked::new(self.id, ask) };
+        self.execute(Asked { dry_run, ..Asked::new(self.id, ask) }).await
+    }
+
+    /// Asks the engine. A call that asks twice does so under one id.
+    async fn execute(&self, asked: Asked) -> Result<Answer, Error> {
+        let (began, operation) = (Instant::now(), asked.ask.operation());
+        self.has_asked.store(true, Ordering::Relaxed);
         let result = self.engine.execute(self.caller, Arc::new(asked)).await;
         self.metrics.record(operation, result.as_ref().err(), began.elapsed());
         // The caller is told no more than that it is our fault.
-        if let Err(error @ (Error::Damaged(_) | Error::Internal(_))) = &result {
+        if let Err(error) = &result
+            && error.is_ours_to_mend()
+        {
             tracing::error!(request = %self.id, operation = operation.name(), %error, "failed");
         }
         result

@@ -146,10 +146,15 @@ fn word(error: Error, about: About<'_>, scene: &Scene<'_>) -> Exception {
         Error::Conflict(what) => Exception::new(Kind::Conflict, capitalised(what)),
         Error::TooLarge { field, limit } => too_large((field, limit), about, scene),
         Error::Unsupported(what) => unsupported(what, about, scene),
-        Error::TooMany { .. } => Exception::new(Kind::Throttling, "Rate exceeded"),
+        Error::TooMany { .. } => throttled(),
         Error::NotAuthentic => Exception::silent(Kind::InvalidCiphertext),
         Error::Sealed | Error::Unavailable { .. } | Error::Damaged(_) | Error::Internal(_) => ours(error),
     }
+}
+
+/// Said to who asks too often.
+pub(super) fn throttled() -> Exception {
+    Exception::new(Kind::Throttling, "Rate exceeded")
 }
 
 /// Words an error that is nobody's but ours. What passes by itself is 503, which clients try again.
