@@ -251,8 +251,10 @@ fn elements<T: Shape>(
     let whole = source.reader.since(start);
     if values.len() < count && T::SINGLE {
         source.violations.truncate(noted);
-        let rule = format!("Member must satisfy constraint: [{}]", T::rules().join(", "));
-        source.note(&echo_list(whole), at, &rule);
+        if !source.is_full() {
+            let rule = format!("Member must satisfy constraint: [{}]", T::rules().join(", "));
+            source.note(&echo_list(whole), at, &rule);
+        }
         return Ok(None);
     }
     let holds = limits.check(("length", size(count), ""), || echo_list(whole), source, at);
@@ -262,7 +264,7 @@ fn elements<T: Shape>(
 /// A list of single values as Java prints it, in quotes.
 fn echo_list(mut reader: Reader<'_>) -> String {
     let mut texts = Vec::new();
-    let mut read = || {
+    let read = (|| {
         reader.open_array()?;
         while reader.element(texts.is_empty())? {
             texts.push(if reader.start()? == Start::Text {
@@ -273,7 +275,7 @@ fn echo_list(mut reader: Reader<'_>) -> String {
             });
         }
         Ok::<_, Exception>(())
-    };
-    debug_assert!(read().is_ok(), "it was read before");
+    })();
+    debug_assert!(read.is_ok(), "it was read before");
     echo(&format!("[{}]", texts.join(", ")))
 }

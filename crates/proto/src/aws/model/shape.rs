@@ -106,15 +106,20 @@ impl<'a> Source<'a> {
     ) -> Result<Option<T>, Exception> {
         let name = self.reader.text()?;
         let value = parse(&name);
-        if value.is_none() {
+        if value.is_none() && !self.is_full() {
             self.note(&echo(&name), at, &one_of(names));
         }
         Ok(value)
     }
 
+    /// Whether no more violations are noted, so that nobody need find words for another.
+    pub(super) fn is_full(&self) -> bool {
+        self.violations.len() >= VIOLATIONS_MAX
+    }
+
     /// Notes a broken limit. `value` stands as AWS prints it: `'…'`, `null`, or nothing for a secret.
     pub(super) fn note(&mut self, value: &str, at: &Path<'_>, rule: &str) {
-        if self.violations.len() < VIOLATIONS_MAX {
+        if !self.is_full() {
             let space = if value.is_empty() { "" } else { " " };
             let violation = format!("Value{space}{value} at '{at}' failed to satisfy constraint: {rule}");
             self.violations.push(violation);
@@ -304,6 +309,9 @@ impl Limits {
         if self.admit(size, text) {
             return true;
         }
+        if source.is_full() {
+            return false;
+        }
         let shown = if self.sensitive { String::new() } else { echo() };
         for (_, rule) in self.rules(quality, size, text).into_iter().flatten().filter(|(holds, _)| !holds) {
             source.note(&shown, at, &rule);
@@ -326,5 +334,25 @@ impl Limits {
             sensitive: self.sensitive,
             ..field
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_found_for_what_is_noted_alone() {
+        let mut source = Source::new(b"").unwrap();
+        let limits = Limits { max: Some(1), ..Limits::NONE };
+        let mut worded = 0;
+        for _ in 0..3 * VIOLATIONS_MAX {
+            let echo = || {
+                worded += 1;
+                echo("xx")
+            };
+            assert!(!limits.check(("length", 2, "xx"), echo, &mut source, &Path::Body));
+        }
+        assert_eq!((worded, source.violations.len()), (VIOLATIONS_MAX, VIOLATIONS_MAX));
     }
 }

@@ -38,8 +38,9 @@ const SKEW_MS: u64 = SKEW_MIN * 60_000;
 /// Where a header's name is, in lower case, and its value as it came. Repeated headers are repeated here.
 pub type Header<'a> = (&'a str, &'a [u8]);
 
-/// A request without its body. `path` and `query` are as on the wire.
-#[derive(Clone, Copy, Debug)]
+/// A request without its body. `path` and `query` are as on the wire. `Debug` shows neither the
+/// query nor the values of headers: signatures and session tokens may stand in both.
+#[derive(Clone, Copy)]
 pub struct Message<'a> {
     /// `POST` and so on.
     pub method: &'a str,
@@ -49,6 +50,15 @@ pub struct Message<'a> {
     pub query: &'a str,
     /// In the order they came.
     pub headers: &'a [Header<'a>],
+}
+
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| *name).collect();
+        let mut shown = f.debug_struct("Message");
+        shown.field("method", &self.method).field("path", &self.path).field("headers", &names);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// What signatures are good for.
@@ -99,8 +109,9 @@ impl SigningKey {
     }
 }
 
-/// What a request says about who signed it, and when. Nothing of it is proved before [`Claim::verify`].
-#[derive(Clone, Debug)]
+/// What a request says about who signed it, and when. Nothing of it is proved before [`Claim::verify`]. `Debug` shows
+/// neither session token nor signature.
+#[derive(Clone)]
 pub struct Claim<'a> {
     /// The id of the access key.
     pub access_key: &'a str,
@@ -114,6 +125,13 @@ pub struct Claim<'a> {
     time: Time,
     signed_headers: &'a str,
     signature: &'a str,
+}
+
+impl fmt::Debug for Claim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Claim");
+        shown.field("access_key", &self.access_key).field("stamp", &self.stamp).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Claim<'a> {

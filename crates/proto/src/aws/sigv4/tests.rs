@@ -95,6 +95,18 @@ fn mismatch() -> Refusal {
 }
 
 #[test]
+fn debug_shows_no_session_token_and_no_signature() {
+    let header = b"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/kms/aws4_request, \
+                   SignedHeaders=host;x-amz-date;x-amz-security-token, Signature=5ec4e7";
+    let headers = [HOST, DATE, ("x-amz-security-token", b"5ec4e7"), ("authorization", header)];
+    let message = Message { method: "POST", path: "/", query: "X-Amz-Signature=5ec4e7", headers: &headers };
+    let claim = Claim::read(&message, KMS).unwrap();
+    let shown = format!("{message:?} {claim:?}");
+    let secret = ["5ec4e7".to_owned(), format!("{:?}", b"5ec4e7")];
+    assert!(shown.contains("AKIDEXAMPLE") && secret.iter().all(|secret| !shown.contains(secret)), "{shown}");
+}
+
+#[test]
 fn what_was_signed_is_accepted_and_nothing_else() {
     let now = Now::exactly(THEN);
     let value = |name: &'static str, value: &'static [u8]| {
