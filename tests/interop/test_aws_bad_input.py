@@ -217,10 +217,7 @@ def test_headers_that_must_be_signed(raw):
         [*all_, "x-not-there"],
         [name.upper() for name in all_],
     ):
-        assert raw.call("ListKeys", signed=names).kind in (
-            "InvalidSignatureException",
-            "IncompleteSignatureException",
-        )
+        assert raw.call("ListKeys", signed=names).kind == "IncompleteSignatureException"
 
 
 def test_no_authorization(raw):
@@ -228,8 +225,7 @@ def test_no_authorization(raw):
     assert (answer.status, answer.kind) == (400, "MissingAuthenticationTokenException")
     query = "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=" + "0" * 64
     answer = raw.call("ListKeys", path=query, change=lambda _: [])
-    assert answer.status == 400
-    assert answer.kind in ("MissingAuthenticationTokenException", "IncompleteSignatureException")
+    assert (answer.status, answer.kind) == (400, "IncompleteSignatureException")
 
 
 def test_an_authorization_that_is_none(raw):
@@ -244,10 +240,11 @@ def test_an_authorization_that_is_none(raw):
     ):
         answer = raw.call("ListKeys", change=change)
         assert (answer.status, answer.kind) == (400, "IncompleteSignatureException"), answer.body
-    for value in ("Basic YTpi", "Bearer x", "AWS4-HMAC-SHA256", ""):
+    answer = raw.call("ListKeys", change=lambda _: ["AWS4-HMAC-SHA256"])
+    assert (answer.status, answer.kind) == (400, "IncompleteSignatureException"), answer.body
+    for value in ("Basic YTpi", "Bearer x", ""):
         answer = raw.call("ListKeys", change=lambda _: [value])
-        assert answer.status == 400
-        assert answer.kind in ("IncompleteSignatureException", "MissingAuthenticationTokenException"), answer.body
+        assert (answer.status, answer.kind) == (400, "MissingAuthenticationTokenException"), answer.body
 
 
 UNKNOWN = "The security token included in the request is invalid."
@@ -318,14 +315,11 @@ def test_operations_that_are_not_there(raw):
 
 def test_other_methods_paths_and_media(raw):
     for method in ("GET", "PUT", "DELETE", "OPTIONS", "TRACE"):
-        answer = raw.call("ListKeys", method=method)
-        assert answer.status in (400, 403, 404, 405) and answer.kind
+        expect(raw.call("ListKeys", method=method), "UnknownOperationException")
     for path in ("/v1/keys", "//", "/x"):
-        answer = raw.call("ListKeys", path=path)
-        assert answer.status in (400, 403, 404) and answer.kind
+        expect(raw.call("ListKeys", path=path), "UnknownOperationException")
     for media in ("text/plain", "application/json", "application/cbor", "application/x-amz-json-1.0"):
-        answer = raw.call("ListKeys", headers={"Content-Type": media})
-        assert answer.status in (400, 404, 415) and answer.kind, media
+        expect(raw.call("ListKeys", headers={"Content-Type": media}), "UnknownOperationException")
 
 
 def test_a_body_over_the_limit(raw):
@@ -416,6 +410,8 @@ def test_what_the_model_does_not_allow(raw, key):
     buffer = "'java.nio.HeapByteBuffer[pos=0 lim=6145 cap=6145]'"
     enumeration = broken("'ROT13'", "encryptionAlgorithm", "satisfy enum value set: [...RSAES_OAEP_SHA_256...]")
     spaced = broken("'alias/a b'", "aliasName", "satisfy regular expression pattern: ...")
+    tokens = f"'[{', '.join(['x'] * 11)}]'"
+    names = broken(f"'[a, {'k' * 129}]'", "tagKeys", "satisfy constraint: [...less than or equal to 128...]")
     both = (
         "2 validation errors detected: Value null at 'keyId' ...; Value null at 'plaintext' ... Member must not be null"
     )
@@ -430,7 +426,8 @@ def test_what_the_model_does_not_allow(raw, key):
         ("Decrypt", {"CiphertextBlob": blob}, at_most(buffer, "ciphertextBlob", 6144)),
         ("ListKeys", {"Limit": 1001}, at_most("'1001'", "limit", 1000, "value")),
         ("Encrypt", plaintext | {"EncryptionAlgorithm": "ROT13"}, pattern(enumeration)),
-        ("Encrypt", plaintext | {"GrantTokens": ["x"] * 11}, pattern(at_most("'[...]'", "grantTokens", 10))),
+        ("Encrypt", plaintext | {"GrantTokens": ["x"] * 11}, at_most(tokens, "grantTokens", 10)),
+        ("UntagResource", {"KeyId": key, "TagKeys": ["a", "k" * 129]}, pattern(names)),
         ("CreateAlias", {"AliasName": "alias/a b", "TargetKeyId": key}, pattern(spaced)),
         (
             "EnableKeyRotation",

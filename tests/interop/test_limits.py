@@ -63,6 +63,7 @@ def test_idle_connections_are_bounded_by_address(server, tmp_path):
     deadline = time.monotonic() + 5
     while sum(is_closed(one) for one in idle[-50:]) < 50:
         assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert not any(is_closed(one) for one in idle[:3])
     for one in idle:
         one.close()

@@ -54,7 +54,7 @@ fn root() -> PathBuf {
     manifest.ancestors().nth(2).expect("the crate lies in crates/").to_owned()
 }
 
-/// Folders that hold nothing written by us.
+/// What holds nothing written by us.
 const SKIPPED: &[&str] = &[".git", ".venv", "node_modules", "target", "corpus", "artifacts", "coverage"];
 
 /// Every file of the repository that is text: its path and what it contains.
@@ -66,7 +66,10 @@ fn texts() -> Vec<(String, String)> {
             let file = file.expect("the folder is readable");
             let path = file.path();
             let kind = file.file_type().expect("the file has a type");
-            if kind.is_dir() && !SKIPPED.iter().any(|skipped| file.file_name() == *skipped) {
+            if SKIPPED.iter().any(|skipped| file.file_name() == *skipped) {
+                continue;
+            }
+            if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file()
                 && let Ok(text) = fs::read_to_string(&path)

@@ -381,13 +381,12 @@ async fn what_is_refused_before_the_engine_is_asked_counts_too() {
     let malformed = Signed::made(&keys[1], Time::from_unix_ms(now_ms()), HERE, b"[]".to_vec());
     for (call, usual) in [(Signed::new(&keys[0]), LET_IN.1), (malformed, "SerializationException")] {
         assert_eq!(there.exchange(&call).await.1, usual);
-        let refused = loop {
-            let (_, kind, message) = there.exchange(&call).await;
-            if kind != usual {
-                break (kind, message);
-            }
-        };
-        assert_eq!(refused, ("ThrottlingException".to_owned(), Some("Rate exceeded".to_owned())));
+        let (mut calls, mut said) = (1, usual.to_owned());
+        while said == usual && calls < 100 {
+            (_, said, _) = there.exchange(&call).await;
+            calls += 1;
+        }
+        assert_eq!(said, "ThrottlingException");
     }
 }
 
