@@ -71,7 +71,8 @@ pub struct Entry {
     /// Names of the policies, `role:NAME` or `grant:ID`, that decided.
     #[n(13)]
     pub by: Vec<String>,
-    /// HMAC of the ciphertext's context, 16 bytes; equal contexts of a tenant have equal values.
+    /// HMAC of the ciphertext's context, or of the pairs that a new grant demands, 16 bytes; equal contexts of a
+    /// tenant have equal values.
     #[cbor(n(14), with = "minicbor::bytes")]
     pub context: Option<[u8; 16]>,
     /// The reason the caller gave.

@@ -520,6 +520,14 @@ impl NewGrant {
             retiree: None,
         }
     }
+
+    /// All pairs that it demands of a context.
+    #[must_use]
+    pub fn pairs(&self) -> ContextPairs {
+        let mut pairs = self.context.clone();
+        pairs.extend(self.exact_context.clone().unwrap_or_default());
+        pairs.into_iter().collect()
+    }
 }
 
 /// One step of replacing shares or passphrase.

@@ -1,5 +1,7 @@
 //! What a request says of itself: to the decision, to policies and to the log.
 
+use std::borrow::Cow;
+
 use super::{Ask, KeyRef, NewGrant};
 use crate::operation::Operation;
 
@@ -172,18 +174,20 @@ impl Ask {
         }
     }
 
-    /// The pairs bound to the ciphertext, for policies and grants.
+    /// The pairs bound to the ciphertext, for policies and grants; of a new grant those that it demands, so that
+    /// whoever may not use the key with some pairs can be kept from passing on just that.
     #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
     #[must_use]
-    pub fn context(&self) -> &[(String, String)] {
+    pub fn context(&self) -> Cow<'_, [(String, String)]> {
         match self {
             Self::Encrypt { context, .. }
             | Self::Decrypt { context, .. }
             | Self::Rewrap { context, .. }
             | Self::DataKey { context, .. }
             | Self::DataKeyPair { context, .. }
-            | Self::TestPolicy { context, .. } => context,
-            _ => &[],
+            | Self::TestPolicy { context, .. } => Cow::Borrowed(context),
+            Self::CreateGrant(new) => Cow::Owned(new.pairs()),
+            _ => Cow::Borrowed(&[]),
         }
     }
 

@@ -351,8 +351,6 @@ impl Turn<'_> {
     }
 
     /// The writes that put `policy` in the place of `old`.
-    ///
-    /// Two that fit by themselves might not fit together: the second conflicts on the tenant, and is checked again.
     pub(super) fn policy_rows(
         &self,
         row: RowKey,
@@ -365,14 +363,22 @@ impl Turn<'_> {
             Some(old) => records.replace(old, policy),
             None => records.create(row, policy),
         };
-        vec![write, records.replace(tenant, &tenant.value)]
+        vec![write, self.touched(tenant)]
+    }
+
+    /// Every change of policies writes the tenant's row anew: what was decided by others conflicts with it. So do
+    /// two policies that fit by themselves and might not fit together.
+    fn touched(&self, tenant: &Stored<Tenant>) -> Write {
+        self.open.records.replace(tenant, &tenant.value)
     }
 
     fn delete_policy(&self, name: &Name) -> Result<Effect, Error> {
         of_no_key(name)?;
         let (_, old) = self.with_policy(name, None)?;
         let old = old.ok_or(Error::NotFound("policy"))?;
-        Ok(Effect::writing(Response::Done, vec![Records::delete(&old)]).detail(name.as_str()))
+        let tenant = self.open.tenant(self.tenant())?;
+        let writes = vec![Records::delete(&old), self.touched(&tenant)];
+        Ok(Effect::writing(Response::Done, writes).detail(name.as_str()))
     }
 
     fn diff_policy(&self, name: &Name, text: Option<&str>) -> Result<Effect, Error> {

@@ -185,9 +185,7 @@ impl Turn<'_> {
     /// The caller may itself do, by policy, everything that it passes on.
     fn holds_by_policy(&self, new: &NewGrant) -> Result<(), Error> {
         let authorizer = self.open.policies(self.tenant())?;
-        let mut pairs = new.context.clone();
-        pairs.extend(new.exact_context.clone().unwrap_or_default());
-        let context: Vec<(String, String)> = pairs.into_iter().collect();
+        let context = new.pairs();
         // Everybody may give back what it has.
         let passed_on = new.operations.iter().filter(|operation| **operation != Operation::RevokeGrant);
         for &operation in passed_on {

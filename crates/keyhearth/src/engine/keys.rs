@@ -17,7 +17,7 @@ use keyhearth_crypto::key::generate;
 use keyhearth_crypto::random;
 
 use super::records::{Records, Stored};
-use super::{Effect, Other, Turn};
+use super::{Effect, Turn};
 
 /// Fresh random bytes for an id.
 pub(super) fn id_bytes() -> Result<[u8; 10], Error> {
@@ -392,17 +392,17 @@ impl Turn<'_> {
         Ok(self.changed(key, vec![Records::delete(&row)])?.detail(alias.as_str()))
     }
 
-    /// Takes the alias from the key that has it, if the caller may do that there too, and gives it to this one.
+    /// Takes the alias from the key that has it and gives it to this one.
     fn move_alias(&self, alias: &Alias) -> Result<Effect, Error> {
         let mut key = self.held()?.key.value.clone();
         let row = self.alias_row(alias)?;
         if row.value.key == key.id {
             return Ok(Effect::of(Response::Key(Box::new(key))).detail(alias.as_str()));
         }
-        let from = row.value.key;
-        let (operation, key_from) = (Operation::MoveAlias, KeyRef::Id(from));
-        let other = Other { operation, key: &key_from, version: None, context: &[] };
-        let (_, held) = self.engine.decide_other(self.open, self.caller, self.request, &other, self.now)?;
+        let held = &self.beside()?.held;
+        if row.value.key != held.key.value.id {
+            return Err(Error::Conflict("others move the same alias; look where it is, and try again"));
+        }
         if !held.key.value.is_like(&key) {
             return Err(UNLIKE);
         }
@@ -416,7 +416,7 @@ impl Turn<'_> {
         let moved = AliasOf { key: key.id, updated: Some(self.now.latest), ..row.value };
         let writes =
             vec![self.open.records.replace(&held.key, &old), self.open.records.replace(&row, &moved)];
-        Ok(self.changed(key, writes)?.detail(format!("{} from {from}", alias.as_str())))
+        Ok(self.changed(key, writes)?.detail(alias.as_str()))
     }
 }
 

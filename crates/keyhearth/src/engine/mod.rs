@@ -40,6 +40,7 @@ mod transfer;
 mod usage;
 mod uses;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -132,6 +133,28 @@ struct Effect {
     detail: Option<String>,
 }
 
+/// A request that was allowed: its permits, and what they were decided from.
+struct Decided {
+    permit: Arc<Permit>,
+    loaded: Loaded,
+    beside: Option<Arc<Beside>>,
+}
+
+impl Decided {
+    /// For the entry, what was used of the key beside.
+    fn from(&self) -> Option<String> {
+        let permit = &self.beside.as_ref()?.permit;
+        from(permit.key(), permit.version())
+    }
+}
+
+/// A key that a request uses beside the one it names, by a permit of its own: what a rewrap opens, what an alias
+/// is taken from.
+struct Beside {
+    permit: Permit,
+    held: Arc<Held>,
+}
+
 impl Effect {
     fn of(response: Response) -> Self {
         Self { response, writes: Vec::new(), key: None, version: None, detail: None }
@@ -162,17 +185,21 @@ struct Failure {
     key: Option<KeyId>,
     version: Option<u32>,
     by: Vec<String>,
+    detail: Option<String>,
 }
 
 impl Failure {
     fn refused(refusal: Refusal, key: Option<KeyId>) -> Self {
         Self {
-            error: refusal.error,
             outcome: Outcome::Refused,
             key,
-            version: None,
             by: basis(&Basis::Policies(refusal.policies)),
+            ..Self::failed(refusal.error)
         }
+    }
+
+    fn failed(error: Error) -> Self {
+        Self { error, outcome: Outcome::Failed, key: None, version: None, by: Vec::new(), detail: None }
     }
 }
 
@@ -187,12 +214,50 @@ impl std::ops::Deref for Peeked {
     }
 }
 
-/// What a request does with a key beside the one it names.
-struct Other<'a> {
+/// What a request does with a key.
+struct Question<'a> {
     operation: Operation,
-    key: &'a KeyRef,
+    /// None, if it is about no key.
+    key: Option<Cow<'a, KeyRef>>,
+    /// As the request or the ciphertext names it.
     version: Option<u32>,
-    context: &'a [(String, String)],
+    context: Cow<'a, [(String, String)]>,
+}
+
+impl<'a> Question<'a> {
+    /// What it does with the key that it names.
+    fn of(ask: &'a Ask) -> Self {
+        Self {
+            operation: ask.operation(),
+            key: ask.key().map(Cow::Borrowed),
+            version: usage::named_version(ask),
+            context: ask.context(),
+        }
+    }
+
+    /// What it does with a key beside. It needs both permits, each decided with the context of its own ciphertext.
+    fn beside(ask: &'a Ask) -> Option<Self> {
+        match ask {
+            Ask::Rewrap { key, source, .. } => Some(Self {
+                operation: Operation::RewrapFrom,
+                key: Some(Cow::Borrowed(source.key.as_ref().unwrap_or(key))),
+                version: usage::source_version(source),
+                context: Cow::Borrowed(&source.context),
+            }),
+            Ask::MoveAlias { alias, .. } => Some(Self {
+                operation: Operation::MoveAlias,
+                key: Some(Cow::Owned(KeyRef::Alias(alias.clone()))),
+                version: None,
+                context: Cow::Borrowed(&[]),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The same about the key of `permit`, whatever its alias leads to by now.
+    fn again(self, permit: &Permit) -> Self {
+        Self { key: permit.key().map(|id| Cow::Owned(KeyRef::Id(id))), ..self }
+    }
 }
 
 /// What was loaded for a decision.
@@ -203,7 +268,6 @@ struct Loaded {
     access_key: Option<Arc<Stored<AccessKey>>>,
     policies: Arc<Compiled>,
     held: Option<Arc<Held>>,
-    version: Option<u32>,
     reason_given: bool,
     now: Now,
     epoch: u64,
@@ -242,8 +306,7 @@ impl Engine {
             }
         }
         // Others keep changing the same thing.
-        let error = Error::Unavailable { retry_after_ms: CONTENDED_RETRY_AFTER_MS };
-        let failure = Failure { error, outcome: Outcome::Failed, key: None, version: None, by: Vec::new() };
+        let failure = Failure::failed(Error::Unavailable { retry_after_ms: CONTENDED_RETRY_AFTER_MS });
         self.log_failure(&open, caller, &request, failure).await
     }
 
@@ -255,24 +318,26 @@ impl Engine {
         request: &Arc<Request>,
     ) -> Option<Result<Response, Error>> {
         let operation = request.ask.operation();
-        let (permit, loaded, effect) = match self.decide_and_act(open, caller, request).await {
+        let (decided, effect) = match self.decide_and_act(open, caller, request).await {
             Ok(done) => done,
             // A rotation of the tenant key went by between two reads of this request.
             Err(failure) if failure.error == open::TENANT_KEY_GONE => return None,
             Err(failure) => return Some(self.log_failure(open, caller, request, failure).await),
         };
+        let Decided { permit, loaded, .. } = &decided;
         let Effect { response, mut writes, key, version, detail } = effect.of_run(request.dry_run);
         let mut entry = self.entry(open, caller, request, loaded.now);
         entry.key = key.or(permit.key());
         entry.version = version.or(permit.version());
         entry.by = basis(permit.basis());
-        entry.detail = detail.or(entry.detail);
+        entry.detail = joined([entry.detail, detail, decided.from()]);
         let on_platform = operation.info().scope == Scope::Platform;
         if on_platform || !writes.is_empty() {
-            // Nothing changes for a caller, an access key or a tenant that ended meanwhile. What writes such a row itself, is a
-            // check of it already.
-            let same = [Records::keep(&loaded.principal), Records::keep(&loaded.tenant)];
-            let same = same.into_iter().chain(loaded.access_key.as_deref().map(Records::keep));
+            // Nothing changes for a caller, an access key or a tenant that ended meanwhile, nor by what a key's
+            // record no longer says. What writes such a row itself, is a check of it already.
+            let same = [Records::keep(&loaded.principal), Records::keep(&loaded.tenant)].into_iter();
+            let same = same.chain(loaded.access_key.as_deref().map(Records::keep));
+            let same = same.chain(loaded.held.as_ref().map(|held| Records::keep(&held.key)));
             let same = same.filter(|check| writes.iter().all(|write| write.key != check.key));
             writes.extend(same.collect::<Vec<_>>());
         }
@@ -296,7 +361,7 @@ impl Engine {
             Err(Error::Conflict(_)) => return None,
             Err(error @ Error::TooLarge { .. }) => {
                 let Entry { key, version, by, .. } = entry;
-                let failure = Failure { error, outcome: Outcome::Failed, key, version, by };
+                let failure = Failure { key, version, by, detail: decided.from(), ..Failure::failed(error) };
                 return Some(self.log_failure(open, caller, request, failure).await);
             }
             Err(error) => return Some(Err(error)),
@@ -307,7 +372,7 @@ impl Engine {
         }
         if uses_key
             && open.epoch() != loaded.epoch
-            && let Err(error) = self.still_allowed(open, caller, request, &permit).await
+            && let Err(error) = self.still_allowed(open, caller, request, &decided).await
         {
             return Some(Err(error));
         }
@@ -323,27 +388,60 @@ impl Engine {
         open: &Arc<Open>,
         caller: &Arc<Caller>,
         request: &Arc<Request>,
-    ) -> Result<(Arc<Permit>, Loaded, Effect), Failure> {
-        let fail =
-            |error, key| Failure { error, outcome: Outcome::Refused, key, version: None, by: Vec::new() };
-        let loaded = self.load(open, caller, request).await.map_err(|error| fail(error, None))?;
-        let key = loaded.held.as_ref().map(|held| held.key.value.id);
-        let permit =
-            Self::decide(caller, &request.ask, &loaded).map_err(|refusal| Failure::refused(refusal, key))?;
-        let permit = Arc::new(permit);
-        let acted = match demanded(request, &loaded) {
-            Ok(()) => self.act(open, caller, request, &permit, &loaded).await,
-            Err(error) => Err(error),
-        };
-        match acted {
-            Ok(effect) => Ok((permit, loaded, effect)),
+    ) -> Result<(Decided, Effect), Failure> {
+        let decided = self.decide(open, caller, request).await?;
+        match self.act(open, caller, request, &decided).await {
+            Ok(effect) => Ok((decided, effect)),
             Err(error) => Err(Failure {
-                error,
-                outcome: Outcome::Failed,
-                key,
-                version: permit.version(),
-                by: basis(permit.basis()),
+                key: decided.permit.key(),
+                version: decided.permit.version(),
+                by: basis(decided.permit.basis()),
+                detail: decided.from(),
+                ..Failure::failed(error)
             }),
+        }
+    }
+
+    /// Steps 1 and 2, for each key of the request.
+    async fn decide(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        caller: &Arc<Caller>,
+        request: &Arc<Request>,
+    ) -> Result<Decided, Failure> {
+        let (permit, loaded) = self.permitted(open, caller, request, Question::of(&request.ask)).await?;
+        let about = |failure| Failure { key: permit.key(), version: permit.version(), ..failure };
+        if let Err(error) = demanded(request, &loaded) {
+            return Err(Failure { by: basis(permit.basis()), ..about(Failure::failed(error)) });
+        }
+        let mut beside = None;
+        if let Some(question) = Question::beside(&request.ask) {
+            let version = question.version;
+            match self.permitted(open, caller, request, question).await {
+                Ok((permit, loaded)) => beside = loaded.held.map(|held| Arc::new(Beside { permit, held })),
+                Err(refused) => {
+                    let detail = from(refused.key, version);
+                    return Err(Failure { detail, ..about(refused) });
+                }
+            }
+        }
+        Ok(Decided { permit: Arc::new(permit), loaded, beside })
+    }
+
+    /// Steps 1 and 2, for one key.
+    async fn permitted(
+        self: &Arc<Self>,
+        open: &Arc<Open>,
+        caller: &Arc<Caller>,
+        request: &Arc<Request>,
+        question: Question<'_>,
+    ) -> Result<(Permit, Loaded), Failure> {
+        let refused = |error: Error| Failure::refused(error.into(), None);
+        let loaded = self.load(open, caller, request, &question).await.map_err(refused)?;
+        let key = loaded.held.as_ref().map(|held| held.key.value.id);
+        match Self::decide_about(caller, &question, &loaded) {
+            Ok(permit) => Ok((permit, loaded)),
+            Err(refusal) => Err(Failure::refused(refusal, key)),
         }
     }
 
@@ -353,6 +451,7 @@ impl Engine {
         open: &Arc<Open>,
         caller: &Arc<Caller>,
         request: &Arc<Request>,
+        question: &Question<'_>,
     ) -> Result<Loaded, Error> {
         let reading = Reading::take();
         let now = self.clock.at(reading);
@@ -372,8 +471,7 @@ impl Engine {
         if principal.value.revoked.is_some() || principal.value.roles != caller.roles || !is_proved {
             return Err(Error::Denied);
         }
-        let version = usage::named_version(&request.ask);
-        let held = match request.ask.key() {
+        let held = match question.key.as_deref() {
             None => None,
             Some(key) => {
                 let id = open.resolve(caller.tenant, key)?;
@@ -394,7 +492,6 @@ impl Engine {
             access_key,
             policies,
             held,
-            version,
             reason_given: gives_reason(request),
             now,
             epoch,
@@ -402,16 +499,7 @@ impl Engine {
     }
 
     /// Step 2.
-    fn decide(caller: &Caller, ask: &Ask, loaded: &Loaded) -> Result<Permit, Refusal> {
-        Self::decide_about(caller, ask.operation(), ask.context(), loaded)
-    }
-
-    fn decide_about(
-        caller: &Caller,
-        operation: Operation,
-        context: &[(String, String)],
-        loaded: &Loaded,
-    ) -> Result<Permit, Refusal> {
+    fn decide_about(caller: &Caller, question: &Question<'_>, loaded: &Loaded) -> Result<Permit, Refusal> {
         let held = loaded.held.as_deref();
         let own_grants: Vec<Grant> = held.map_or_else(Vec::new, |held| {
             let named = |grant: &&Stored<Grant>| {
@@ -425,13 +513,13 @@ impl Engine {
         let facts = Facts {
             tenant: &loaded.tenant.value,
             key: held.map(|held| &held.key.value),
-            version: loaded.version,
+            version: question.version,
             grants: &own_grants,
-            context,
+            context: &question.context,
             reason_given: loaded.reason_given,
             now: loaded.now,
         };
-        decide(caller, operation, &facts, loaded.policies.as_ref())
+        decide(caller, question.operation, &facts, loaded.policies.as_ref())
     }
 
     /// Step 3: on this thread if it is quick, elsewhere if it reads the store or computes for long.
@@ -440,8 +528,7 @@ impl Engine {
         open: &Arc<Open>,
         caller: &Arc<Caller>,
         request: &Arc<Request>,
-        permit: &Arc<Permit>,
-        loaded: &Loaded,
+        Decided { permit, loaded, beside }: &Decided,
     ) -> Result<Effect, Error> {
         if let (Some(held), Some(version)) = (&loaded.held, permit.version()) {
             let uses_material = matches!(permit.operation().class(), Class::Protect | Class::Process);
@@ -449,7 +536,8 @@ impl Engine {
                 return usage::act(open, permit, request, held);
             }
         }
-        let acting = Acting { permit: Arc::clone(permit), held: loaded.held.clone(), now: loaded.now };
+        let (permit, held, beside) = (Arc::clone(permit), loaded.held.clone(), beside.clone());
+        let acting = Acting { permit, held, beside, now: loaded.now };
         if keys::is_quick(request) {
             return self.act_blocking(open, caller, request, &acting);
         }
@@ -464,70 +552,22 @@ impl Engine {
         open: &Arc<Open>,
         caller: &Arc<Caller>,
         request: &Arc<Request>,
-        permit: &Permit,
+        decided: &Decided,
     ) -> Result<(), Error> {
-        let mut loaded = self.load(open, caller, request).await?;
-        // What protects is the primary version. If another has become it, what the older one protected is good
-        // as long as the caller may still protect with the key.
-        if permit.operation().class() != Class::Protect {
-            loaded.version = permit.version();
-        }
-        Self::decide(caller, &request.ask, &loaded).map(drop).map_err(|refusal| refusal.error)?;
-        if permit.operation() == Operation::Rewrap {
-            let (engine, open) = (Arc::clone(self), Arc::clone(open));
-            let (caller, request) = (Arc::clone(caller), Arc::clone(request));
-            let source = move || engine.decide_source(&open, &caller, &request, loaded.now).map(drop);
-            blocking(source).await?;
+        let ask = &request.ask;
+        let beside =
+            decided.beside.as_ref().and_then(|beside| Some((Question::beside(ask)?, &beside.permit)));
+        for (question, permit) in [(Question::of(ask), &*decided.permit)].into_iter().chain(beside) {
+            let mut question = question.again(permit);
+            // What protects is the primary version. If another has become it, what the older one protected is
+            // good as long as the caller may still protect with the key.
+            if permit.operation().class() != Class::Protect {
+                question.version = permit.version();
+            }
+            let (_permit, _) =
+                self.permitted(open, caller, request, question).await.map_err(|failure| failure.error)?;
         }
         Ok(())
-    }
-
-    /// A rewrap needs two permits: to encrypt under the one key, and this one, to open under the other. Each is
-    /// decided with the context of its own ciphertext.
-    fn decide_source(
-        &self,
-        open: &Open,
-        caller: &Caller,
-        request: &Request,
-        now: Now,
-    ) -> Result<(Permit, Arc<Held>), Error> {
-        let Ask::Rewrap { key, source, .. } = &request.ask else {
-            return Err(Error::Internal("not a rewrap"));
-        };
-        let key = source.key.as_ref().unwrap_or(key);
-        let (operation, version, context) =
-            (Operation::RewrapFrom, usage::source_version(source), source.context.as_slice());
-        self.decide_other(open, caller, request, &Other { operation, key, version, context }, now)
-    }
-
-    /// Decides about another key that a request is about beside the one it names.
-    fn decide_other(
-        &self,
-        open: &Open,
-        caller: &Caller,
-        request: &Request,
-        other: &Other<'_>,
-        now: Now,
-    ) -> Result<(Permit, Arc<Held>), Error> {
-        let reading = Reading::take();
-        let id = open.resolve(caller.tenant, other.key)?;
-        let held = match open.held(caller.tenant, id, reading.boot) {
-            Some(held) => held,
-            None => open.hold(caller.tenant, id, reading.boot)?,
-        };
-        let loaded = Loaded {
-            tenant: open.tenant(caller.tenant)?,
-            principal: open.principal(caller.tenant, caller.principal)?,
-            access_key: None,
-            policies: open.policies(caller.tenant)?,
-            held: Some(Arc::clone(&held)),
-            version: other.version,
-            reason_given: gives_reason(request),
-            now,
-            epoch: open.epoch(),
-        };
-        let permit = Self::decide_about(caller, other.operation, other.context, &loaded);
-        Ok((permit.map_err(|refusal| refusal.error)?, held))
     }
 
     async fn log_failure(
@@ -543,6 +583,7 @@ impl Engine {
         entry.key = failure.key;
         entry.version = failure.version;
         entry.by = failure.by;
+        entry.detail = joined([entry.detail, failure.detail]);
         self.ledger.commit(Commit { writes: Vec::new(), entry: entry.to_bytes() }).await?;
         Err(failure.error)
     }
@@ -632,6 +673,7 @@ impl Engine {
             now: acting.now,
             permit: &acting.permit,
             held: acting.held.as_deref(),
+            beside: acting.beside.as_deref(),
         };
         if let Some(remembered) = turn.remembered()? {
             return Ok(remembered);
@@ -657,6 +699,7 @@ impl Engine {
 struct Acting {
     permit: Arc<Permit>,
     held: Option<Arc<Held>>,
+    beside: Option<Arc<Beside>>,
     now: Now,
 }
 
@@ -669,6 +712,7 @@ struct Turn<'a> {
     now: Now,
     permit: &'a Permit,
     held: Option<&'a Held>,
+    beside: Option<&'a Beside>,
 }
 
 impl Turn<'_> {
@@ -680,10 +724,13 @@ impl Turn<'_> {
         self.held.ok_or(Error::NotFound("key"))
     }
 
+    fn beside(&self) -> Result<&Beside, Error> {
+        self.beside.ok_or(Error::NotFound("key"))
+    }
+
     fn rewrap(&self) -> Result<Effect, Error> {
-        let (permit, from) = self.engine.decide_source(self.open, self.caller, self.request, self.now)?;
-        let effect = usage::rewrap(self.open, self.permit, self.request, self.held()?, (&permit, &from))?;
-        Ok(effect.detail(format!("from {}", from.key.value.id)))
+        let Beside { permit, held } = self.beside()?;
+        usage::rewrap(self.open, self.permit, self.request, self.held()?, (permit, held))
     }
 }
 
@@ -693,6 +740,17 @@ fn demanded(request: &Request, loaded: &Loaded) -> Result<(), Error> {
         (Some(demand), Some(held)) => demand(&held.key.value, loaded.now),
         (Some(_) | None, _) => Ok(()),
     }
+}
+
+/// What an entry says of the key beside.
+fn from(key: Option<KeyId>, version: Option<u32>) -> Option<String> {
+    let version = version.map(|number| format!(" version {number}")).unwrap_or_default();
+    key.map(|id| format!("from {id}{version}"))
+}
+
+fn joined(parts: impl IntoIterator<Item = Option<String>>) -> Option<String> {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
 }
 
 fn gives_reason(request: &Request) -> bool {

@@ -114,6 +114,7 @@ impl Engine {
             now,
             permit: &permit,
             held: Some(&held),
+            beside: None,
         };
         let mut key = held.key.value.clone();
         let mut writes = Vec::new();

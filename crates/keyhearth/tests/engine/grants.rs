@@ -165,6 +165,29 @@ async fn nobody_passes_on_what_it_does_not_hold() {
 }
 
 #[tokio::test]
+async fn what_a_grant_demands_is_what_policies_read_of_its_making() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let a = home.issue("a", &[]).await;
+    let text = r#"forbid (principal, action == Keyhearth::Action::"create-grant", resource)
+        when { context.context.hasTag("dept") && context.context.getTag("dept") == "hr" };"#;
+    let put = Ask::PutPolicy { name: "no-hr".parse().unwrap(), text: text.to_owned() };
+    home.ask(&home.admin, put).await.unwrap();
+    let pairs = |value: &str| BTreeMap::from([("dept".to_owned(), value.to_owned())]);
+    let (subset, exact) = (
+        |value| NewGrant { context: pairs(value), ..grant(key, &a, &BOTH) },
+        |value| NewGrant { exact_context: Some(pairs(value)), ..grant(key, &a, &BOTH) },
+    );
+    for new in [subset("hr"), exact("hr")] {
+        assert_eq!(give(&home, &home.user, new).await, Err(Error::Denied));
+    }
+    for new in [subset("it"), exact("it"), grant(key, &a, &BOTH)] {
+        give(&home, &home.user, new).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_retiree_may_end_a_grant_and_nothing_else() {
     let house = House::new().await;
     let home = house.tenant("one").await;

@@ -1,13 +1,14 @@
 //! The life of a key, and every use of every algorithm once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use keyhearth_core::Error;
 use keyhearth_core::entry::Result as Outcome;
 use keyhearth_core::id::KeyId;
 use keyhearth_core::key::{Key, TAGS_MAX};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::request::{Ask, KeyChange, Message, Response};
+use keyhearth_core::request::{Ask, KeyChange, Message, Request, Response};
 use keyhearth_core::state::{State, Switches, Transition};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose};
@@ -465,10 +466,16 @@ async fn rewrapping_needs_both_rights_and_gives_out_no_plaintext() {
         ciphertext
     });
     let entry = home.newest(Operation::Rewrap).await;
-    assert_eq!((entry.key, entry.detail), (Some(to), Some(format!("from {from}"))));
+    let from_it = format!("from {from} version 1");
+    assert_eq!((entry.key, entry.detail.as_ref()), (Some(to), Some(&from_it)));
     assert_eq!(home.decrypt(to, &moved).await.unwrap(), "text");
     assert_eq!(home.decrypt(from, &moved).await, Err(Error::NotAuthentic));
     assert_eq!(home.ask(&home.user, rewrap(&moved)).await.unwrap_err(), Error::NotAuthentic);
+    let entry = home.newest(Operation::Rewrap).await;
+    assert_eq!((entry.result, entry.detail.as_ref()), (Outcome::Failed, Some(&from_it)));
+    let dry = Request { dry_run: true, ..Request::new(house.engine.request_id(), rewrap(&message)) };
+    house.engine.execute(&home.user, Arc::new(dry)).await.unwrap();
+    assert_eq!(home.newest(Operation::Rewrap).await.detail, Some(format!("dry run {from_it}")));
 
     let policy = format!(
         r#"forbid (principal == Keyhearth::Principal::"{}", action == Keyhearth::Action::"rewrap-from",
@@ -478,6 +485,12 @@ async fn rewrapping_needs_both_rights_and_gives_out_no_plaintext() {
     let put = Ask::PutPolicy { name: "no-source".parse().unwrap(), text: policy };
     home.ask(&home.admin, put).await.unwrap();
     assert_eq!(home.ask(&home.user, rewrap(&message)).await.unwrap_err(), Error::Denied);
+    let entry = home.newest(Operation::Rewrap).await;
+    assert_eq!(
+        (entry.key, entry.result, entry.by),
+        (Some(to), Outcome::Refused, vec!["no-source".to_owned()])
+    );
+    assert_eq!(entry.detail, Some(from_it), "who tries keys is seen to");
     home.encrypt(to, "x").await.unwrap();
     let delete = Ask::DeletePolicy { name: "no-source".parse().unwrap() };
     home.ask(&home.admin, delete).await.unwrap();

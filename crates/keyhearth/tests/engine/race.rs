@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use keyhearth::engine::{Engine, UnsealWith};
 use keyhearth_core::Error;
-use keyhearth_core::id::KeyId;
+use keyhearth_core::id::{Alias, KeyId, Name};
 use keyhearth_core::key::Key;
+use keyhearth_core::operation::Operation;
+use keyhearth_core::policy::{NewKeyPolicy, THIS_KEY};
 use keyhearth_core::principal::{Caller, Role};
-use keyhearth_core::request::{Ask, KeyChange, Request, Response};
+use keyhearth_core::request::{Ask, KeyChange, KeyRef, NewGrant, Request, Response, Source};
 use keyhearth_core::state::State;
 use keyhearth_crypto::algorithm::Algorithm;
 use tokio::runtime::Handle;
@@ -21,7 +23,8 @@ use tokio::task::JoinHandle;
 
 use super::access_keys::issue_access_key;
 use super::support::{
-    HERE, House, Household, ask, by_id, encrypt, got, held_back, new_key, role_change, with_passphrase,
+    HERE, House, Household, ask, by_id, encrypt, got, held_back, new_key, rewrap, role_change,
+    with_passphrase,
 };
 
 /// Callers that encrypt without pause, and know whether the change they race with had returned before.
@@ -114,9 +117,7 @@ async fn nothing_is_encrypted_after_a_policy_a_role_an_identity_or_a_tenant_ende
 
 #[test]
 fn nothing_is_written_for_a_caller_an_access_key_or_a_tenant_that_ended_meanwhile() {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
-    runtime.block_on(writes_of_who_ended());
+    alone(writes_of_who_ended());
 }
 
 async fn writes_of_who_ended() {
@@ -163,6 +164,89 @@ async fn what_loses_every_race_may_come_again() {
     let lost = house.engine.execute(&home.key_admin, Arc::new(request)).await;
     assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
     home.manage(change("mine")).await.unwrap();
+}
+
+/// One thread for what blocks, so that work which is held back has not committed.
+fn alone(test: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(test);
+}
+
+#[test]
+fn no_grant_outlives_the_right_that_was_taken_while_it_was_made() {
+    alone(grants_of_who_lost_the_right());
+}
+
+async fn grants_of_who_lost_the_right() {
+    let (_house, home, key) = scene().await;
+    let (a, b) = (home.issue("a", &[]).await, home.issue("b", &[]).await);
+    let text = |resource: &str| {
+        let actions = r#"action in [Keyhearth::Action::"encrypt", Keyhearth::Action::"create-grant"]"#;
+        let who = a.principal;
+        format!(r#"permit (principal == Keyhearth::Principal::"{who}", {actions}, resource == {resource});"#)
+    };
+    let grant = || Ask::CreateGrant(NewGrant::new(by_id(key), b.principal, vec![Operation::Encrypt]));
+    let own = |text: Option<String>| Ask::PutKeyPolicy {
+        key: by_id(key),
+        policy: NewKeyPolicy { text, ..NewKeyPolicy::default() },
+    };
+    let name = || "rights".parse().unwrap();
+    let of_tenant = Ask::PutPolicy { name: name(), text: text(&format!("Keyhearth::Key::\"{key}\"")) };
+    for (give, take) in
+        [(of_tenant, Ask::DeletePolicy { name: name() }), (own(Some(text(THIS_KEY))), own(None))]
+    {
+        home.ask(&home.admin, give).await.unwrap();
+        home.encrypt_as(&a, key, "x").await.expect("what is decided from is ready");
+        let late = held_back(home.ask(&a, grant()), async {
+            home.ask(&home.admin, take).await.unwrap();
+        });
+        assert_eq!(late.await.unwrap_err(), Error::Denied);
+        assert_eq!(home.encrypt_as(&b, key, "x").await, Err(Error::Denied));
+    }
+}
+
+#[test]
+fn a_result_is_released_by_the_right_to_the_key_that_it_is_of() {
+    alone(results_of_an_alias_that_moved());
+}
+
+async fn results_of_an_alias_that_moved() {
+    let (_house, home, key) = scene().await;
+    let other = home.aes().await.id;
+    let message = home.encrypt(key, "text").await.unwrap();
+    let alias: Alias = "orders".parse().unwrap();
+    let named = || KeyRef::Alias(alias.clone());
+    let to_alias = |ask| match ask {
+        Ask::Rewrap { mechanism, context, source, .. } => {
+            Ask::Rewrap { key: named(), mechanism, context, source }
+        }
+        ask => ask,
+    };
+    let from_alias = |ask| match ask {
+        Ask::Rewrap { key, mechanism, context, source } => Ask::Rewrap {
+            key,
+            mechanism,
+            context,
+            source: Box::new(Source { key: Some(named()), ..*source }),
+        },
+        ask => ask,
+    };
+    let stop: Name = "stop".parse().unwrap();
+    home.manage(Ask::SetAlias { key: by_id(key), alias: alias.clone() }).await.unwrap();
+    let theirs = home.encrypt(other, "text").await.unwrap();
+    for ask in [to_alias(rewrap(other, key, &theirs)), from_alias(rewrap(key, other, &message))] {
+        // Both keys and the policies are ready: only the act itself waits.
+        home.encrypt(key, "x").await.unwrap();
+        home.encrypt(other, "x").await.unwrap();
+        let late = held_back(home.ask(&home.user, ask), async {
+            home.manage(Ask::MoveAlias { key: by_id(other), alias: alias.clone() }).await.unwrap();
+            let text = format!("forbid (principal, action, resource == Keyhearth::Key::\"{key}\");");
+            home.ask(&home.admin, Ask::PutPolicy { name: stop.clone(), text }).await.unwrap();
+        });
+        assert_eq!(late.await.unwrap_err(), Error::Denied);
+        home.ask(&home.admin, Ask::DeletePolicy { name: stop.clone() }).await.unwrap();
+        home.manage(Ask::MoveAlias { key: by_id(key), alias: alias.clone() }).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
