@@ -210,7 +210,7 @@ impl Turn<'_> {
         let grant = held.grants.iter().find(|grant| grant.value.id == id).ok_or(Error::NotFound("grant"))?;
         let Grant { grantor, grantee, retiree, .. } = grant.value;
         let own = [Some(grantor), Some(grantee), retiree].contains(&Some(self.caller.principal));
-        if !own && !self.by_own_policy() && !self.manages_keys()? {
+        if !own && !self.by_own_policy() && !self.may(Operation::UpdateKey)? {
             return Err(Error::Denied);
         }
         let doomed = held.grants.iter().filter(|other| descends(&held.grants, &other.value, id));
@@ -220,16 +220,21 @@ impl Turn<'_> {
 
     /// Whether the key's own policy permits this: what it says of grants, it says of all grants on the key.
     fn by_own_policy(&self) -> bool {
-        let own = self.permit.key().map(key_policy_name);
-        let is_own = |by: &String| own.as_ref().is_some_and(|own| by.split('#').next() == Some(own.as_str()));
-        match self.permit.basis() {
-            Basis::Policies(names) => names.iter().any(is_own),
-            Basis::Grant(_) | Basis::Server => false,
-        }
+        self.bases().any(|own| own)
     }
 
-    /// Whether the caller may change this key as its administrator.
-    fn manages_keys(&self) -> Result<bool, Error> {
+    /// Of each policy that permits this, whether it is the key's own.
+    pub(super) fn bases(&self) -> impl Iterator<Item = bool> {
+        let own = self.permit.key().map(key_policy_name);
+        let names = match self.permit.basis() {
+            Basis::Policies(names) => names,
+            Basis::Grant(_) | Basis::Server => &[][..],
+        };
+        names.iter().map(move |by| own.as_ref().is_some_and(|own| by.split('#').next() == Some(own.as_str())))
+    }
+
+    /// Whether policies let the caller do this with the key as well.
+    pub(super) fn may(&self, operation: Operation) -> Result<bool, Error> {
         let authorizer = self.open.policies(self.tenant())?;
         let tenant = self.open.tenant(self.tenant())?;
         let facts = Facts {
@@ -241,7 +246,7 @@ impl Turn<'_> {
             reason_given: false,
             now: self.now,
         };
-        Ok(decide(self.caller, Operation::UpdateKey, &facts, authorizer.as_ref()).is_ok())
+        Ok(decide(self.caller, operation, &facts, authorizer.as_ref()).is_ok())
     }
 }
 

@@ -13,6 +13,12 @@ use keyhearth_core::store::Write;
 use super::records::{Records, Stored};
 use super::{Effect, Turn};
 
+/// What cannot be taken back. Whom a key's own policy lets set another one does not permit these by it: else a
+/// policy of AWS that allows `kms:PutKeyPolicy` would give what no policy of AWS can.
+const FINAL: [Operation; 3] = [Operation::ExportKey, Operation::DestroyKey, Operation::CompromiseKey];
+const FINAL_BY_GOVERNORS: &str =
+    "permits export-key, destroy-key or compromise-key, which only tenant-admin can; name other actions";
+
 impl Turn<'_> {
     /// Sets the key's own policy in place of the one it has.
     pub(super) fn put_key_policy(&self, new: &NewKeyPolicy) -> Result<Effect, Error> {
@@ -58,7 +64,11 @@ impl Turn<'_> {
         let _report = self.report()?;
         let tenant = self.open.tenant(self.tenant())?;
         let (policies, old) = self.with_policy(&name, Some(&text))?;
-        for identity in self.compile(&policies)?.own_policy(key.id)? {
+        let compiled = self.compile(&policies)?;
+        if self.bases().all(|own| own) && compiled.own_policy_permits(key.id, &FINAL) {
+            return Err(Error::Invalid { field: "text", rule: FINAL_BY_GOVERNORS });
+        }
+        for identity in compiled.own_policy(key.id)? {
             if self.open.principal(self.tenant(), identity)?.value.revoked.is_some() {
                 return Err(Error::NotFound("identity"));
             }

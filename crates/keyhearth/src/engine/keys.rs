@@ -183,6 +183,16 @@ impl Turn<'_> {
 
     fn update_key(&self, change: &KeyChange) -> Result<Effect, Error> {
         let mut key = self.held()?.key.value.clone();
+        let switched = change.switches.is_some_and(|switches| switches != key.switches);
+        let periods = change.cryptoperiod.is_some_and(|cryptoperiod| cryptoperiod != key.cryptoperiod);
+        if switched || periods {
+            // Both say when a version is used: nobody brings that about who may not do it by itself.
+            for operation in [Operation::DeactivateKey, Operation::ResumeKey] {
+                if !self.may(operation)? {
+                    return Err(Error::Denied);
+                }
+            }
+        }
         if let Some(description) = &change.description {
             key.description.clone_from(description);
         }

@@ -189,6 +189,7 @@ impl<'a> Work<'a> {
     ) -> Result<Option<Secret>, Error> {
         let mechanism = self.mechanism(wanted, Purpose::Encrypt)?;
         if self.dry_run && ciphertext.is_empty() {
+            raw_aad(mechanism, pairs, &context(pairs)?)?;
             return Ok(None);
         }
         if mechanism == Mechanism::Kh1 {
@@ -341,13 +342,14 @@ pub fn rewrap(
     let from = Work::new(open, from_permit, from, request.dry_run)?;
     let to = Work::new(open, permit, held, request.dry_run)?;
     let plaintext = from.decrypt(source.mechanism, &source.iv, &source.context, &source.ciphertext)?;
-    let Some(plaintext) = plaintext else { return Ok(Effect::of(Response::WouldSucceed)) };
-    let (Encrypted { iv, ciphertext }, writes) = to.encrypt(*mechanism, context, &plaintext)?;
+    // The dry run of opening nothing goes on with nothing, so that the other key has its say too.
+    let plaintext = plaintext.as_deref().map_or(&[][..], Vec::as_slice);
+    let (Encrypted { iv, ciphertext }, writes) = to.encrypt(*mechanism, context, plaintext)?;
     let (source, key, version) = ((from.key().id, from.number), to.key().id, to.number);
     Ok(Effect::writing(Response::Reencrypted { source, key, version, iv, ciphertext }, writes))
 }
 
-/// What raw mechanisms authenticate: the canonical context where they can, and no context where they cannot.
+/// What a mechanism authenticates: the canonical context where it can, and no context where it cannot.
 fn raw_aad<'a>(
     mechanism: Mechanism,
     pairs: &ContextPairs,
@@ -355,7 +357,8 @@ fn raw_aad<'a>(
 ) -> Result<&'a [u8], Error> {
     let binds = matches!(
         mechanism,
-        Mechanism::AesGcm
+        Mechanism::Kh1
+            | Mechanism::AesGcm
             | Mechanism::ChaCha20Poly1305
             | Mechanism::RsaOaepSha1
             | Mechanism::RsaOaepSha256

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use cedar_policy::Effect;
 use keyhearth_core::Error;
 use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
@@ -112,6 +113,14 @@ impl Compiled {
             return Err(Error::Invalid { field: "text", rule: OF_THIS_KEY });
         }
         Ok(statements.iter().flat_map(Statement::principals).collect())
+    }
+
+    /// Whether a key's own policy permits one of `operations` to anybody, whatever its conditions.
+    #[must_use]
+    pub fn own_policy_permits(&self, key: KeyId, operations: &[Operation]) -> bool {
+        let statements = self.parsed.get(&key_policy_name(key)).map_or(&[][..], |policy| &policy.statements);
+        let mut permits = statements.iter().filter(|one| one.policy.effect() == Effect::Permit);
+        permits.any(|one| operations.iter().any(|operation| one.operations.contains(*operation)))
     }
 
     /// Everything the tenant's policies say.

@@ -141,6 +141,38 @@ async fn nobody_is_locked_out_and_others_do_not_govern() {
 }
 
 #[tokio::test]
+async fn whom_a_key_policy_lets_set_it_gives_nothing_that_cannot_be_taken_back() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let a = home.issue("a", &[]).await;
+    let governs = permit(&a, "put-key-policy");
+    put(&home, &home.admin, key, closed(governs.clone())).await.unwrap();
+    let everything = format!("permit (principal, action, resource == {THIS_KEY});");
+    for text in ["export", "destroy-key", "manage", "encrypt compromise-key"].map(|action| permit(&a, action))
+    {
+        for text in [format!("{governs} {text}"), everything.clone()] {
+            let refused = put(&home, &a, key, closed(text)).await;
+            assert!(matches!(refused, Err(Error::Invalid { field: "text", .. })), "{refused:?}");
+        }
+    }
+    let forbid = format!(
+        "forbid (principal, action, resource == {THIS_KEY}) unless {{ action in [Keyhearth::Action::\"govern\", Keyhearth::Action::\"use\"] }};"
+    );
+    put(&home, &a, key, closed(format!("{governs} {forbid} {}", permit(&a, "use schedule-destroy"))))
+        .await
+        .unwrap();
+    home.encrypt_as(&a, key, "x").await.unwrap();
+    // Governors can, and whom a policy of the tenant lets set it.
+    put(&home, &home.admin, key, NewKeyPolicy { closed: false, ..closed(format!("{governs} {everything}")) })
+        .await
+        .unwrap();
+    let text = permit(&a, "put-key-policy").replace(&format!("== {THIS_KEY}"), "");
+    home.ask(&home.admin, Ask::PutPolicy { name: "a".parse().unwrap(), text }).await.unwrap();
+    put(&home, &a, key, closed(everything)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_key_policy_is_about_its_key_and_about_identities_that_are() {
     let house = House::new().await;
     let (home, two) = (house.tenant("one").await, house.tenant("two").await);

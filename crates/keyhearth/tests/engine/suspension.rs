@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyhearth_core::Error;
 use keyhearth_core::entry::Result as Outcome;
-use keyhearth_core::key::Key;
+use keyhearth_core::key::{Cryptoperiod, Key};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Ask, KeyChange, Request};
 use keyhearth_core::state::{State, Switches};
@@ -89,6 +89,50 @@ async fn the_switch_for_suspended_versions_is_for_suspended_keys_too() {
     home.manage(Ask::UpdateKey { key: by_id(key.id), change }).await.unwrap();
     assert_eq!(home.decrypt(key.id, &message).await.unwrap(), "text");
     assert_eq!(home.encrypt(key.id, "x").await, Err(wrong_state(State::Suspended, Operation::Encrypt)));
+}
+
+#[tokio::test]
+async fn who_may_update_a_key_does_not_decide_when_it_is_used() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await;
+    let clerk = home.issue("clerk", &[]).await;
+    let permit = async |actions: &str| {
+        let text = format!(
+            r#"permit (principal == Keyhearth::Principal::"{}", action in [{actions}], resource);"#,
+            clerk.principal
+        );
+        home.ask(&home.admin, Ask::PutPolicy { name: "clerk".parse().unwrap(), text }).await.unwrap();
+    };
+    let update =
+        async |change| home.ask(&clerk, Ask::UpdateKey { key: by_id(key.id), change }).await.map(drop);
+    let kept = || KeyChange {
+        description: Some("d".to_owned()),
+        switches: Some(Switches::default()),
+        cryptoperiod: Some(Cryptoperiod::default()),
+        ..KeyChange::default()
+    };
+    let switches = Switches { process_when_suspended: true, ..Switches::default() };
+    let cryptoperiod = Cryptoperiod { process_days: Some(9), ..Cryptoperiod::default() };
+    let changes = || {
+        [
+            KeyChange { switches: Some(switches), ..KeyChange::default() },
+            KeyChange { cryptoperiod: Some(cryptoperiod), ..KeyChange::default() },
+        ]
+    };
+    let names =
+        ["update-key", "deactivate-key", "resume-key"].map(|name| format!("Keyhearth::Action::\"{name}\""));
+    for some in [&names[..1], &names[..2], &[names[0].clone(), names[2].clone()]] {
+        permit(&some.join(", ")).await;
+        update(kept()).await.expect("what stays as it is, is no change");
+        for change in changes() {
+            assert_eq!(update(change).await, Err(Error::Denied), "{some:?}");
+        }
+    }
+    permit(&names.join(", ")).await;
+    for change in changes() {
+        update(change).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -283,6 +283,24 @@ async fn a_dry_run_leaves_nothing_but_its_entry() {
     assert_eq!(dry_run(&home, &home.key_admin, encrypt(aes, "x")).await.unwrap_err(), Error::Denied);
     let entry = home.newest(Operation::Encrypt).await;
     assert_eq!((entry.result, entry.detail.as_deref()), (Outcome::Refused, Some("dry run")));
+    // Also where there is nothing to open: what each key cannot do with its context, it says.
+    let bad = || vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())];
+    let moved = |to_mechanism, to_context, context| match rewrap(aes, raw, &[]) {
+        Ask::Rewrap { key, source, .. } => {
+            let source = Box::new(Source { context, ..*source });
+            Ask::Rewrap { key, mechanism: to_mechanism, context: to_context, source }
+        }
+        ask => ask,
+    };
+    for ask in [
+        moved(Some(Mechanism::Kh1), Vec::new(), Vec::new()),
+        moved(Some(Mechanism::AesCtr), bad()[..1].to_vec(), Vec::new()),
+        moved(None, bad(), Vec::new()),
+        moved(None, Vec::new(), bad()),
+    ] {
+        let refused = dry_run(&home, &home.user, ask).await;
+        assert!(matches!(refused, Err(Error::Unsupported(_) | Error::Invalid { .. })), "{refused:?}");
+    }
     home.manage(Ask::DeactivateKey { key: by_id(aes), version: Some(1) }).await.unwrap();
     let refused = dry_run(&home, &home.user, encrypt(aes, "x")).await;
     assert!(matches!(refused, Err(Error::WrongState { .. })), "{refused:?}");

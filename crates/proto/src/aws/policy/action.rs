@@ -1,6 +1,7 @@
 //! What AWS's actions are here: the table, and which of them a statement can tell apart.
 
 use keyhearth_core::operation::{Operation, Scope};
+use keyhearth_core::state::Class;
 
 /// How far a row's core operation can be given or refused without the actions that share it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,15 +88,33 @@ const ON_NO_KEY: &[&str] = &[
     "UpdateCustomKeyStore",
 ];
 
-/// A set of AWS's actions on keys, one bit a row of [`ON_KEYS`].
+/// What a refusal of an operation refuses as well: operations that AWS does not know and that come to the same, or to
+/// more. A use that is refused refuses the export too, after which every use is free.
+const REFUSED_TOO: &[(Operation, &[Operation])] = &[
+    (O::ScheduleDestroy, &[O::DestroyKey]),
+    (O::UnloadKey, &[O::DestroyKey]),
+    (O::SuspendKey, &[O::DeactivateKey, O::CompromiseKey]),
+    (O::ResumeKey, &[O::ActivateKey]),
+    (O::Encrypt, &[O::Wrap]),
+    (O::Decrypt, &[O::Unwrap]),
+];
+
+/// A set of AWS's actions on keys, one bit a row of [`ON_KEYS`], and one for all that AWS does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Actions(u64);
 
-const _: () = assert!(ON_KEYS.len() <= 64, "one bit for each action");
+const _: () = assert!(ON_KEYS.len() < 64, "one bit for each action, and one more");
+
+/// What AWS does not know: in whatever names all actions, or all but some.
+const BEYOND: u64 = 1 << ON_KEYS.len();
 
 impl Actions {
     /// Every action there is.
-    pub(super) const ALL: Self = Self((1 << ON_KEYS.len()) - 1);
+    pub(super) const ALL: Self = Self(BEYOND | (BEYOND - 1));
+
+    const fn of(bits: u64) -> Self {
+        if bits | BEYOND == Self::ALL.0 { Self::ALL } else { Self(bits) }
+    }
 
     /// Reads one pattern such as `kms:Encrypt`, `kms:Describe*` or `*`. Case does not matter.
     ///
@@ -108,14 +127,14 @@ impl Actions {
         let pattern = pattern.to_ascii_lowercase();
         let named = |name: &str| matches(&pattern, &name.to_ascii_lowercase());
         let found = ON_KEYS.iter().enumerate().filter(|(_, row)| named(row.0));
-        let found = Self(found.fold(0, |bits, (at, _)| bits | 1 << at));
+        let found = Self::of(found.fold(0, |bits, (at, _)| bits | 1 << at));
         let any = found != Self::default() || ON_NO_KEY.iter().any(|name| named(name));
         (service.eq_ignore_ascii_case("kms") && any).then_some(found)
     }
 
     /// All that are in either.
     pub(super) const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        Self::of(self.0 | other.0)
     }
 
     /// All that are not in it.
@@ -156,23 +175,32 @@ impl Actions {
         Ok(sorted(operations))
     }
 
-    /// The core operations of a refusal of exactly these actions. A refusal of all actions refuses, beyond what AWS
-    /// knows, everything on the key.
+    /// The core operations of a refusal of exactly these actions, with those that AWS does not know: all of them for
+    /// all actions and for all but some, otherwise those that come to the same.
     ///
     /// # Errors
     /// The name of an action that such a refusal would refuse too.
     pub(super) fn denied(self) -> Result<Vec<Operation>, &'static str> {
-        if self == Self::ALL {
-            let on_keys =
-                |operation: &Operation| operation.info().scope == Scope::Key && operation.is_decided();
-            return Ok(sorted(Operation::ALL.iter().copied().filter(on_keys).collect()));
+        let mut operations: Vec<Operation> = self.rows().flat_map(|row| row.1.iter().copied()).collect();
+        if let Some(missing) = operations.iter().find_map(|operation| self.lacks(*operation, |_| true)) {
+            return Err(missing);
         }
-        let operations: Vec<Operation> = self.rows().flat_map(|row| row.1.iter().copied()).collect();
-        match operations.iter().find_map(|operation| self.lacks(*operation, |_| true)) {
-            Some(missing) => Err(missing),
-            None => Ok(sorted(operations)),
+        let same = REFUSED_TOO.iter().filter(|(operation, _)| operations.contains(operation));
+        let mut beside: Vec<Operation> = same.flat_map(|(_, beside)| beside.iter().copied()).collect();
+        if operations.iter().any(|operation| matches!(operation.class(), Class::Protect | Class::Process)) {
+            beside.push(O::ExportKey);
         }
+        if self.0 & BEYOND != 0 {
+            beside.extend(Operation::ALL.iter().copied().filter(is_unknown_to_aws));
+        }
+        operations.extend(beside);
+        Ok(sorted(operations))
     }
+}
+
+fn is_unknown_to_aws(operation: &Operation) -> bool {
+    let on_keys = operation.info().scope == Scope::Key && operation.is_decided();
+    on_keys && !ON_KEYS.iter().any(|row| row.1.contains(operation))
 }
 
 fn sorted(mut operations: Vec<Operation>) -> Vec<Operation> {
@@ -264,6 +292,29 @@ mod tests {
         for operation in Operation::ALL.iter().filter(on_keys) {
             assert!(denied.contains(operation), "{operation:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_reaches_what_comes_to_the_same() {
+        let denied = |action: &str| Actions::read(action).unwrap().denied().unwrap();
+        for (action, beside) in [
+            ("kms:ScheduleKeyDeletion", &[O::DestroyKey][..]),
+            ("kms:DisableKey", &[O::DeactivateKey, O::CompromiseKey]),
+            ("kms:EnableKey", &[O::ActivateKey]),
+            ("kms:Decrypt", &[O::Unwrap, O::ExportKey]),
+            ("kms:Encrypt", &[O::Wrap, O::ExportKey]),
+            ("kms:Sign", &[O::ExportKey]),
+            ("kms:RotateKeyOnDemand", &[]),
+        ] {
+            let beyond: Vec<O> = denied(action).into_iter().filter(is_unknown_to_aws).collect();
+            assert_eq!(beyond, sorted(beside.to_vec()), "{action}");
+        }
+        let but_one = Actions::read("kms:Decrypt").unwrap().others().denied().unwrap();
+        for &operation in Operation::ALL.iter().filter(|operation| is_unknown_to_aws(operation)) {
+            assert!(but_one.contains(&operation), "{operation:?}");
+        }
+        assert!(!but_one.contains(&O::Decrypt));
+        assert_eq!(Actions::ALL.others().denied(), Ok(vec![]));
     }
 
     #[test]
