@@ -4,7 +4,7 @@
 //! state writes one row, and the row's MAC covers all of it. Each version's wrapped material lies in
 //! a row of its own ([`Material`]), written when it is made, rewrapped or destroyed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keyhearth_crypto::algorithm::{Algorithm, Family, Purpose};
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
@@ -371,6 +371,27 @@ impl Key {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.closed)
+    }
+
+    /// Refuses names of pairs or tags that differ in case alone, if the key's policy was translated from a document:
+    /// to those who write documents they are one name, and which value counts could be chosen by who asks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names `field`.
+    pub fn check_told_apart<'a>(
+        &self,
+        field: &'static str,
+        names: impl IntoIterator<Item = &'a String>,
+    ) -> Result<(), Error> {
+        let translated = self.policy.as_ref().is_some_and(|policy| policy.document.is_some());
+        let mut seen = BTreeSet::new();
+        if translated && !names.into_iter().all(|name| seen.insert(name.to_lowercase())) {
+            return Err(Error::Invalid {
+                field,
+                rule: "names differ in case alone, which this key's policy does not tell apart; keep one of them",
+            });
+        }
+        Ok(())
     }
 
     /// The version of this number.

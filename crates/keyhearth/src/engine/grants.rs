@@ -1,10 +1,12 @@
-//! Acts on grants. Nobody passes on what it does not hold.
+//! Acts on grants. Nobody passes on what it does not hold: a right that depends on more of a request than a grant
+//! can say is not passed on. What forbids is no part of that: it is asked whenever a grant is used, about who uses it.
 
 use keyhearth_core::Error;
 use keyhearth_core::decide::{Basis, Facts, decide};
 use keyhearth_core::grant::{GRANT_NAME_BYTES_MAX, GRANTS_PER_KEY_MAX, Grant};
 use keyhearth_core::id::{GrantId, Name, PrincipalId};
-use keyhearth_core::operation::Operation;
+use keyhearth_core::key::Key;
+use keyhearth_core::operation::{Group, Operation};
 use keyhearth_core::policy::{Authorizer, Question, Verdict, key_policy_name};
 use keyhearth_core::principal::Role;
 use keyhearth_core::request::{Ask, NewGrant, PAGE_MAX, Page, Response};
@@ -18,6 +20,9 @@ use super::{Effect, Turn};
 /// How often, and how many rows at a time, the tenant's grants are read for one page of those to be retired.
 const RETIRABLE_SCANS_MAX: usize = 8;
 const RETIRABLE_STEP_ROWS: usize = PAGE_MAX;
+
+const STEADY: &str = "are yours only from some addresses, at some times, by some proof or with other pairs; name \
+                      those pairs, or let somebody grant them who has them without such conditions";
 
 /// Whether a grant and all grants it was made from are still there and not over.
 pub(super) fn chain_is_live(grants: &[Stored<Grant>], grant: &Grant, now: Now) -> bool {
@@ -187,8 +192,8 @@ impl Turn<'_> {
         let authorizer = self.open.policies(self.tenant())?;
         let context = new.pairs();
         // Everybody may give back what it has.
-        let passed_on = new.operations.iter().filter(|operation| **operation != Operation::RevokeGrant);
-        for &operation in passed_on {
+        let named = new.operations.iter().copied().filter(|operation| *operation != Operation::RevokeGrant);
+        for operation in named.chain(new.delegable.then_some(Operation::CreateGrant)) {
             let question = Question {
                 caller: self.caller,
                 operation,
@@ -196,8 +201,16 @@ impl Turn<'_> {
                 context: &context,
                 now: self.now,
             };
-            if !matches!(authorizer.authorize(&question), Verdict::Allow(_)) {
-                return Err(Error::Denied);
+            let Verdict::Allow(permits) = authorizer.authorize(&question) else { return Err(Error::Denied) };
+            let names = |name: &str| context.iter().any(|(pair, _)| pair == name);
+            let is_fixed: Option<&dyn Fn(&str) -> bool> = match (operation.info().group, &new.exact_context) {
+                // Constraints are not for what only reads.
+                (Group::Inspect, _) => Some(&|_| false),
+                (_, Some(_)) => None,
+                (_, None) => Some(&names),
+            };
+            if !authorizer.is_steady(&permits, is_fixed) {
+                return Err(Error::Invalid { field: "operations", rule: STEADY });
             }
         }
         Ok(())
@@ -210,7 +223,7 @@ impl Turn<'_> {
         let grant = held.grants.iter().find(|grant| grant.value.id == id).ok_or(Error::NotFound("grant"))?;
         let Grant { grantor, grantee, retiree, .. } = grant.value;
         let own = [Some(grantor), Some(grantee), retiree].contains(&Some(self.caller.principal));
-        if !own && !self.by_own_policy() && !self.may(Operation::UpdateKey)? {
+        if !own && !self.by_own_policy() && !self.may(Operation::UpdateKey, &held.key.value)? {
             return Err(Error::Denied);
         }
         let doomed = held.grants.iter().filter(|other| descends(&held.grants, &other.value, id));
@@ -233,13 +246,13 @@ impl Turn<'_> {
         names.iter().map(move |by| own.as_ref().is_some_and(|own| by.split('#').next() == Some(own.as_str())))
     }
 
-    /// Whether policies let the caller do this with the key as well.
-    pub(super) fn may(&self, operation: Operation) -> Result<bool, Error> {
+    /// Whether policies let the caller do this as well.
+    pub(super) fn may(&self, operation: Operation, key: &Key) -> Result<bool, Error> {
         let authorizer = self.open.policies(self.tenant())?;
         let tenant = self.open.tenant(self.tenant())?;
         let facts = Facts {
             tenant: &tenant.value,
-            key: Some(&self.held()?.key.value),
+            key: Some(key),
             version: None,
             grants: &[],
             context: &[],

@@ -24,6 +24,7 @@ impl Turn<'_> {
     pub(super) fn put_key_policy(&self, new: &NewKeyPolicy) -> Result<Effect, Error> {
         let held = &self.held()?.key;
         let key = Key { policy: new.record(), ..held.value.clone() };
+        key.check_told_apart("tags", key.tags.keys())?;
         let mut writes = self.policy_writes(&key, new)?;
         writes.push(self.open.records.replace(held, &key));
         let closed = if new.closed { "closed" } else { "open" };

@@ -1,5 +1,7 @@
 //! Acts on keys and their life: create, describe, update, rotate, the transitions, aliases.
 
+use std::collections::BTreeMap;
+
 use keyhearth_core::Error;
 use keyhearth_core::id::{Alias, KeyId};
 use keyhearth_core::key::{
@@ -107,6 +109,7 @@ impl Turn<'_> {
             suspended: None,
             policy: new.policy.record(),
         };
+        key.check_told_apart("tags", key.tags.keys())?;
         let number = key.add_version(self.now, new.activation, !new.import)?;
         let mut writes = vec![self.open.records.create(RowKey::new(Table::Key, key.tenant, &key.id.0), &key)];
         if !new.import {
@@ -125,10 +128,16 @@ impl Turn<'_> {
     pub(super) fn list_keys(&self, page: &Page) -> Result<Effect, Error> {
         let limit = page_limit(page)?;
         let (rows, next) = self.open.records.scan::<Key>(Table::Key, self.tenant(), &page.after, limit)?;
-        Ok(Effect::of(Response::Keys {
-            keys: rows.into_iter().map(|row| self.as_of_now(row.value)).collect(),
-            next,
-        }))
+        let keys = rows.into_iter().map(|row| self.listed(self.as_of_now(row.value)));
+        Ok(Effect::of(Response::Keys { keys: keys.collect::<Result<_, Error>>()?, next }))
+    }
+
+    /// The key without what people wrote of it, if its own policy keeps the caller from reading about it.
+    fn listed(&self, key: Key) -> Result<Key, Error> {
+        if key.policy.is_none() || self.may(Operation::DescribeKey, &key)? {
+            return Ok(key);
+        }
+        Ok(Key { description: String::new(), tags: BTreeMap::new(), ..key })
     }
 
     /// The key with what dates have brought, whether that is written down already or not.
@@ -188,7 +197,7 @@ impl Turn<'_> {
         if switched || periods {
             // Both say when a version is used: nobody brings that about who may not do it by itself.
             for operation in [Operation::DeactivateKey, Operation::ResumeKey] {
-                if !self.may(operation)? {
+                if !self.may(operation, &key)? {
                     return Err(Error::Denied);
                 }
             }
@@ -206,6 +215,7 @@ impl Turn<'_> {
             };
         }
         check_tags(&key.tags)?;
+        key.check_told_apart("tags", key.tags.keys())?;
         key.switches = change.switches.unwrap_or(key.switches);
         key.cryptoperiod = change.cryptoperiod.unwrap_or(key.cryptoperiod);
         if let Some(days) = change.rotate_days {

@@ -439,10 +439,16 @@ impl Engine {
         let refused = |error: Error| Failure::refused(error.into(), None);
         let loaded = self.load(open, caller, request, &question).await.map_err(refused)?;
         let key = loaded.held.as_ref().map(|held| held.key.value.id);
-        match Self::decide_about(caller, &question, &loaded) {
-            Ok(permit) => Ok((permit, loaded)),
-            Err(refusal) => Err(Failure::refused(refusal, key)),
+        let permit = match Self::decide_about(caller, &question, &loaded) {
+            Ok(permit) => permit,
+            Err(refusal) => return Err(Failure::refused(refusal, key)),
+        };
+        if let Some(held) = &loaded.held {
+            let names = question.context.iter().map(|(name, _)| name);
+            let told_apart = held.key.value.check_told_apart("context", names);
+            told_apart.map_err(|error| Failure { key, ..Failure::failed(error) })?;
         }
+        Ok((permit, loaded))
     }
 
     /// Step 1: the tenant, the caller, the key, which version is meant, and the policies.

@@ -123,6 +123,19 @@ impl Compiled {
         permits.any(|one| operations.iter().any(|operation| one.operations.contains(*operation)))
     }
 
+    /// Whether one of the statements that gave a right gives it at all times, from everywhere, by every proof, and
+    /// with every context that agrees on the pairs of which `is_fixed` holds; with the same context if it is absent.
+    /// Roles do.
+    #[must_use]
+    pub fn is_steady(&self, statements: &[String], is_fixed: Option<&dyn Fn(&str) -> bool>) -> bool {
+        let own = |name: &String| {
+            let policy = name.split('#').next().unwrap_or_default();
+            let found = policy.parse::<Name>().ok().and_then(|policy| self.parsed.get(&policy))?;
+            found.statements.iter().find(|one| one.policy.id().to_string() == *name)
+        };
+        statements.iter().any(|name| own(name).is_none_or(|statement| statement.is_steady(is_fixed)))
+    }
+
     /// Everything the tenant's policies say.
     pub(super) fn statements(&self) -> impl Iterator<Item = &Statement> {
         self.parsed.values().flat_map(|policy| &*policy.statements)

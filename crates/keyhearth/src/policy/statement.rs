@@ -1,5 +1,7 @@
 //! One Cedar statement: parsed, validated, and what it can be asked about.
 
+use std::collections::BTreeSet;
+
 use cedar_policy::{
     ActionConstraint, EntityUid, Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint,
     ValidationMode,
@@ -107,6 +109,25 @@ impl Reads {
     }
 }
 
+/// Collects the names of the pairs that an expression reads one by one; false if it may read others too.
+fn named_pairs(expression: &Value, names: &mut BTreeSet<String>) -> bool {
+    match expression {
+        Value::Object(fields) => fields.iter().all(|(operator, operand)| {
+            let of_context = operand["left"].get(".").and_then(attribute_of_context) == Some("context");
+            match (operator.as_str(), operand["right"]["Value"].as_str()) {
+                ("hasTag" | "getTag", Some(name)) if of_context => {
+                    names.insert(name.to_owned());
+                    true
+                }
+                ("." | "has", _) if attribute_of_context(operand) == Some("context") => false,
+                _ => named_pairs(operand, names),
+            }
+        }),
+        Value::Array(items) => items.iter().all(|item| named_pairs(item, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
 /// The name in `{"left": {"Var": "context"}, "attr": name}`.
 fn attribute_of_context(operand: &Value) -> Option<&str> {
     (operand["left"]["Var"] == "context").then(|| operand["attr"].as_str())?
@@ -119,6 +140,8 @@ pub(super) struct Statement {
     pub(super) subject: Subject,
     pub(super) operations: Operations,
     pub(super) reads: Reads,
+    /// The pairs of a context that it reads, unless it may read all.
+    pairs: Option<BTreeSet<String>>,
 }
 
 impl Statement {
@@ -130,12 +153,31 @@ impl Statement {
                 Operations(actions.iter().fold(0, |bits, action| bits | Operations::of(action).0))
             }
         };
-        let mut reads = Reads::default();
-        match policy.to_json() {
-            Ok(json) => reads.walk(&json["conditions"]),
-            Err(_) => reads = Reads { now: true, ip: true, proof: true, context: true, tags: true },
-        }
-        Self { text: policy.to_string(), subject: subject(&policy), operations, reads, policy }
+        let (mut reads, mut pairs) = (Reads::default(), BTreeSet::new());
+        let named = match policy.to_json() {
+            Ok(json) => {
+                reads.walk(&json["conditions"]);
+                named_pairs(&json["conditions"], &mut pairs)
+            }
+            Err(_) => {
+                reads = Reads { now: true, ip: true, proof: true, context: true, tags: true };
+                false
+            }
+        };
+        let pairs = named.then_some(pairs);
+        Self { text: policy.to_string(), subject: subject(&policy), operations, reads, pairs, policy }
+    }
+
+    /// Whether it says the same at all times, from everywhere, by every proof, and with every context that agrees on
+    /// the pairs of which `is_fixed` holds; all of them if it is absent.
+    pub(super) fn is_steady(&self, is_fixed: Option<&dyn Fn(&str) -> bool>) -> bool {
+        let Reads { now, ip, proof, context, tags: _ } = self.reads;
+        let fixed = || match (&self.pairs, is_fixed) {
+            (_, None) => true,
+            (Some(pairs), Some(is_fixed)) => pairs.iter().all(|name| is_fixed(name)),
+            (None, Some(_)) => false,
+        };
+        !now && !ip && !proof && (!context || fixed())
     }
 
     /// Whether its scope names `key` and nothing else.

@@ -188,6 +188,67 @@ async fn what_a_grant_demands_is_what_policies_read_of_its_making() {
 }
 
 #[tokio::test]
+async fn a_conditional_right_is_passed_on_only_as_far_as_it_goes() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let (a, b) = (home.issue("a", &[]).await, home.issue("b", &[]).await);
+    let pairs = |text: &[(&str, &str)]| -> BTreeMap<String, String> {
+        text.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let hr = || pairs(&[("dept", "hr")]);
+    let give_by = async |when: &str, operation: Operation, new: NewGrant| {
+        let action = operation.name();
+        let text = format!(
+            r#"permit (principal == Keyhearth::Principal::"{0}", action == Keyhearth::Action::"create-grant", resource);
+               permit (principal == Keyhearth::Principal::"{0}", action == Keyhearth::Action::"{action}", resource)
+               when {{ {when} }};"#,
+            a.principal
+        );
+        home.ask(&home.admin, Ask::PutPolicy { name: "p".parse().unwrap(), text }).await.unwrap();
+        give(&home, &a, NewGrant { operations: vec![operation], ..new }).await.map(drop)
+    };
+    let plain = || grant(key, &b, &BOTH);
+    let subset = || NewGrant { context: hr(), ..plain() };
+    let exact = || NewGrant { exact_context: Some(hr()), ..plain() };
+    let is_hr = r#"context.context.hasTag("dept") && context.context.getTag("dept") == "hr""#;
+    for (when, may) in [
+        ("resource.algorithm == \"aes-256\"", [true, true, true]),
+        (is_hr, [false, true, true]),
+        (r#"!(context.context.hasTag("file"))"#, [false, false, true]),
+        (r#"["dept"].containsAll(context.context.names)"#, [false, false, true]),
+        (r#"context.ip.isInRange(ip("0.0.0.0/0")) || !context.ip.isInRange(ip("0.0.0.0/0"))"#, [false; 3]),
+        (r#"context.now > datetime("2020-01-01")"#, [false; 3]),
+        (r#"["local", "certificate"].contains(context.proof)"#, [false; 3]),
+    ] {
+        for (new, may) in [plain(), subset(), exact()].into_iter().zip(may) {
+            let result = give_by(when, Operation::Encrypt, new).await;
+            assert_eq!(result.is_ok(), may, "{when}: {result:?}");
+            let refused = [Err(Error::Denied)].contains(&result)
+                || matches!(result, Err(Error::Invalid { field: "operations", .. }));
+            assert_eq!(refused, !may, "{when}");
+        }
+    }
+    let reads = give_by(is_hr, Operation::DescribeKey, exact()).await;
+    assert!(reads.is_err(), "a grant demands no pairs of what only reads");
+    let text = format!(
+        r#"permit (principal == Keyhearth::Principal::"{0}", action == Keyhearth::Action::"encrypt", resource);
+           permit (principal == Keyhearth::Principal::"{0}", action == Keyhearth::Action::"create-grant", resource)
+           when {{ context.now > datetime("2020-01-01") }};"#,
+        a.principal
+    );
+    home.ask(&home.admin, Ask::PutPolicy { name: "p".parse().unwrap(), text }).await.unwrap();
+    for delegable in [true, false] {
+        let new = NewGrant { operations: vec![Operation::Encrypt], delegable, ..plain() };
+        assert_eq!(give(&home, &a, new).await.is_err(), delegable, "passing on is a right too");
+    }
+    // Who has it without a condition as well, has it.
+    let text = format!(r#"permit (principal == Keyhearth::Principal::"{}", action, resource);"#, a.principal);
+    home.ask(&home.admin, Ask::PutPolicy { name: "q".parse().unwrap(), text }).await.unwrap();
+    give_by("context.now > datetime(\"2020-01-01\")", Operation::Encrypt, plain()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_retiree_may_end_a_grant_and_nothing_else() {
     let house = House::new().await;
     let home = house.tenant("one").await;

@@ -1,5 +1,6 @@
 //! Keys' own policies: closed keys, what still holds on them, and that record and text change together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keyhearth_core::Error;
@@ -8,10 +9,10 @@ use keyhearth_core::key::Key;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{NewKeyPolicy, THIS_KEY, key_policy_name};
 use keyhearth_core::principal::{Caller, Role};
-use keyhearth_core::request::{Ask, NewGrant, NewKey, Response};
+use keyhearth_core::request::{Ask, KeyChange, NewGrant, NewKey, Response};
 use keyhearth_crypto::algorithm::Algorithm;
 
-use super::support::{House, Household, by_id, got, new_key};
+use super::support::{House, Household, by_id, got, new_key, page, secret};
 
 /// A policy of the key that permits these operations to one caller.
 fn permit(to: &Caller, operations: &str) -> String {
@@ -170,6 +171,69 @@ async fn whom_a_key_policy_lets_set_it_gives_nothing_that_cannot_be_taken_back()
     let text = permit(&a, "put-key-policy").replace(&format!("== {THIS_KEY}"), "");
     home.ask(&home.admin, Ask::PutPolicy { name: "a".parse().unwrap(), text }).await.unwrap();
     put(&home, &a, key, closed(everything)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_says_no_more_of_a_key_than_its_policy_lets_one_read() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let new = NewKey {
+        description: "payroll".to_owned(),
+        tags: [("dept".to_owned(), "hr".to_owned())].into(),
+        ..new_key(Algorithm::Aes256)
+    };
+    let (open, shut, hidden) =
+        (home.create(new.clone()).await.id, home.create(new.clone()).await.id, home.create(new).await.id);
+    put(&home, &home.admin, shut, closed(permit(&home.user, "describe-key"))).await.unwrap();
+    let forbid = format!(
+        "forbid (principal == Keyhearth::Principal::\"{}\", action in Keyhearth::Action::\"inspect\", resource == {THIS_KEY});",
+        home.key_admin.principal
+    );
+    put(&home, &home.admin, hidden, NewKeyPolicy { closed: false, ..closed(forbid) }).await.unwrap();
+    let read = async |who: &Arc<Caller>| -> BTreeSet<KeyId> {
+        let keys =
+            got!(home.ask(who, Ask::ListKeys { page: page(9) }).await, Response::Keys { keys, .. } => keys);
+        assert_eq!(keys.len(), 3, "that there are keys is no secret of theirs");
+        for key in &keys {
+            assert_eq!(key.description.is_empty(), key.tags.is_empty());
+        }
+        keys.into_iter().filter(|key| !key.tags.is_empty()).map(|key| key.id).collect()
+    };
+    assert_eq!(read(&home.user).await, [open, shut, hidden].into());
+    assert_eq!(read(&home.key_admin).await, [open].into());
+    assert_eq!(read(&home.auditor).await, [open, hidden].into());
+}
+
+#[tokio::test]
+async fn names_that_differ_in_case_alone_are_refused_where_a_document_rules() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let tags = |names: [&str; 2]| names.map(|name| (name.to_owned(), "x".to_owned()));
+    let encrypt = async |names| {
+        let context = tags(names).to_vec();
+        let ask = Ask::Encrypt { key: by_id(key), mechanism: None, context, plaintext: secret("x") };
+        home.ask(&home.user, ask).await.map(drop)
+    };
+    let tag = async |names| {
+        let change = KeyChange { tags: Some(tags(names).into()), ..KeyChange::default() };
+        home.manage(Ask::UpdateKey { key: by_id(key), change }).await.map(drop)
+    };
+    let refused = |result: Result<(), Error>, of: &str| {
+        assert!(matches!(&result, Err(Error::Invalid { field, .. }) if *field == of), "{result:?}");
+    };
+    let document = || NewKeyPolicy { document: Some("as written".to_owned()), ..NewKeyPolicy::default() };
+    tag(["dept", "Dept"]).await.unwrap();
+    encrypt(["dept", "Dept"]).await.unwrap();
+    refused(put(&home, &home.admin, key, document()).await, "tags");
+    tag(["dept", "env"]).await.unwrap();
+    put(&home, &home.admin, key, document()).await.unwrap();
+    refused(tag(["dept", "Dept"]).await, "tags");
+    refused(encrypt(["dept", "Dept"]).await, "context");
+    encrypt(["Dept", "env"]).await.unwrap();
+    let new =
+        NewKey { policy: document(), tags: tags(["dept", "Dept"]).into(), ..new_key(Algorithm::Aes256) };
+    refused(home.manage(Ask::CreateKey(new)).await.map(drop), "tags");
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ impl Exchange<'_> {
         result.map(drop).map_err(|error| match (demanded, error) {
             (Some(demanded), _) => demanded,
             (None, Error::TooLarge { field: "tags", .. }) => refused("Too many tags"),
+            (None, Error::Invalid { field: "tags", rule }) => refused(&format!("Tags: {rule}.")),
             (None, error) => self.refusal(error, About::key(operation, key_id)),
         })
     }

@@ -287,7 +287,7 @@ proptest! {
             let both = |has: &dyn Fn(&str) -> bool| has("dept") && has("Dept");
             both(&|name| names.iter().any(|one| *one == name)) || both(&|name| asked.tags.contains_key(name))
         };
-        // Which of two names that differ in case alone counts, AWS does not say.
+        // Which of two names that differ in case alone counts, AWS does not say: here such a request is refused.
         for asked in requests.iter().filter(|asked| !twice(asked)) {
             let (ours, aws) = (decides(&policy, asked), reference::allows(&document, asked));
             if has_other_case(asked) {
