@@ -26,7 +26,7 @@ def run(aws, tmp_path):
     kept["AWS_EC2_METADATA_DISABLED"] = "true"
 
     def run(text, status=0):
-        text = f'set -euo pipefail; set -a; . "$DEV_ENV"; set +a; {text}'
+        text = f'set -euo pipefail; . "$DEV_ENV"; {text}'
         done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=120)
         assert done.returncode == status, done.stderr
         return done.stdout if status == 0 else done.stderr

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::access_keys::issue_access_key;
 use super::support::{
-    HERE, House, Household, ask, by_id, encrypt, got, held_back, new_key, rewrap, role_change,
+    HERE, House, Household, ask, by_id, encrypt, got, held_back, new_key, role_change, source,
     with_passphrase,
 };
 
@@ -216,25 +216,14 @@ async fn results_of_an_alias_that_moved() {
     let message = home.encrypt(key, "text").await.unwrap();
     let alias: Alias = "orders".parse().unwrap();
     let named = || KeyRef::Alias(alias.clone());
-    let to_alias = |ask| match ask {
-        Ask::Rewrap { mechanism, context, source, .. } => {
-            Ask::Rewrap { key: named(), mechanism, context, source }
-        }
-        ask => ask,
-    };
-    let from_alias = |ask| match ask {
-        Ask::Rewrap { key, mechanism, context, source } => Ask::Rewrap {
-            key,
-            mechanism,
-            context,
-            source: Box::new(Source { key: Some(named()), ..*source }),
-        },
-        ask => ask,
+    let rewrap = |to: KeyRef, from: KeyRef, of: KeyId, ciphertext: &[u8]| {
+        let source = Box::new(Source { key: Some(from), ..source(of, ciphertext) });
+        Ask::Rewrap { key: to, mechanism: None, context: Vec::new(), source }
     };
     let stop: Name = "stop".parse().unwrap();
     home.manage(Ask::SetAlias { key: by_id(key), alias: alias.clone() }).await.unwrap();
     let theirs = home.encrypt(other, "text").await.unwrap();
-    for ask in [to_alias(rewrap(other, key, &theirs)), from_alias(rewrap(key, other, &message))] {
+    for ask in [rewrap(named(), by_id(other), other, &theirs), rewrap(by_id(other), named(), key, &message)] {
         // Both keys and the policies are ready: only the act itself waits.
         home.encrypt(key, "x").await.unwrap();
         home.encrypt(other, "x").await.unwrap();

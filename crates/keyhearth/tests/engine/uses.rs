@@ -254,10 +254,9 @@ async fn a_dry_run_leaves_nothing_but_its_entry() {
         let answer = dry_run(&home, &home.user, ask).await;
         assert!(matches!(answer, Ok(Response::WouldSucceed)), "{operation:?}: {answer:?}");
         let entry = home.newest(operation).await;
-        let said = match operation {
-            Operation::Rewrap => format!("dry run from {aes} version 1"),
-            _ => "dry run".to_owned(),
-        };
+        let from =
+            if operation == Operation::Rewrap { format!(" from {aes} version 1") } else { String::new() };
+        let said = format!("dry run{from}");
         assert_eq!((entry.result, entry.detail), (Outcome::Done, Some(said)), "{operation:?}");
     }
     let admin = [
@@ -285,12 +284,9 @@ async fn a_dry_run_leaves_nothing_but_its_entry() {
     assert_eq!((entry.result, entry.detail.as_deref()), (Outcome::Refused, Some("dry run")));
     // Also where there is nothing to open: what each key cannot do with its context, it says.
     let bad = || vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())];
-    let moved = |to_mechanism, to_context, context| match rewrap(aes, raw, &[]) {
-        Ask::Rewrap { key, source, .. } => {
-            let source = Box::new(Source { context, ..*source });
-            Ask::Rewrap { key, mechanism: to_mechanism, context: to_context, source }
-        }
-        ask => ask,
+    let moved = |mechanism, to: ContextPairs, from: ContextPairs| {
+        let source = Box::new(Source { context: from, ..source(aes, &[]) });
+        Ask::Rewrap { key: by_id(raw), mechanism, context: to, source }
     };
     for ask in [
         moved(Some(Mechanism::Kh1), Vec::new(), Vec::new()),
