@@ -19,7 +19,7 @@ use keyhearth_crypto::key::generate;
 use keyhearth_crypto::random;
 
 use super::records::{Records, Stored};
-use super::{Effect, Turn};
+use super::{CONTENDED_RETRY_AFTER_MS, Effect, Turn};
 
 /// Fresh random bytes for an id.
 pub(super) fn id_bytes() -> Result<[u8; 10], Error> {
@@ -421,7 +421,8 @@ impl Turn<'_> {
         }
         let held = &self.beside()?.held;
         if row.value.key != held.key.value.id {
-            return Err(Error::Conflict("others move the same alias; look where it is, and try again"));
+            // Others moved it meanwhile.
+            return Err(Error::Unavailable { retry_after_ms: CONTENDED_RETRY_AFTER_MS });
         }
         if !held.key.value.is_like(&key) {
             return Err(UNLIKE);
