@@ -11,15 +11,23 @@ const CRATES: &[(&str, &[&str])] = &[
     ("keyhearth-crypto", &["keyhearth-sys"]),
     ("keyhearth-core", &["keyhearth-crypto"]),
     ("keyhearth-proto", &["keyhearth-core", "keyhearth-crypto"]),
+    ("keyhearth-attest", &["keyhearth-crypto"]),
     ("keyhearth-client", &["keyhearth-proto", "keyhearth-sys", "keyhearth-core", "keyhearth-crypto"]),
     (
         "keyhearth",
-        &["keyhearth-client", "keyhearth-core", "keyhearth-crypto", "keyhearth-proto", "keyhearth-sys"],
+        &[
+            "keyhearth-attest",
+            "keyhearth-client",
+            "keyhearth-core",
+            "keyhearth-crypto",
+            "keyhearth-proto",
+            "keyhearth-sys",
+        ],
     ),
 ];
 
 /// Crates without IO, and what brings IO in.
-const PURE: &[&str] = &["keyhearth-crypto", "keyhearth-core", "keyhearth-proto"];
+const PURE: &[&str] = &["keyhearth-crypto", "keyhearth-core", "keyhearth-proto", "keyhearth-attest"];
 const IO: &[&str] = &["tokio", "hyper", "hyper-util", "reqwest", "rusqlite", "tokio-rustls", "rustls"];
 
 /// Modules of the server, and those of the others that each may name. What is not here wires these together;

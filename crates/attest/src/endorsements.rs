@@ -1,0 +1,143 @@
+//! What others say about the hardware, and whom of them one believes.
+//!
+//! Endorsements come from anybody, the attested machine included, and are believed only as far as a root vouches
+//! for them. Roots are believed.
+
+use std::fmt;
+
+use x509_parser::pem::Pem;
+
+use crate::reason::{Reason, Refusal};
+use crate::snp::{self, AmdRoot};
+use crate::x509::{self, Certificate};
+
+/// The most certificates that are taken.
+pub const CERTIFICATES_MAX: usize = 32;
+/// The most revocation lists that are taken.
+pub const LISTS_MAX: usize = 16;
+/// The longest endorsement file. Certificates have less than 2 kB; lists grow with what is revoked.
+pub const ENDORSEMENT_BYTES_MAX: usize = 1 << 20;
+/// The name of the roots in this program.
+pub const BUILT_IN: &str = "built-in";
+
+const LABEL_CHARS_MAX: usize = 64;
+
+/// Certificates and revocation lists that were given with evidence.
+#[derive(Clone, Debug, Default)]
+pub struct Endorsements {
+    certificates: Vec<Vec<u8>>,
+    lists: Vec<Vec<u8>>,
+}
+
+impl Endorsements {
+    /// Adds a certificate or a revocation list in DER, or any number of both in PEM. Repeated ones count once.
+    ///
+    /// # Errors
+    /// [`Reason::EndorsementMalformed`]; [`Reason::EndorsementTooLarge`] beyond [`CERTIFICATES_MAX`],
+    /// [`LISTS_MAX`] or [`ENDORSEMENT_BYTES_MAX`].
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        if bytes.len() > ENDORSEMENT_BYTES_MAX {
+            return Err(Reason::EndorsementTooLarge.because(format!("{} bytes", bytes.len())));
+        }
+        if bytes.first() == Some(&DER_SEQUENCE) {
+            return self.add_der(bytes.to_vec());
+        }
+        let mut found = false;
+        for block in Pem::iter_from_buffer(bytes) {
+            let block = block.map_err(|_| Reason::EndorsementMalformed.because("not PEM"))?;
+            self.add_der(block.contents)?;
+            found = true;
+        }
+        if found { Ok(()) } else { Err(Reason::EndorsementMalformed.because("neither DER nor PEM")) }
+    }
+
+    fn add_der(&mut self, der: Vec<u8>) -> Result<(), Refusal> {
+        let (kept, limit) = if x509::is_certificate(&der) {
+            (&mut self.certificates, CERTIFICATES_MAX)
+        } else if x509::is_list(&der) {
+            (&mut self.lists, LISTS_MAX)
+        } else {
+            return Err(Reason::EndorsementMalformed.because("neither a certificate nor a revocation list"));
+        };
+        if kept.contains(&der) {
+            return Ok(());
+        }
+        if kept.len() == limit {
+            return Err(Reason::EndorsementTooLarge.because(format!("more than {limit} of one kind")));
+        }
+        kept.push(der);
+        Ok(())
+    }
+
+    /// The certificates, as DER.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        self.certificates.iter().map(Vec::as_slice)
+    }
+
+    /// The revocation lists, as DER.
+    pub(crate) fn lists(&self) -> impl Iterator<Item = &[u8]> {
+        self.lists.iter().map(Vec::as_slice)
+    }
+}
+
+const DER_SEQUENCE: u8 = 0x30;
+
+/// Roots that are believed: those in this program, and those that the caller adds.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    pub(crate) amd: Vec<AmdRoot>,
+}
+
+impl Roots {
+    /// The makers' roots, as this program was built with them.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self { amd: snp::built_in_roots() }
+    }
+
+    /// Adds a root of AMD's form (an ARK), in PEM or DER. Claims name it by its label, so that a policy can tell
+    /// what rests on it from what AMD vouches for.
+    ///
+    /// # Errors
+    /// [`RootError`] for a label that is not 1 to 64 characters of `a-z0-9-` or is [`BUILT_IN`], and for what is
+    /// not one certificate.
+    pub fn with_amd(mut self, label: &str, certificate: &[u8]) -> Result<Self, RootError> {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if label.is_empty()
+            || label.len() > LABEL_CHARS_MAX
+            || !label.bytes().all(allowed)
+            || label == BUILT_IN
+        {
+            return Err(RootError::Label);
+        }
+        let mut given = Endorsements::default();
+        given.add(certificate).map_err(|_| RootError::Certificate)?;
+        let [der] = <[Vec<u8>; 1]>::try_from(given.certificates).map_err(|_| RootError::Certificate)?;
+        Certificate::parse(&der).map_err(|_| RootError::Certificate)?;
+        self.amd.push(AmdRoot::extra(label, der));
+        Ok(self)
+    }
+}
+
+/// Why a root was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootError {
+    /// The label.
+    Label,
+    /// The certificate.
+    Certificate,
+}
+
+impl fmt::Display for RootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Label => write!(
+                f,
+                "the label of a root is 1 to {LABEL_CHARS_MAX} characters of a-z, 0-9 and -, and not {BUILT_IN}"
+            ),
+            Self::Certificate => f.write_str("a root is one certificate in PEM or DER"),
+        }
+    }
+}
+
+impl std::error::Error for RootError {}

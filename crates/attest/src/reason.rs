@@ -1,0 +1,146 @@
+//! Why evidence is refused: one row for each check.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+macro_rules! reasons {
+    ($($(#[$area_doc:meta])+ $area:ident { $($variant:ident $code:literal $sentence:literal;)+ })+) => {
+        /// What a reason is about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Area { $($(#[$area_doc])+ $area,)+ }
+
+        /// Which check failed. Codes are stable: programs and policies name them.
+        ///
+        /// Ordered as the checks are made, so that of two reasons the greater one got further.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[doc = $sentence] $variant,)+)+ }
+
+        impl Reason {
+            /// Every reason, in the order of the checks.
+            pub const ALL: &[Self] = &[$($(Self::$variant,)+)+];
+
+            /// The word that programs compare.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $($(Self::$variant => $code,)+)+ }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub const fn sentence(self) -> &'static str {
+                match self { $($(Self::$variant => $sentence,)+)+ }
+            }
+
+            /// What it is about.
+            #[must_use]
+            pub const fn area(self) -> Area {
+                match self { $($(Self::$variant)|+ => Area::$area,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Evidence of any kind.
+    Evidence {
+        EvidenceTooLarge "evidence-too-large" "The evidence is longer than evidence of any kind is.";
+        EvidenceUnknown "evidence-unknown" "The bytes are no kind of evidence that is known here.";
+        ReportDataDiffers "report-data-differs" "The evidence was not made for this request: its report data is other.";
+    }
+    /// AMD SEV-SNP attestation reports.
+    Snp {
+        SnpSize "snp-size" "An SNP report has 1184 bytes.";
+        SnpVersion "snp-version" "The version of the SNP report is not known.";
+        SnpVersionLegacy "snp-version-legacy" "Version 2 does not name the processor and is accepted only if asked for.";
+        SnpSignatureAlgorithm "snp-signature-algorithm" "The report is not signed by ECDSA P-384 with SHA-384.";
+        SnpUnsigned "snp-unsigned" "The firmware was told not to sign reports.";
+        SnpSignerUnknown "snp-signer-unknown" "The report names a signing key that is neither VCEK nor VLEK.";
+        SnpSignatureMalformed "snp-signature-malformed" "The signature's numbers are longer than those of P-384.";
+        SnpProcessorUnknown "snp-processor-unknown" "The report is from a processor that is none of Milan, Genoa and Turin.";
+        SnpCertificateMissing "snp-certificate-missing" "No certificate of the key that signed (VCEK or VLEK) was given.";
+        SnpCertificateMalformed "snp-certificate-malformed" "The VCEK or VLEK certificate does not say what AMD's say.";
+        SnpProductDiffers "snp-product-differs" "The certificate is for another processor generation than the report or the root.";
+        SnpChipMasked "snp-chip-masked" "The host hides the chip's identity, so that no VCEK can be matched with it.";
+        SnpChipDiffers "snp-chip-differs" "The VCEK certificate is for another chip.";
+        SnpTcbDiffers "snp-tcb-differs" "The certificate is for another firmware level than the report states.";
+        SnpSignature "snp-signature" "The report was not signed by the key of the certificate.";
+        SnpTcbReported "snp-tcb-reported" "The report states a higher firmware level than the one that runs.";
+        SnpTcbCommitted "snp-tcb-committed" "The report commits to a higher firmware level than the one that runs.";
+        SnpDebug "snp-debug" "The host may debug this VM and so read its memory.";
+        SnpMigration "snp-migration" "A migration agent may move this VM, and it is not the one that is expected.";
+        SnpVmpl "snp-vmpl" "The report was asked for from another privilege level than expected.";
+    }
+    /// Certificates and revocation lists.
+    Certificates {
+        EndorsementMalformed "endorsement-malformed" "An endorsement is neither a certificate nor a revocation list.";
+        EndorsementTooLarge "endorsement-too-large" "There are more or longer endorsements than any evidence needs.";
+        IssuerMissing "issuer-missing" "The certificate of an issuer was not given.";
+        RootUntrusted "root-untrusted" "The chain does not end in a root that is trusted.";
+        CertificateUnfit "certificate-unfit" "A certificate must not be used in its place of the chain.";
+        CertificateSignature "certificate-signature" "A certificate was not signed by its issuer.";
+        CertificateNotYetValid "certificate-not-yet-valid" "A certificate of the chain is not valid yet.";
+        CertificateExpired "certificate-expired" "A certificate of the chain has expired.";
+        ListSignature "crl-signature" "A revocation list was not signed by the issuer that it names.";
+        CertificateRevoked "certificate-revoked" "A certificate of the chain was revoked.";
+        ListMissing "crl-missing" "No revocation list of the root was given, and one is demanded.";
+        ListStale "crl-stale" "The revocation list is not in force now, and a current one is demanded.";
+    }
+}
+
+impl Reason {
+    /// A refusal for this reason; `detail` names what was found, never secrets.
+    #[must_use]
+    pub fn because(self, detail: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal { reason: self, detail: detail.into() }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+/// Evidence was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// Which check failed.
+    pub reason: Reason,
+    /// What was found, for whoever looks into it; may be empty.
+    pub detail: Cow<'static, str>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        reason.because("")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.code(), self.reason.sentence())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_kebab_case_and_used_once() {
+        let codes: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            let code = reason.code();
+            assert!(code.bytes().all(|c| c.is_ascii_lowercase() || c == b'-'), "{code}");
+            assert!(reason.sentence().ends_with('.'), "{code}");
+        }
+    }
+}

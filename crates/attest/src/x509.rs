@@ -1,0 +1,217 @@
+//! Certificates and revocation lists, with the parts of path validation that a maker's short chain needs.
+//!
+//! Signatures are RSA-PSS with SHA-384 by keys of 4096 bits: that is what AMD uses, and nothing else is accepted.
+//! The building blocks are here; which certificate may stand where is said by each kind of evidence.
+//!
+//! Source: RFC 5280 §4, §5; RFC 4055 §3.1 (parameters of RSA-PSS).
+
+use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
+use keyhearth_crypto::key::{Input, PublicKey};
+use x509_parser::asn1_rs::{Oid, oid};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::X509Extension;
+use x509_parser::oid_registry::{
+    OID_NIST_HASH_SHA384, OID_PKCS1_RSASSAPSS, OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE,
+};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::signature_algorithm::RsaSsaPssParams;
+use x509_parser::time::ASN1Time;
+use x509_parser::x509::{AlgorithmIdentifier, X509Name};
+
+use crate::claims::printable;
+use crate::reason::{Reason, Refusal};
+
+const MGF1: Oid<'static> = oid!(1.2.840.113549.1.1.8);
+const ISSUING_DISTRIBUTION_POINT: Oid<'static> = oid!(2.5.29.28);
+const SHA384_BYTES: u32 = 48;
+
+pub(crate) fn is_certificate(der: &[u8]) -> bool {
+    Certificate::parse(der).is_ok()
+}
+
+pub(crate) fn is_list(der: &[u8]) -> bool {
+    List::parse(der).is_ok()
+}
+
+/// A certificate of which nothing is believed yet.
+pub(crate) struct Certificate<'a> {
+    inner: X509Certificate<'a>,
+}
+
+impl<'a> Certificate<'a> {
+    /// Reads DER, with nothing after its end.
+    pub(crate) fn parse(der: &'a [u8]) -> Result<Self, Refusal> {
+        match X509Certificate::from_der(der) {
+            Ok(([], inner)) => Ok(Self { inner }),
+            Ok(_) | Err(_) => Err(Reason::EndorsementMalformed.because("not one certificate in DER")),
+        }
+    }
+
+    /// The subject's common name, for people.
+    pub(crate) fn name(&self) -> String {
+        common_name(self.inner.subject())
+    }
+
+    /// The issuer's common name, for people.
+    pub(crate) fn issuer_name(&self) -> String {
+        common_name(self.inner.issuer())
+    }
+
+    /// Whether `issuer` bears the name that this certificate gives its issuer.
+    pub(crate) fn names_issuer(&self, issuer: &Certificate<'_>) -> bool {
+        self.inner.issuer().as_raw() == issuer.inner.subject().as_raw()
+    }
+
+    /// The value of the extension `oid`, if there is exactly one.
+    pub(crate) fn extension(&self, oid: &Oid<'_>) -> Option<&'a [u8]> {
+        self.inner.get_extension_unique(oid).ok().flatten().map(|extension| extension.value)
+    }
+
+    /// The public key, which must be one of P-384.
+    pub(crate) fn p384_key(&self) -> Option<PublicKey> {
+        PublicKey::from_der(Algorithm::EcP384, self.inner.public_key().raw).ok()
+    }
+
+    /// Checks that the certificate is valid at a time in seconds since 1970; both ends are included.
+    pub(crate) fn check_dates(&self, now_s: u64) -> Result<(), Refusal> {
+        let validity = self.inner.validity();
+        let now_s = i64::try_from(now_s).unwrap_or(i64::MAX);
+        if now_s < validity.not_before.timestamp() {
+            let detail = format!("{} begins at {}", self.name(), rfc3339(validity.not_before));
+            return Err(Reason::CertificateNotYetValid.because(detail));
+        }
+        if now_s > validity.not_after.timestamp() {
+            let detail = format!("{} ended at {}", self.name(), rfc3339(validity.not_after));
+            return Err(Reason::CertificateExpired.because(detail));
+        }
+        Ok(())
+    }
+
+    /// Checks that the certificate asks for nothing unknown (critical extensions) and, if it is to be an issuer,
+    /// that it may be one.
+    pub(crate) fn check_use(&self, as_issuer: bool) -> Result<(), Refusal> {
+        let unfit = |what: &str| Reason::CertificateUnfit.because(format!("{}: {what}", self.name()));
+        let known = [OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE];
+        if critical(self.inner.extensions()).any(|oid| !known.contains(oid)) {
+            return Err(unfit("an unknown critical extension"));
+        }
+        let constraints = self.inner.basic_constraints().map_err(|_| unfit("repeated extensions"))?;
+        let usage = self.inner.key_usage().map_err(|_| unfit("repeated extensions"))?;
+        if constraints.is_some_and(|constraints| constraints.value.ca) != as_issuer {
+            return Err(unfit(if as_issuer { "not a certificate of an issuer" } else { "an issuer's" }));
+        }
+        if as_issuer && usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+            return Err(unfit("must not sign certificates"));
+        }
+        Ok(())
+    }
+
+    /// Checks that the holder of this certificate signed `issued`.
+    pub(crate) fn check_signed(&self, issued: &Certificate<'_>) -> Result<(), Refusal> {
+        let certificate = &issued.inner;
+        let said = (&certificate.signature_algorithm, &certificate.tbs_certificate.signature);
+        self.verify(said, certificate.tbs_certificate.as_ref(), &certificate.signature_value.data).ok_or_else(
+            || {
+                let detail = format!("{} is not signed by the given {}", issued.name(), self.name());
+                Reason::CertificateSignature.because(detail)
+            },
+        )
+    }
+
+    fn verify(
+        &self,
+        (outer, inner): (&AlgorithmIdentifier<'_>, &AlgorithmIdentifier<'_>),
+        message: &[u8],
+        signature: &[u8],
+    ) -> Option<()> {
+        if outer != inner || !is_pss_sha384(outer) {
+            return None;
+        }
+        let key = PublicKey::from_der(Algorithm::Rsa4096, self.inner.public_key().raw).ok()?;
+        key.verify(Mechanism::RsaPssSha384, Input::Message(message), signature).ok()
+    }
+}
+
+/// A revocation list of which nothing is believed yet.
+pub(crate) struct List<'a> {
+    inner: CertificateRevocationList<'a>,
+}
+
+impl<'a> List<'a> {
+    /// Reads DER, with nothing after its end. Lists that only state changes are not taken.
+    pub(crate) fn parse(der: &'a [u8]) -> Result<Self, Refusal> {
+        let Ok(([], inner)) = CertificateRevocationList::from_der(der) else {
+            return Err(Reason::EndorsementMalformed.because("not one revocation list in DER"));
+        };
+        if critical(inner.extensions()).any(|oid| *oid != ISSUING_DISTRIBUTION_POINT) {
+            return Err(Reason::EndorsementMalformed.because("a list with an unknown critical extension"));
+        }
+        Ok(Self { inner })
+    }
+
+    /// Whether the list says that it is from `issuer`.
+    pub(crate) fn names_issuer(&self, issuer: &Certificate<'_>) -> bool {
+        self.inner.issuer().as_raw() == issuer.inner.subject().as_raw()
+    }
+
+    /// Checks that `issuer` signed the list and may do so.
+    pub(crate) fn check_signed(&self, issuer: &Certificate<'_>) -> Result<(), Refusal> {
+        let list = &self.inner;
+        let said = (&list.signature_algorithm, &list.tbs_cert_list.signature);
+        let allowed = issuer.inner.key_usage().ok().flatten().is_none_or(|usage| usage.value.crl_sign());
+        let signed = issuer.verify(said, list.tbs_cert_list.as_ref(), &list.signature_value.data);
+        signed.filter(|()| allowed).ok_or_else(|| Reason::ListSignature.because(issuer.name()))
+    }
+
+    /// Whether the list names the certificate's serial number.
+    ///
+    /// Who issued that certificate is not compared: AMD has one list for a whole generation.
+    pub(crate) fn revokes(&self, certificate: &Certificate<'_>) -> bool {
+        let serial = &certificate.inner.tbs_certificate.serial;
+        self.inner.iter_revoked_certificates().any(|revoked| revoked.serial() == serial)
+    }
+
+    /// Whether the list is in force at a time in seconds since 1970. One without an end is not.
+    pub(crate) fn is_current(&self, now_s: u64) -> bool {
+        let now_s = i64::try_from(now_s).unwrap_or(i64::MAX);
+        let begun = self.inner.last_update().timestamp() <= now_s;
+        begun && self.inner.next_update().is_some_and(|end| now_s <= end.timestamp())
+    }
+
+    /// When it is in force, for people.
+    pub(crate) fn dates(&self) -> String {
+        let end = self.inner.next_update().map_or_else(|| "no end".to_owned(), rfc3339);
+        format!("{} to {end}", rfc3339(self.inner.last_update()))
+    }
+}
+
+fn critical<'a>(extensions: &'a [X509Extension<'_>]) -> impl Iterator<Item = &'a Oid<'a>> {
+    extensions.iter().filter(|extension| extension.critical).map(|extension| &extension.oid)
+}
+
+fn common_name(name: &X509Name<'_>) -> String {
+    let first = name.iter_common_name().next().and_then(|name| name.as_str().ok());
+    first.map_or_else(|| "a certificate without a name".to_owned(), printable)
+}
+
+fn rfc3339(time: ASN1Time) -> String {
+    let time = time.to_datetime();
+    let (date, clock) = (time.date(), time.time());
+    format!("{date}T{:02}:{:02}:{:02}Z", clock.hour(), clock.minute(), clock.second())
+}
+
+/// RSASSA-PSS with SHA-384 for the message and the mask, and a salt as long as the hash.
+fn is_pss_sha384(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    if algorithm.algorithm != OID_PKCS1_RSASSAPSS {
+        return false;
+    }
+    let Some(Ok(parameters)) = algorithm.parameters.as_ref().map(RsaSsaPssParams::try_from) else {
+        return false;
+    };
+    let mask = parameters.mask_gen_algorithm();
+    *parameters.hash_algorithm_oid() == OID_NIST_HASH_SHA384
+        && mask.is_ok_and(|mask| mask.mgf == MGF1 && mask.hash == OID_NIST_HASH_SHA384)
+        && parameters.salt_length() == SHA384_BYTES
+        && parameters.trailer_field() == 1
+}
