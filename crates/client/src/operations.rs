@@ -140,7 +140,7 @@ operations! {
 
     encrypt Encrypt (key: &str) [Encrypt] -> Encrypted;
     decrypt Decrypt (key: &str) [Decrypt] -> Decrypted;
-    rewrap Rewrap (key: &str) [Rewrap] -> Reencrypted;
+    rewrap Rewrap (key: &str) [Rewrap] -> Rewrapped;
     data_key DataKey (key: &str) [MakeDataKey] -> DataKey;
     data_key_without_plaintext DataKeyWithoutPlaintext (key: &str) [MakeDataKey] -> DataKey;
     data_key_pair DataKeyPair (key: &str) [MakeDataKeyPair] -> DataKeyPair;
@@ -182,8 +182,8 @@ operations! {
     list_tenants ListTenants () -> Tenants;
     disable_tenant DisableTenant (tenant: TenantId) -> Done;
     enable_tenant EnableTenant (tenant: TenantId) -> Done;
-    rotate_tenant_key RotateTenantKey (tenant: TenantId) -> Rewrapped;
-    rotate_root RotateRoot () -> Rewrapped;
+    rotate_tenant_key RotateTenantKey (tenant: TenantId) -> Rotated;
+    rotate_root RotateRoot () -> Rotated;
     rekey Rekey () [Rekey] -> Rekeying;
     seal Seal () -> Done;
     unseal Unseal () [Unseal] -> Status;

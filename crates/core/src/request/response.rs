@@ -23,7 +23,7 @@ pub struct LastUse {
     pub request: RequestId,
 }
 
-/// What a request gave; a dry run gives [`Response::WouldSucceed`]. The source of [`Response::Reencrypted`] is the
+/// What a request gave; a dry run gives [`Response::WouldSucceed`]. The source of [`Response::Rewrapped`] is the
 /// key and version that had encrypted.
 #[allow(missing_docs, reason = "fields repeat the vocabulary of this module")]
 pub enum Response {
@@ -39,7 +39,7 @@ pub enum Response {
     LastUse { key: KeyId, created: Time, since: Time, last: Option<LastUse> },
     Encrypted { key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
     Decrypted { key: KeyId, version: u32, plaintext: Secret },
-    Reencrypted { source: (KeyId, u32), key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
+    Rewrapped { source: (KeyId, u32), key: KeyId, version: u32, iv: Vec<u8>, ciphertext: Vec<u8> },
     DataKey { key: KeyId, version: u32, plaintext: Option<Secret>, ciphertext: Vec<u8> },
     DataKeyPair { key: KeyId, version: u32, pair: DataKeyPair },
     Signature { key: KeyId, version: u32, mechanism: Mechanism, signature: Vec<u8> },
@@ -69,7 +69,7 @@ pub enum Response {
     LogFile(Vec<u8>),
     Tenant { tenant: Box<Tenant>, admin: Box<Principal>, certificate: String, ca: String },
     Tenants(Vec<Tenant>),
-    Rewrapped { rows: u64 },
+    Rotated { rows: u64 },
     Status(Box<Status>),
     RekeyShares(Vec<Secret>),
     RekeyProgress { proved: u8, needed: u8, done: bool },

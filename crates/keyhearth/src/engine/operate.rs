@@ -236,9 +236,9 @@ impl Engine {
     ) -> Result<Option<Response>, Error> {
         match ask {
             Ask::RotateTenantKey { tenant } => {
-                Ok(Some(Response::Rewrapped { rows: self.sweep_tenant(open, *tenant).await? }))
+                Ok(Some(Response::Rotated { rows: self.sweep_tenant(open, *tenant).await? }))
             }
-            Ask::RotateRoot => Ok(Some(Response::Rewrapped { rows: self.rotate_root(open).await? })),
+            Ask::RotateRoot => Ok(Some(Response::Rotated { rows: self.rotate_root(open).await? })),
             Ask::Rekey(RekeyStep::Prove(_)) => self.finish_rekey(open).await,
             Ask::Seal => {
                 self.seal();

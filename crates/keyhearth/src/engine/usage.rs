@@ -346,7 +346,7 @@ pub fn rewrap(
     let plaintext = plaintext.as_deref().map_or(&[][..], Vec::as_slice);
     let (Encrypted { iv, ciphertext }, writes) = to.encrypt(*mechanism, context, plaintext)?;
     let (source, key, version) = ((from.key().id, from.number), to.key().id, to.number);
-    Ok(Effect::writing(Response::Reencrypted { source, key, version, iv, ciphertext }, writes))
+    Ok(Effect::writing(Response::Rewrapped { source, key, version, iv, ciphertext }, writes))
 }
 
 /// What a mechanism authenticates: the canonical context where it can, and no context where it cannot.

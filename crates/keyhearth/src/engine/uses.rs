@@ -46,7 +46,7 @@ impl Uses {
     pub fn note(&self, key: KeyId, response: &Response, last: LastUse) {
         match response {
             Response::Verified { valid: false, .. } => return,
-            Response::Reencrypted { source: (source, _), .. } => {
+            Response::Rewrapped { source: (source, _), .. } => {
                 self.last.insert(*source, LastUse { operation: Operation::RewrapFrom, ..last });
             }
             _ => {}

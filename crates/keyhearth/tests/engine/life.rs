@@ -461,7 +461,7 @@ async fn rewrapping_needs_both_rights_and_gives_out_no_plaintext() {
     let (from, to) = (home.aes().await.id, home.aes().await.id);
     let message = home.encrypt(from, "text").await.unwrap();
     let rewrap = |ciphertext: &[u8]| rewrap(from, to, ciphertext);
-    let moved = got!(home.ask(&home.user, rewrap(&message)).await, Response::Reencrypted { ciphertext, source, .. } => {
+    let moved = got!(home.ask(&home.user, rewrap(&message)).await, Response::Rewrapped { ciphertext, source, .. } => {
         assert_eq!(source, (from, 1));
         ciphertext
     });

@@ -129,7 +129,7 @@ async fn a_crash_at_any_step_of_the_roots_rotation_loses_nothing() {
     assert!(steps >= 7, "its entry, twice record and row, two tenant keys: {steps}");
     let house = closed.open().await.map_err(|(_, error)| error).unwrap();
     let rewrapped = house.ask(&house.operator, Ask::RotateRoot).await;
-    assert_eq!(got!(rewrapped, Response::Rewrapped { rows } => rows), 2);
+    assert_eq!(got!(rewrapped, Response::Rotated { rows } => rows), 2);
     assert_eq!(house.close().await.unsealed().term(), term + 1);
 }
 

@@ -147,7 +147,7 @@ async fn both_sides_of_a_rewrap_are_decided_with_their_own_contexts() {
     assert_eq!(home.ask(&both, moving("old", "new")).await.unwrap_err(), Error::Denied);
     permit(&home, &both, Operation::Rewrap, to, &side("new")).await;
     let moved = got!(home.ask(&both, moving("old", "new")).await,
-    Response::Reencrypted { source, key, version: 1, ciphertext, .. } => {
+    Response::Rewrapped { source, key, version: 1, ciphertext, .. } => {
         assert_eq!((source, key), ((from, 1), to));
         ciphertext
     });
@@ -190,15 +190,15 @@ async fn a_rewrap_moves_between_mechanisms() {
     };
     let first = home.encrypt(aes, "text").await.unwrap();
     let answer = home.ask(&home.user, hop(source(aes, &first), rsa, oaep)).await;
-    let second = got!(answer, Response::Reencrypted { ciphertext, .. } => ciphertext);
+    let second = got!(answer, Response::Rewrapped { ciphertext, .. } => ciphertext);
     assert_eq!(second.len(), 256);
     let from_rsa = Source { mechanism: oaep, ..source(rsa, &second) };
     let answer = home.ask(&home.user, hop(from_rsa, raw, None)).await;
-    let (iv, third) = got!(answer, Response::Reencrypted { iv, ciphertext, .. } => (iv, ciphertext));
+    let (iv, third) = got!(answer, Response::Rewrapped { iv, ciphertext, .. } => (iv, ciphertext));
     assert_eq!(iv.len(), 12);
     let from_raw = || Source { iv: iv.clone(), ..source(raw, &third) };
     let answer = home.ask(&home.user, hop(from_raw(), aes, None)).await;
-    let last = got!(answer, Response::Reencrypted { ciphertext, .. } => ciphertext);
+    let last = got!(answer, Response::Rewrapped { ciphertext, .. } => ciphertext);
     assert_eq!(home.decrypt(aes, &last).await.unwrap(), "text");
     for wrong in [Source { version: Some(2), ..from_raw() }, Source { mechanism: oaep, ..from_raw() }] {
         assert!(home.ask(&home.user, hop(wrong, aes, None)).await.is_err());

@@ -199,7 +199,7 @@ answers! {
     }
 
     /// A ciphertext that was made of another.
-    Reencrypted {
+    Rewrapped {
         /// The key that had encrypted the other.
         source: Is<KeyId>,
         /// The version that had encrypted the other.
@@ -647,8 +647,8 @@ answers! {
         tenants: Vec<Tenant>,
     }
 
-    /// What was wrapped anew.
-    Rewrapped {
+    /// What a rotation wrapped anew.
+    Rotated {
         /// Number of records.
         rows: u64,
     }

@@ -65,7 +65,7 @@ exchanges! {
     MoveAlias (Nothing) Key;
     Encrypt (Encrypt) Encrypted;
     Decrypt (Decrypt) Decrypted;
-    Rewrap (Rewrap) Reencrypted;
+    Rewrap (Rewrap) Rewrapped;
     DataKey (MakeDataKey) DataKey;
     DataKeyWithoutPlaintext (MakeDataKey) DataKey;
     DataKeyPair (MakeDataKeyPair) DataKeyPair;
@@ -110,8 +110,8 @@ exchanges! {
     ListTenants () Tenants;
     DisableTenant (Nothing) Done;
     EnableTenant (Nothing) Done;
-    RotateTenantKey (Nothing) Rewrapped;
-    RotateRoot (Nothing) Rewrapped;
+    RotateTenantKey (Nothing) Rotated;
+    RotateRoot (Nothing) Rotated;
     Status () Status;
     Seal (Nothing) Done;
     Rekey (Rekey) Rekeying;

@@ -50,10 +50,10 @@ pub fn print(response: Response) -> Printed {
         // This interface spells no dry runs.
         R::Done | R::WouldSucceed => json(0, &Done {}),
         R::Encrypted { key, version, iv, ciphertext } => of_key!(Encrypted { key, version, iv, ciphertext }),
-        R::Reencrypted { source, key, version, iv, ciphertext } => {
+        R::Rewrapped { source, key, version, iv, ciphertext } => {
             let (bytes, source_version, source) = (iv.len() + ciphertext.len() + 8, source.1, Is(source.0));
             let (iv, ciphertext) = (iv.into(), ciphertext.into());
-            json(bytes, &Reencrypted { source, source_version, key: Is(key), version, iv, ciphertext })
+            json(bytes, &Rewrapped { source, source_version, key: Is(key), version, iv, ciphertext })
         }
         R::Decrypted { key, version, plaintext } => of_key!(Decrypted { key, version, plaintext }),
         R::DataKey { key, version, plaintext, ciphertext } => {
@@ -147,7 +147,7 @@ pub fn print(response: Response) -> Printed {
             json(4096, &IssuedTenant { tenant, admin, certificate, ca })
         }
         R::Tenants(tenants) => json(1024, &Tenants { tenants: list(&tenants) }),
-        R::Rewrapped { rows } => json(0, &Rewrapped { rows }),
+        R::Rotated { rows } => json(0, &Rotated { rows }),
         R::Status(status) => json(1024, &Status::from(&*status)),
         R::RekeyShares(shares) => {
             let bytes = shares.iter().map(|share| share.len() + 4).sum();

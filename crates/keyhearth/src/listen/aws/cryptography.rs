@@ -181,7 +181,7 @@ impl Exchange<'_> {
             }
         };
         match answer {
-            Answer::Reencrypted { source, key, version, ciphertext, .. } => Ok(output::ReEncrypt {
+            Answer::Rewrapped { source, key, version, ciphertext, .. } => Ok(output::ReEncrypt {
                 ciphertext_blob: ciphertext.into(),
                 source_key_id: self.place.key_arn(source.0),
                 key_id: self.place.key_arn(key),

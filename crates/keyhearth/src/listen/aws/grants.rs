@@ -23,7 +23,7 @@ use keyhearth_proto::aws::{
 
 use super::Exchange;
 use super::demand::Rule;
-use super::refusal::{About, other_answer, performed};
+use super::refusal::{About, other_answer, ours, performed};
 
 /// Grants of a page unless the caller says otherwise, and the most.
 const GRANTS_USUAL: usize = 50;
@@ -212,13 +212,13 @@ impl Exchange<'_> {
             return Ok(BTreeMap::new());
         }
         let found = self.engine.identities_named(self.caller.tenant, names).await;
-        found.map_err(|error| self.refusal(error, NOTHING))
+        found.map_err(ours)
     }
 
     async fn entries(&self, grants: Vec<Grant>) -> Result<Vec<GrantListEntry>, Exception> {
         let parties = grants.iter().flat_map(|grant| [Some(grant.grantee), grant.retiree]).flatten();
         let names = self.engine.names_of(self.caller.tenant, parties.collect()).await;
-        let names = names.map_err(|error| self.refusal(error, NOTHING))?;
+        let names = names.map_err(ours)?;
         Ok(grants.into_iter().map(|grant| self.entry(grant, &names)).collect())
     }
 
@@ -254,9 +254,6 @@ impl Exchange<'_> {
 /// Without a constraint.
 const NO_CONSTRAINTS: GrantConstraints =
     GrantConstraints { encryption_context_subset: None, encryption_context_equals: None, source_arn: None };
-
-/// For refusals that are about no key and no operation.
-const NOTHING: About<'_> = About { operation: Operation::CreateGrant, key_id: None, algorithm: None };
 
 /// The grant tokens that a call brings along.
 macro_rules! tokens_of {
