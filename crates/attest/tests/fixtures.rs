@@ -35,7 +35,7 @@ fn sev(path: &str) -> Vec<u8> {
 
 /// The folder with more vectors, or a note that there is none.
 fn vectors(test: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("KEYHEARTH_VECTORS").map(PathBuf::from);
+    let folder = std::env::var_os("KEYHEARTH_VECTORS").map(|folder| Path::new(&folder).join("attest"));
     if folder.is_none() {
         eprintln!("{test}: skipped, KEYHEARTH_VECTORS is not set");
     }

@@ -21,7 +21,7 @@ const NEXT: [(io::ErrorKind, &str); 3] = [
 pub struct Failure {
     what: String,
     next: String,
-    /// The server's problem, where the server refused.
+    /// The problem as programs read it, where the server refused or a check did.
     problem: Option<Value>,
 }
 
@@ -29,6 +29,14 @@ impl Failure {
     /// States what happened and what to do next.
     pub fn new(what: impl Display, next: impl Display) -> Self {
         Self { what: what.to_string(), next: next.to_string(), problem: None }
+    }
+
+    /// A refusal of our own that programs know by its code.
+    pub fn of(code: &str, sentence: &str, detail: &str, next: &str) -> Self {
+        let detail = if detail.is_empty() { None } else { Some(detail) };
+        let shown = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let problem = json!({ "code": code, "message": sentence, "detail": detail, "next_step": next });
+        Self { what: format!("{code}: {sentence}{shown}"), next: next.to_owned(), problem: Some(problem) }
     }
 
     /// A failure to read or write `path`.

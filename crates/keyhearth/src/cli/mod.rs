@@ -7,6 +7,7 @@
 
 mod audit;
 mod bench;
+mod boot;
 mod demo;
 mod failure;
 mod file;
@@ -70,6 +71,9 @@ enum Verb {
     /// The log and its proofs.
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// Machines that get their keys before they boot.
+    #[command(subcommand)]
+    Boot(boot::Verb),
     #[command(flatten)]
     Bench(bench::Verb),
     #[command(flatten)]
@@ -124,6 +128,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Grant(verb) => verb.run(session),
         Verb::Tenant(verb) => verb.run(session),
         Verb::Audit(verb) => verb.run(session),
+        Verb::Boot(verb) => verb.run(session),
         Verb::Bench(verb) => verb.run(session),
         Verb::Demo(verb) => verb.run(session),
         Verb::Manual(verb) => verb.run(),
