@@ -43,7 +43,7 @@ impl<'a> Certificate<'a> {
     /// Reads DER, with nothing after its end.
     pub(crate) fn parse(der: &'a [u8]) -> Result<Self, Refusal> {
         match X509Certificate::from_der(der) {
-            Ok(([], inner)) => Ok(Self { inner }),
+            Ok(([], inner)) if has_one_spelling(der) => Ok(Self { inner }),
             Ok(_) | Err(_) => Err(Reason::EndorsementMalformed.because("not one certificate in DER")),
         }
     }
@@ -110,22 +110,17 @@ impl<'a> Certificate<'a> {
     /// Checks that the holder of this certificate signed `issued`.
     pub(crate) fn check_signed(&self, issued: &Certificate<'_>) -> Result<(), Refusal> {
         let certificate = &issued.inner;
-        let said = (&certificate.signature_algorithm, &certificate.tbs_certificate.signature);
-        self.verify(said, certificate.tbs_certificate.as_ref(), &certificate.signature_value.data).ok_or_else(
-            || {
-                let detail = format!("{} is not signed by the given {}", issued.name(), self.name());
-                Reason::CertificateSignature.because(detail)
-            },
-        )
+        let signature = &certificate.signature_value.data;
+        let verified =
+            self.verify(&certificate.signature_algorithm, certificate.tbs_certificate.as_ref(), signature);
+        verified.ok_or_else(|| {
+            let detail = format!("{} is not signed by the given {}", issued.name(), self.name());
+            Reason::CertificateSignature.because(detail)
+        })
     }
 
-    fn verify(
-        &self,
-        (outer, inner): (&AlgorithmIdentifier<'_>, &AlgorithmIdentifier<'_>),
-        message: &[u8],
-        signature: &[u8],
-    ) -> Option<()> {
-        if outer != inner || !is_pss_sha384(outer) {
+    fn verify(&self, algorithm: &AlgorithmIdentifier<'_>, message: &[u8], signature: &[u8]) -> Option<()> {
+        if !is_pss_sha384(algorithm) {
             return None;
         }
         let key = PublicKey::from_der(Algorithm::Rsa4096, self.inner.public_key().raw).ok()?;
@@ -141,8 +136,11 @@ pub(crate) struct List<'a> {
 impl<'a> List<'a> {
     /// Reads DER, with nothing after its end. Lists that only state changes are not taken.
     pub(crate) fn parse(der: &'a [u8]) -> Result<Self, Refusal> {
-        let Ok(([], inner)) = CertificateRevocationList::from_der(der) else {
-            return Err(Reason::EndorsementMalformed.because("not one revocation list in DER"));
+        let inner = match CertificateRevocationList::from_der(der) {
+            Ok(([], inner)) if has_one_spelling(der) => inner,
+            Ok(_) | Err(_) => {
+                return Err(Reason::EndorsementMalformed.because("not one revocation list in DER"));
+            }
         };
         if critical(inner.extensions()).any(|oid| *oid != ISSUING_DISTRIBUTION_POINT) {
             return Err(Reason::EndorsementMalformed.because("a list with an unknown critical extension"));
@@ -158,9 +156,9 @@ impl<'a> List<'a> {
     /// Checks that `issuer` signed the list and may do so.
     pub(crate) fn check_signed(&self, issuer: &Certificate<'_>) -> Result<(), Refusal> {
         let list = &self.inner;
-        let said = (&list.signature_algorithm, &list.tbs_cert_list.signature);
         let allowed = issuer.inner.key_usage().ok().flatten().is_none_or(|usage| usage.value.crl_sign());
-        let signed = issuer.verify(said, list.tbs_cert_list.as_ref(), &list.signature_value.data);
+        let signature = &list.signature_value.data;
+        let signed = issuer.verify(&list.signature_algorithm, list.tbs_cert_list.as_ref(), signature);
         signed.filter(|()| allowed).ok_or_else(|| Reason::ListSignature.because(issuer.name()))
     }
 
@@ -199,6 +197,52 @@ fn rfc3339(time: ASN1Time) -> String {
     let time = time.to_datetime();
     let (date, clock) = (time.date(), time.time());
     format!("{date}T{:02}:{:02}:{:02}Z", clock.hour(), clock.minute(), clock.second())
+}
+
+/// Whether what no signature covers is spelled as DER spells it: the algorithm in the same bytes as in the signed
+/// part, where it is the first sequence, and a signature of whole bytes. The parser takes other tags there too.
+fn has_one_spelling(der: &[u8]) -> bool {
+    let spelled = || {
+        let outer = Element::read(der).filter(|outer| outer.tag == SEQUENCE && outer.after.is_empty())?;
+        let signed = Element::read(outer.contents).filter(|signed| signed.tag == SEQUENCE)?;
+        let mut inside = Element::read(signed.contents)?;
+        while inside.tag != SEQUENCE {
+            inside = Element::read(inside.after)?;
+        }
+        let signature = Element::read(signed.after.strip_prefix(inside.whole)?)?;
+        Some(
+            signature.tag == BIT_STRING && signature.contents.starts_with(&[0]) && signature.after.is_empty(),
+        )
+    };
+    spelled().unwrap_or(false)
+}
+
+const BIT_STRING: u8 = 0x03;
+const SEQUENCE: u8 = 0x30;
+
+/// A DER value, and what follows it.
+struct Element<'a> {
+    tag: u8,
+    whole: &'a [u8],
+    contents: &'a [u8],
+    after: &'a [u8],
+}
+
+impl<'a> Element<'a> {
+    /// Reads the first value; lengths have at most three bytes, and no more than they need.
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (header, length) = match *bytes {
+            [_, length @ 0..=0x7f, ..] => (2, usize::from(length)),
+            [_, 0x81, length @ 0x80..=0xff, ..] => (3, usize::from(length)),
+            [_, 0x82, high @ 1..=0xff, low, ..] => (4, usize::from(high) << 8 | usize::from(low)),
+            [_, 0x83, top @ 1..=0xff, high, low, ..] => {
+                (5, usize::from(top) << 16 | usize::from(high) << 8 | usize::from(low))
+            }
+            _ => return None,
+        };
+        let (whole, after) = bytes.split_at_checked(header + length)?;
+        Some(Self { tag: bytes[0], whole, contents: &whole[header..], after })
+    }
 }
 
 /// RSASSA-PSS with SHA-384 for the message and the mask, and a salt as long as the hash.
