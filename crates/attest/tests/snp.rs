@@ -86,8 +86,10 @@ fn snp(claims: &Claims) -> &SnpClaims {
     claims
 }
 
+type Change = fn(&mut Case);
+
 /// Each way to break a sound case, and the reason that it deserves.
-const BROKEN: &[(Reason, fn(&mut Case))] = &[
+const BROKEN: &[(Reason, Change)] = &[
     (Reason::EvidenceTooLarge, |case| case.evidence = Some(vec![3; EVIDENCE_BYTES_MAX + 1])),
     (Reason::EvidenceUnknown, |case| case.evidence = Some(vec![0; 1184])),
     (Reason::EvidenceUnknown, |case| case.evidence = Some(vec![3])),
