@@ -63,7 +63,7 @@ fn number(value: Option<impl Display>) -> Option<String> {
 }
 
 impl Client {
-    async fn exchange<B: Serialize, A: DeserializeOwned>(
+    async fn ask<B: Serialize, A: DeserializeOwned>(
         &self,
         operation: Operation,
         uri: String,
@@ -93,7 +93,7 @@ macro_rules! operations {
                 $(body: &body::$body,)?
             ) -> Result<answer::$answer, Error> {
                 let uri = uri(Operation::$operation, &[$(&$param),*], &[]);
-                self.exchange(Operation::$operation, uri, operations!(@ $($body body)?)).await
+                self.ask(Operation::$operation, uri, operations!(@ $($body body)?)).await
             }
         )*}
     };
@@ -110,7 +110,7 @@ macro_rules! pages {
             /// [`Error`].
             pub async fn $method(&self, $($param: $type,)? page: &Page) -> Result<answer::$answer, Error> {
                 let uri = paged(Operation::$operation, &[$(&$param)?], page);
-                self.exchange(Operation::$operation, uri, None::<&()>).await
+                self.ask(Operation::$operation, uri, None::<&()>).await
             }
         )*}
     };
@@ -154,6 +154,7 @@ operations! {
     agree Agree (key: &str) [Agree] -> Shared;
     encapsulate Encapsulate (key: &str) -> Encapsulated;
     decapsulate Decapsulate (key: &str) [Decapsulate] -> Shared;
+    exchange Exchange (key: &str) [Exchange] -> Exchanged;
     random Random () [MakeRandom] -> Random;
 
     create_grant CreateGrant (key: &str) [NewGrant] -> Grant;
@@ -206,7 +207,7 @@ impl Client {
     pub async fn list_aliases(&self, key: Option<&str>, page: &Page) -> Result<answer::Aliases, Error> {
         let after = page.after.as_ref().map(ToString::to_string);
         let query = [("key", key.map(str::to_owned)), ("after", after), ("limit", number(page.limit))];
-        self.exchange(Operation::ListAliases, uri(Operation::ListAliases, &[], &query), None::<&()>).await
+        self.ask(Operation::ListAliases, uri(Operation::ListAliases, &[], &query), None::<&()>).await
     }
 
     /// Requests [`Operation::PublicKey`] of this version, or of the primary one.
@@ -215,7 +216,7 @@ impl Client {
     /// [`Error`].
     pub async fn public_key(&self, key: &str, version: Option<u32>) -> Result<answer::PublicKey, Error> {
         let uri = uri(Operation::PublicKey, &[&key], &[("version", number(version))]);
-        self.exchange(Operation::PublicKey, uri, None::<&()>).await
+        self.ask(Operation::PublicKey, uri, None::<&()>).await
     }
 
     /// Requests [`Operation::ListEntries`] from index `from` on, at most `limit` (1 to 1000) of them.
@@ -224,7 +225,7 @@ impl Client {
     /// [`Error`].
     pub async fn list_entries(&self, from: u64, limit: Option<u32>) -> Result<answer::Entries, Error> {
         let query = [("from", Some(from.to_string())), ("limit", number(limit))];
-        self.exchange(Operation::ListEntries, uri(Operation::ListEntries, &[], &query), None::<&()>).await
+        self.ask(Operation::ListEntries, uri(Operation::ListEntries, &[], &query), None::<&()>).await
     }
 
     /// Requests [`Operation::ProveEntry`] in the tree of `size` entries, or of the newest checkpoint.
@@ -233,7 +234,7 @@ impl Client {
     /// [`Error`].
     pub async fn prove_entry(&self, index: u64, size: Option<u64>) -> Result<answer::InclusionProof, Error> {
         let uri = uri(Operation::ProveEntry, &[&index], &[("size", number(size))]);
-        self.exchange(Operation::ProveEntry, uri, None::<&()>).await
+        self.ask(Operation::ProveEntry, uri, None::<&()>).await
     }
 
     /// Requests [`Operation::ExportLog`]: the bytes of one file, by its path in C2SP tlog-tiles.

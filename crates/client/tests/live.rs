@@ -189,6 +189,12 @@ async fn uses_of_keys() {
     }
     assert_eq!(secrets[0], secrets[1]);
 
+    let usage = Some(vec![Use("exchange").into()]);
+    let holder = create(&client, body::NewKey { usage, ..Algorithm::EcP521.into() }).await;
+    let own = client.public_key(&holder, None).await.unwrap().der;
+    let body = body::Exchange { version: None, peer: own.to_vec().into() };
+    assert_eq!(client.exchange(&holder, &body).await.unwrap().point.len(), 133);
+
     let kem = create(&client, Algorithm::MlKem768).await;
     let made = client.encapsulate(&kem).await.unwrap();
     let body = body::Decapsulate { version: None, encapsulated: made.encapsulated.to_vec().into() };

@@ -44,7 +44,7 @@ pub struct Usage(#[n(0)] u16);
 
 impl Usage {
     /// Names in the order of the bits.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "encrypt",
         "decrypt",
         "sign",
@@ -56,6 +56,7 @@ impl Usage {
         "agree",
         "encapsulate",
         "decapsulate",
+        "exchange",
     ];
 
     /// Makes a set from names, checked against what `algorithm` can do.
@@ -73,6 +74,10 @@ impl Usage {
                 field: "usage",
                 rule: "must be one or more uses that the algorithm has",
             });
+        }
+        // An exchange gives whoever may ask what an agreement would give only those who may agree.
+        if bits & Self::pair(Purpose::Exchange) != 0 && bits != Self::pair(Purpose::Exchange) {
+            return Err(Error::Invalid { field: "usage", rule: "a key for exchange is for nothing else" });
         }
         Ok(Self(bits))
     }
@@ -98,6 +103,7 @@ impl Usage {
             Purpose::Wrap => 0b1100_0000,
             Purpose::Agree => 0b1_0000_0000,
             Purpose::Encapsulate => 0b110_0000_0000,
+            Purpose::Exchange => 0b1000_0000_0000,
         }
     }
 
@@ -122,7 +128,8 @@ impl Usage {
             | Operation::Unwrap
             | Operation::Agree
             | Operation::Encapsulate
-            | Operation::Decapsulate => operation.name(),
+            | Operation::Decapsulate
+            | Operation::Exchange => operation.name(),
             _ => return true,
         };
         Self::NAMES.iter().position(|n| *n == name).is_some_and(|bit| self.0 & 1 << bit != 0)

@@ -177,6 +177,7 @@ operations! {
     Agree 42 "agree" Key Process Post "/v1/keys/{key}/agree" "agree" "Derives a shared secret with another party's public key.";
     Encapsulate 43 "encapsulate" Key Protect Post "/v1/keys/{key}/encapsulate" "encapsulate" "Makes a shared secret and its encapsulation.";
     Decapsulate 44 "decapsulate" Key Process Post "/v1/keys/{key}/decapsulate" "decapsulate" "Recovers an encapsulated shared secret.";
+    Exchange 50 "exchange" Key Process Post "/v1/keys/{key}/exchange" "exchange" "Multiplies another party's point by the key, for a McCallum-Relyea exchange.";
     Random 45 "random" Tenant Inspect Post "/v1/random" "random" "Gives random bytes.";
 
     // Grants.

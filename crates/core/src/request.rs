@@ -352,6 +352,12 @@ pub enum Ask {
         version: Option<u32>,
         encapsulated: Vec<u8>,
     },
+    /// `peer` as of [`Ask::Agree`].
+    Exchange {
+        key: KeyRef,
+        version: Option<u32>,
+        peer: Vec<u8>,
+    },
     Random {
         bytes: usize,
     },

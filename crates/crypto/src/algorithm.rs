@@ -38,6 +38,8 @@ pub enum Purpose {
     Agree,
     /// Encapsulate and decapsulate a shared secret.
     Encapsulate,
+    /// Multiply points of others, for a McCallum–Relyea exchange.
+    Exchange,
 }
 
 /// Algorithms that share the form of their material.
@@ -163,7 +165,7 @@ algorithms! {
         [EcdsaSha384, Ecdh];
     /// The curve P-521.
     EcP521 = 13 "ec-p521" Ec 521 bits, strength 256, category 0, Allowed until 2035,
-        [EcdsaSha512, Ecdh];
+        [EcdsaSha512, Ecdh, Ecmr];
     /// The curve secp256k1 (SEC 2 §2.4.1); signatures only.
     EcSecp256k1 = 14 "ec-secp256k1" Ec 256 bits, strength 128, category 0, Allowed until 2035,
         [EcdsaSha256];
@@ -323,6 +325,8 @@ mechanisms! {
     MlDsa "ml-dsa" [Sign] Preferred;
     /// ECDH with a P curve; the secret is the x-coordinate (SP 800-56A Rev. 3 §5.7.1.2).
     Ecdh "ecdh" [Agree] Allowed;
+    /// The McCallum–Relyea exchange, as JOSE's `ECMR`: a point of P-521 times the key, whole.
+    Ecmr "ecmr" [Exchange] Allowed;
     /// X25519 (RFC 7748 §5).
     X25519 "x25519" [Agree] Allowed;
     /// ML-KEM (FIPS 203 §7).

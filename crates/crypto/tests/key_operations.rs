@@ -124,6 +124,17 @@ fn encapsulate_and_decapsulate(key: &Key) {
     assert_eq!(key.decapsulate(&ciphertext[1..]).unwrap_err(), Error::NotAuthentic);
 }
 
+fn exchange(key: &Key) {
+    let peer = new(key.algorithm());
+    let product = key.exchange(peer.public_key_der().unwrap()).unwrap();
+    assert_eq!(peer.exchange(key.public_key_der().unwrap()).unwrap(), product);
+    assert_eq!(
+        peer.exchange(&product).unwrap().len(),
+        product.len(),
+        "what is given is a point to be multiplied"
+    );
+}
+
 fn round_trip(key: &Key, mechanism: Mechanism, purpose: Purpose) {
     match purpose {
         Purpose::Encrypt if mechanism == Mechanism::Kh1 => assert_eq!(key.kh1_material().unwrap().len(), 32),
@@ -133,6 +144,7 @@ fn round_trip(key: &Key, mechanism: Mechanism, purpose: Purpose) {
         Purpose::Wrap => wrap_and_unwrap(key, mechanism),
         Purpose::Agree => agree_both_ways(key),
         Purpose::Encapsulate => encapsulate_and_decapsulate(key),
+        Purpose::Exchange => exchange(key),
     }
 }
 

@@ -123,6 +123,18 @@ fn destroy_asks_for_the_right_state_and_compromise_stays_recorded() {
 }
 
 #[test]
+fn a_key_for_exchange_is_for_nothing_else() {
+    let usage = |names: &[&str], algorithm| Usage::new(names.iter().copied(), algorithm);
+    let exchange = usage(&["exchange"], Algorithm::EcP521).unwrap();
+    assert!(exchange.permits(Operation::Exchange) && !exchange.permits(Operation::Agree));
+    assert!(!usage(&["agree"], Algorithm::EcP521).unwrap().permits(Operation::Exchange));
+    for other in ["agree", "sign", "verify"] {
+        assert!(usage(&["exchange", other], Algorithm::EcP521).is_err(), "{other}");
+    }
+    assert!(usage(&["exchange"], Algorithm::EcP384).is_err());
+}
+
+#[test]
 fn usage_is_what_the_algorithm_can_do() {
     assert!(Usage::new(["encrypt", "decrypt"], Algorithm::Aes256).is_ok());
     assert!(Usage::new(["sign"], Algorithm::Aes256).is_err());

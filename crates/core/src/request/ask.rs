@@ -55,6 +55,7 @@ impl Ask {
             Self::Agree { .. } => Agree,
             Self::Encapsulate { .. } => Encapsulate,
             Self::Decapsulate { .. } => Decapsulate,
+            Self::Exchange { .. } => Exchange,
             Self::Random { .. } => Random,
             Self::CreateGrant(_) => CreateGrant,
             Self::ListGrants { .. } => ListGrants,
@@ -132,6 +133,7 @@ impl Ask {
             | Self::Agree { key, .. }
             | Self::Encapsulate { key }
             | Self::Decapsulate { key, .. }
+            | Self::Exchange { key, .. }
             | Self::CreateGrant(NewGrant { key, .. })
             | Self::ListGrants { key, .. }
             | Self::RevokeGrant { key, .. }
@@ -209,7 +211,8 @@ impl Ask {
             | Self::VerifyMac { version, .. }
             | Self::Unwrap { version, .. }
             | Self::Agree { version, .. }
-            | Self::Decapsulate { version, .. } => *version,
+            | Self::Decapsulate { version, .. }
+            | Self::Exchange { version, .. } => *version,
             Self::DestroyKey { version, .. } => Some(*version),
             _ => None,
         }

@@ -49,6 +49,7 @@ pub enum Response {
     Unwrapped { key: KeyId, version: u32, material: Secret },
     Shared { key: KeyId, version: u32, origin: Origin, secret: Secret },
     Encapsulated { key: KeyId, version: u32, secret: Secret, encapsulated: Vec<u8> },
+    Exchanged { key: KeyId, version: u32, point: Vec<u8> },
     Random(Secret),
     Grant(Box<Grant>),
     Grants { grants: Vec<Grant>, next: Option<Vec<u8>> },

@@ -15,6 +15,7 @@
 //! Called by the server's engine and by agents.
 
 mod ed25519ph;
+mod exchange;
 mod material;
 mod ml_dsa;
 mod public;
@@ -42,6 +43,7 @@ use crate::{
     keywrap,
     secret::SecretBytes,
 };
+pub use exchange::POINT_BYTES;
 pub use material::{
     HMAC_BYTES_MAX, HMAC_BYTES_MIN, IMPORT_BYTES_MAX, generate, generate_pair, import, import_scalar,
 };
@@ -80,15 +82,36 @@ pub struct Key {
 }
 
 enum Secret {
-    Aes { scheme: &'static Aes, material: SecretBytes, gcm: Box<LessSafeKey> },
+    Aes {
+        scheme: &'static Aes,
+        material: SecretBytes,
+        gcm: Box<LessSafeKey>,
+    },
     ChaCha20(Box<LessSafeKey>),
-    Hmac { scheme: &'static Hmac, key: Box<hmac::Key> },
-    Rsa { pair: RsaKeyPair, oaep: OaepPrivateDecryptingKey },
-    Ec { curve: &'static Curve, pair: EcdsaKeyPair, agreement: Option<agreement::PrivateKey> },
-    Ed25519 { pair: Ed25519KeyPair, seed: SecretBytes },
+    Hmac {
+        scheme: &'static Hmac,
+        key: Box<hmac::Key>,
+    },
+    Rsa {
+        pair: RsaKeyPair,
+        oaep: OaepPrivateDecryptingKey,
+    },
+    Ec {
+        curve: &'static Curve,
+        pair: EcdsaKeyPair,
+        agreement: Option<agreement::PrivateKey>,
+        next: Option<exchange::Next>,
+    },
+    Ed25519 {
+        pair: Ed25519KeyPair,
+        seed: SecretBytes,
+    },
     X25519(agreement::PrivateKey),
     MlKem(DecapsulationKey),
-    MlDsa { pair: PqdsaKeyPair, seed: SecretBytes },
+    MlDsa {
+        pair: PqdsaKeyPair,
+        seed: SecretBytes,
+    },
 }
 
 impl Key {
@@ -127,7 +150,8 @@ impl Key {
                     .map(|curve| agreement::PrivateKey::from_private_key_der(curve, bytes))
                     .transpose()
                     .map_err(|_| REFUSED)?;
-                (Secret::Ec { curve, pair, agreement }, Some(public))
+                let next = exchange::Next::of(curve, &pair)?;
+                (Secret::Ec { curve, pair, agreement, next }, Some(public))
             }
             Family::Ed25519 => {
                 let pair = Ed25519KeyPair::from_pkcs8(bytes).map_err(|_| REFUSED)?;
@@ -395,6 +419,25 @@ impl Key {
         let peer = agreement::UnparsedPublicKey::new(key.algorithm(), peer.der());
         let invalid = Error::Invalid("a public key of small order gives no secret");
         agreement::agree(key, peer, invalid, SecretBytes::copy_from)
+    }
+
+    /// Multiplies the point `peer_public`, encoded as [`PublicKey::from_der`] takes it: the holder's half of a
+    /// McCallum–Relyea exchange.
+    ///
+    /// The product is given whole, as [`POINT_BYTES`]. Its x-coordinate is what [`agree`](Self::agree) gives, so a
+    /// key that does this for strangers must not be agreed with.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a point that is on another curve, on none, or at infinity; [`Error::Unsupported`] if
+    /// this is no key on P-521.
+    ///
+    /// Source: McCallum and Relyea, <https://github.com/latchset/tang>, README, "Security Considerations" and
+    /// "Binding"; SEC 1 §3.2.2.1 (public keys).
+    pub fn exchange(&self, peer_public: &[u8]) -> Result<[u8; POINT_BYTES], Error> {
+        let Secret::Ec { agreement: Some(key), next: Some(next), .. } = &self.secret else {
+            return Err(UNSUPPORTED);
+        };
+        exchange::multiply(key, next, &PublicKey::from_der(self.algorithm, peer_public)?)
     }
 
     /// Encapsulates to this key's public half: see [`PublicKey::encapsulate`].

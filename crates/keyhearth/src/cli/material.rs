@@ -9,8 +9,9 @@ use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::key::{HMAC_BYTES_MAX, IMPORT_BYTES_MAX};
 use keyhearth_crypto::keywrap;
 use keyhearth_proto::rest::body::{
-    Agree, CIPHERTEXT_BYTES_MAX, ComputeMac, Decapsulate, Decrypt, Encrypt, MakeDataKey, MakeDataKeyPair,
-    MakeRandom, PUBLIC_BYTES_MAX, Rewrap, SIGNATURE_BYTES_MAX, Sign, Unwrap, Verify, VerifyMac, Wrap,
+    Agree, CIPHERTEXT_BYTES_MAX, ComputeMac, Decapsulate, Decrypt, Encrypt, Exchange, MakeDataKey,
+    MakeDataKeyPair, MakeRandom, PUBLIC_BYTES_MAX, Rewrap, SIGNATURE_BYTES_MAX, Sign, Unwrap, Verify,
+    VerifyMac, Wrap,
 };
 use keyhearth_proto::rest::{Bytes, Is, Within, answer};
 
@@ -222,6 +223,19 @@ pub enum Verb {
         #[command(flatten)]
         raw: Raw,
     },
+    /// FILE is the other party's public key in DER.
+    Exchange {
+        #[command(flatten)]
+        key: KeyArgument,
+        #[command(flatten)]
+        version: VersionFlag,
+        #[command(flatten)]
+        peer: Source,
+        #[command(flatten)]
+        sink: Sink,
+        #[command(flatten)]
+        raw: Raw,
+    },
     Random {
         /// How many bytes, 1 to 1024.
         #[arg(value_parser = within::<1, 1024>)]
@@ -387,6 +401,11 @@ impl Verb {
                 let body = Decapsulate { version: version.version, encapsulated };
                 let answer = server.wait(server.decapsulate(&key.key, &body))?;
                 sink.write(session, &answer, &answer.secret)
+            }
+            Self::Exchange { key, version, peer, sink, raw } => {
+                let body = Exchange { version: version.version, peer: peer.read(PUBLIC_BYTES_MAX)?.into() };
+                let answer = server.wait(server.exchange(&key.key, &body))?;
+                put(session, &answer, (&sink, raw), &answer.point)
             }
             Self::Random { bytes, sink } => {
                 let answer = server.wait(server.random(&MakeRandom { bytes }))?;

@@ -323,6 +323,10 @@ pub fn act(open: &Open, permit: &Permit, request: &Request, held: &Held) -> Resu
             let shared = ready.decapsulate(encapsulated)?;
             Response::Shared { key, version, origin, secret: secret(&shared) }
         }
+        Ask::Exchange { peer, .. } => {
+            let point = ready.exchange(peer)?.to_vec();
+            Response::Exchanged { key, version, point }
+        }
         _ => return Err(Error::Internal("not a use of key material")),
     };
     Ok(Effect { writes, ..Effect::of(response) })

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use keyhearth_core::Error;
 use keyhearth_core::entry::Result as Outcome;
 use keyhearth_core::id::KeyId;
-use keyhearth_core::key::{Key, TAGS_MAX};
+use keyhearth_core::key::{Key, TAGS_MAX, Usage};
 use keyhearth_core::operation::Operation;
-use keyhearth_core::request::{Ask, KeyChange, Message, Request, Response};
+use keyhearth_core::request::{Ask, KeyChange, Message, NewKey, Request, Response};
 use keyhearth_core::state::{State, Switches, Transition};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose};
@@ -276,12 +276,18 @@ async fn every_algorithm_serves_each_of_its_uses() {
         if matches!(algorithm, Algorithm::Rsa3072 | Algorithm::Rsa4096) {
             continue;
         }
-        let mut new = new_key(algorithm);
-        new.usage = keyhearth_core::key::Usage::possible(algorithm).names().map(str::to_owned).collect();
-        let key = home.create(new).await;
+        let usage = Usage::possible(algorithm).names().map(str::to_owned);
+        // A key for exchange is for nothing else.
+        let (alone, usage): (Vec<_>, Vec<_>) = usage.partition(|name| name == "exchange");
+        let key = home.create(NewKey { usage, ..new_key(algorithm) }).await;
         for &mechanism in algorithm.info().mechanisms {
             for &purpose in mechanism.purposes() {
-                serve(&home, &key, purpose, mechanism).await;
+                if purpose == Purpose::Exchange {
+                    let key = home.create(NewKey { usage: alone.clone(), ..new_key(algorithm) }).await;
+                    serve(&home, &key, purpose, mechanism).await;
+                } else {
+                    serve(&home, &key, purpose, mechanism).await;
+                }
             }
         }
         if algorithm.is_asymmetric() {
@@ -360,6 +366,18 @@ async fn serve(home: &Household, key: &Key, purpose: Purpose, mechanism: Mechani
             let public = Ask::PublicKey { key: id(), version };
             let public = got!(home.ask(user, public).await, Response::PublicKey { der, .. } => der);
             assert_eq!(other.agree(&public).unwrap().expose(), &ours[..], "{name}");
+        }
+        Purpose::Exchange => {
+            let other = generate(key.algorithm).unwrap();
+            let other = keyhearth_crypto::key::Key::load(key.algorithm, &other).unwrap();
+            let peer = other.public_key_der().unwrap().to_vec();
+            let exchange = Ask::Exchange { key: id(), version, peer: peer.clone() };
+            let ours = got!(home.ask(user, exchange).await, Response::Exchanged { point, .. } => point);
+            let public = Ask::PublicKey { key: id(), version };
+            let public = got!(home.ask(user, public).await, Response::PublicKey { der, .. } => der);
+            assert_eq!(other.exchange(&public).unwrap(), ours[..], "{name}");
+            let agree = Ask::Agree { key: id(), version, peer };
+            assert!(matches!(home.ask(user, agree).await, Err(Error::Unsupported(_))), "{name}");
         }
         Purpose::Encapsulate => {
             let (made, encapsulated) = got!(home.ask(user, Ask::Encapsulate { key: id() }).await,

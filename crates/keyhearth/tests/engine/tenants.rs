@@ -88,6 +88,7 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::Agree { key: k(), version, peer: vec![1; 32] },
         Ask::Encapsulate { key: k() },
         Ask::Decapsulate { key: k(), version, encapsulated: vec![1; 1088] },
+        Ask::Exchange { key: k(), version, peer: vec![1; 32] },
         Ask::ExportKey { key: k(), version, mechanism: ImportMechanism::HpkeX25519, recipient: vec![1; 32] },
         Ask::CreateGrant(NewGrant::new(k(), home.user.principal, vec![Operation::Encrypt])),
         Ask::RevokeGrant { key: k(), grant: GrantId([1; 16]) },

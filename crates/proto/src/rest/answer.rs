@@ -314,6 +314,16 @@ answers! {
         secret: Bytes,
     }
 
+    /// The product of a point and a key.
+    Exchanged {
+        /// The key.
+        key: Is<KeyId>,
+        /// The version that was used.
+        version: u32,
+        /// The product, 133 bytes: 4, then its coordinates.
+        point: Bytes,
+    }
+
     /// A shared secret and its encapsulation.
     Encapsulated {
         /// The key.

@@ -268,6 +268,12 @@ impl Unwrap {
     }
 }
 
+impl Exchange {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        Ok(Ask::Exchange { key, version: number(self.version), peer: self.peer.public("peer")? })
+    }
+}
+
 impl Agree {
     pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
         Ok(Ask::Agree { key, version: number(self.version), peer: self.peer.public("peer")? })

@@ -340,6 +340,14 @@ bodies! {
         peer: Bytes<PUBLIC_BYTES_MAX>,
     }
 
+    /// The other party's point of an exchange.
+    Exchange {
+        /// Number of our version; the primary one if absent.
+        version: Option<Number>,
+        /// The other party's public key.
+        peer: Bytes<PUBLIC_BYTES_MAX>,
+    }
+
     /// What to decapsulate.
     Decapsulate {
         /// The version it is for; the primary one if absent.

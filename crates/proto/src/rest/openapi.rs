@@ -79,6 +79,7 @@ exchanges! {
     Agree (Agree) Shared;
     Encapsulate (Nothing) Encapsulated;
     Decapsulate (Decapsulate) Shared;
+    Exchange (Exchange) Exchanged;
     Random (MakeRandom) Random;
     CreateGrant (NewGrant) Grant;
     ListGrants () Grants;

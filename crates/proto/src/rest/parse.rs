@@ -71,6 +71,7 @@ pub fn parse(
         O::Wrap => read::<Wrap>(body)?.ask(key()?)?,
         O::Unwrap => read::<Unwrap>(body)?.ask(key()?)?,
         O::Agree => read::<Agree>(body)?.ask(key()?)?,
+        O::Exchange => read::<Exchange>(body)?.ask(key()?)?,
         O::Encapsulate => nothing(Ask::Encapsulate { key: key()? })?,
         O::Decapsulate => read::<Decapsulate>(body)?.ask(key()?)?,
         O::Random => Ask::Random { bytes: read::<MakeRandom>(body)?.bytes.number() as usize },

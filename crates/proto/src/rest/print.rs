@@ -82,6 +82,7 @@ pub fn print(response: Response) -> Printed {
         R::Encapsulated { key, version, secret, encapsulated } => {
             of_key!(Encapsulated { key, version, secret, encapsulated })
         }
+        R::Exchanged { key, version, point } => of_key!(Exchanged { key, version, point }),
         R::Random(bytes) => json(bytes.len(), &Random { bytes: bytes.into() }),
         R::Key(key) | R::Material { key, .. } => json(1024, &Key::from(&*key)),
         R::Keys { keys, next } => json(1024, &Keys { keys: list(&keys), next: cursor(next) }),

@@ -101,6 +101,7 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("POST", "/v1/keys/k/agree", json!({ "version": 1, "peer": "AQID" })),
         ("POST", "/v1/keys/k/encapsulate", none.clone()),
         ("POST", "/v1/keys/k/decapsulate", json!({ "version": 1, "encapsulated": "AQID" })),
+        ("POST", "/v1/keys/k/exchange", json!({ "version": 1, "peer": "AQID" })),
         ("POST", "/v1/random", json!({ "bytes": 32 })),
         (
             "POST",
