@@ -202,6 +202,8 @@ pub enum Proof {
     Certificate(Fingerprint),
     /// A request signed with the secret of the access key of this id.
     AccessKey(String),
+    /// None: a listener's callers prove nothing, and this is the identity that it is configured to act as.
+    Anonymous,
     /// The server itself, or the operator on the machine while no server runs.
     Local,
 }

@@ -1,6 +1,6 @@
-//! SHA-256 over bytes that lie in several places.
+//! SHA-256 over bytes that lie in several places, and SHA-1 for what is named by it.
 
-use aws_lc_rs::digest::{Context, Digest, SHA256, SHA256_OUTPUT_LEN, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA256_OUTPUT_LEN, digest};
 
 /// Up to so many bytes are put together before they are hashed: the library's hashing in parts begins with an
 /// allocation, which takes longer than hashing so few.
@@ -24,6 +24,15 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; SHA256_OUTPUT_LEN] {
         len += part.len();
     }
     bytes(&digest(&SHA256, &joined[..len]))
+}
+
+/// Hashes by SHA-1, for names that others made so. Collisions can be found: nothing may rest on there being none.
+///
+/// Source: FIPS 180-4 §6.1.
+pub fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut hash = [0; 20];
+    hash.copy_from_slice(digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref());
+    hash
 }
 
 /// The same of parts that must not be copied.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::engine::{PRINCIPAL_PER_S, Settings, TENANT_PER_S};
 use crate::listen::Limits;
+use crate::listen::tang::ActsAs;
 
 /// The longest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -40,6 +41,8 @@ pub struct Config {
     pub origin: String,
     /// The AWS KMS API; not served if absent.
     pub aws: Option<AwsConfig>,
+    /// Tang; not served if absent.
+    pub tang: Option<TangConfig>,
     /// Limits.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -82,6 +85,44 @@ impl AwsConfig {
             };
             ConfigError::Value { key, rule }
         })
+    }
+}
+
+/// `[tang]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TangConfig {
+    /// Where Clevis connects.
+    pub listen: SocketAddr,
+    /// The tenant whose keys it reaches, by name or id.
+    pub tenant: String,
+    /// The identity of that tenant which it acts as, by name or id: its policies decide every request.
+    pub identity: String,
+    /// Whether to speak TLS, with the server's certificate. The protocol keeps its secrets without.
+    pub tls: bool,
+}
+
+impl Default for TangConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8445)),
+            tenant: "default".to_owned(),
+            identity: "tang".to_owned(),
+            tls: false,
+        }
+    }
+}
+
+impl TangConfig {
+    /// Whom its listener acts as.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if one of them can be neither an id nor a name.
+    pub fn acts_as(&self) -> Result<ActsAs, ConfigError> {
+        let rule = "must be an id, or a name: 1 to 64 of a-z 0-9 . _ -";
+        let tenant = self.tenant.parse().map_err(|_| ConfigError::Value { key: "tenant", rule })?;
+        let identity = self.identity.parse().map_err(|_| ConfigError::Value { key: "identity", rule })?;
+        Ok(ActsAs { tenant, identity })
     }
 }
 
@@ -253,6 +294,7 @@ impl Config {
             anchor: None,
             origin: origin(),
             aws: None,
+            tang: None,
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
         }
@@ -271,6 +313,9 @@ impl Config {
         }
         if let Some(aws) = &self.aws {
             aws.place()?;
+        }
+        if let Some(tang) = &self.tang {
+            tang.acts_as()?;
         }
         let LimitsConfig {
             connections,
@@ -327,6 +372,7 @@ impl Config {
     pub fn reference() -> String {
         let limits = LimitsConfig::default();
         let aws = AwsConfig::default();
+        let tang = TangConfig::default();
         format!(
             r#"# Keyhearth's configuration. Only `data` must be set; the others show their defaults.
 
@@ -361,6 +407,14 @@ origin = "{origin}"
 # account = "{aws_account}"
 # region = "{aws_region}"
 
+# Tang, served only with this section: where Clevis connects, without TLS unless `tls` says so. Its callers prove
+# nothing: it acts as one identity of one tenant, each by name or id, whose policies decide every request.
+# [tang]
+# listen = "{tang_listen}"
+# tenant = "{tang_tenant}"
+# identity = "{tang_identity}"
+# tls = {tang_tls}
+
 [limits]
 # Connections at once, in all and from one address.
 connections = {connections}
@@ -383,6 +437,10 @@ level = "info"
             aws_listen = aws.listen,
             aws_account = aws.account,
             aws_region = aws.region,
+            tang_listen = tang.listen,
+            tang_tenant = tang.tenant,
+            tang_identity = tang.identity,
+            tang_tls = tang.tls,
             connections = limits.connections,
             per_address = limits.connections_per_address,
             principal = limits.principal_per_second,
@@ -407,12 +465,13 @@ mod tests {
         let uncommented =
             uncommented.replace("\n# external_ca", "\nexternal_ca").replace("\n# anchor", "\nanchor");
         assert!(Config::parse(&uncommented).unwrap().anchor.is_some());
-        let mut aws = uncommented;
-        for name in ["[aws]", "listen", "account", "region"] {
-            aws = aws.replace(&format!("\n# {name}"), &format!("\n{name}"));
+        let mut sections = uncommented;
+        for name in ["[aws]", "listen", "account", "region", "[tang]", "tenant", "identity", "tls"] {
+            sections = sections.replace(&format!("\n# {name}"), &format!("\n{name}"));
         }
-        let aws = Config::parse(&aws).unwrap().aws.unwrap();
-        assert_eq!(format!("{aws:?}"), format!("{:?}", AwsConfig::default()));
+        let Config { aws, tang, .. } = Config::parse(&sections).unwrap();
+        assert_eq!(format!("{:?}", aws.unwrap()), format!("{:?}", AwsConfig::default()));
+        assert_eq!(format!("{:?}", tang.unwrap()), format!("{:?}", TangConfig::default()));
     }
 
     #[test]
@@ -428,6 +487,9 @@ mod tests {
             ("data = \"/d\"\n[aws]\naccount = \"12345678901\"", "account"),
             ("data = \"/d\"\n[aws]\nregion = \"Frankfurt\"", "region"),
             ("data = \"/d\"\n[aws]\nport = 1", "port"),
+            ("data = \"/d\"\n[tang]\ntenant = \"\"", "tenant"),
+            ("data = \"/d\"\n[tang]\nidentity = \"A B\"", "identity"),
+            ("data = \"/d\"\n[tang]\ntls = 1", "tls"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -17,11 +17,12 @@ use keyhearth_proto::aws::Place;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::config::{AwsConfig, Config, ConfigError};
+use crate::config::{AwsConfig, Config, ConfigError, TangConfig};
 use crate::engine::{Engine, StartError, UnsealWith, initialise};
 use crate::identity::{self, SERVER_DAYS_MAX};
 use crate::listen::aws::Aws;
 use crate::listen::rest::{Rest, answer_health};
+use crate::listen::tang::{ActsAs, Tang};
 use crate::listen::{ListenError, Listener, Stop, Tls, TlsError};
 use crate::seal::{Passphrase, Quorum, SealChoice};
 use crate::store::sqlite::{OpenError, SqliteStore};
@@ -192,6 +193,8 @@ pub struct Ready {
     pub url: String,
     /// Where AWS clients connect, if they may.
     pub aws_url: Option<String>,
+    /// Where Clevis connects, if it may.
+    pub tang_url: Option<String>,
     /// Where health and metrics are.
     pub health_url: String,
     /// It must be unsealed first.
@@ -233,6 +236,7 @@ pub struct Running {
     engine: Arc<Engine>,
     rest: Arc<Listener>,
     aws: Option<(Arc<Listener>, Place)>,
+    tang: Option<(Arc<Listener>, ActsAs)>,
     health: Arc<Listener>,
     /// Where it listens.
     pub ready: Ready,
@@ -249,19 +253,31 @@ impl Running {
             Listener::bind(config.listen, tls(config, Clients::ByCertificate)?, config.limits()).await?;
         let aws = match &config.aws {
             Some(aws) => {
-                let tls = tls(config, Clients::BySignature)?;
+                let tls = tls(config, Clients::Otherwise)?;
                 Some((Listener::bind(aws.listen, tls, config.limits()).await?, aws.place()?))
             }
+            None => None,
+        };
+        let tang = match &config.tang {
+            Some(tang) if tang.tls => {
+                let tls = tls(config, Clients::Otherwise)?;
+                Some((Listener::bind(tang.listen, tls, config.limits()).await?, tang.acts_as()?))
+            }
+            Some(tang) => Some((Listener::bind_plain(tang.listen, config.limits()).await?, tang.acts_as()?)),
             None => None,
         };
         let health = Listener::bind_loopback(config.health, config.limits()).await?;
         let ready = Ready {
             url: format!("https://{}", named(rest.address())),
             aws_url: aws.as_ref().map(|(listener, _)| format!("https://{}", named(listener.address()))),
+            tang_url: tang.as_ref().map(|(listener, _)| {
+                let scheme = if config.tang.as_ref().is_some_and(|tang| tang.tls) { "https" } else { "http" };
+                format!("{scheme}://{}", named(listener.address()))
+            }),
             health_url: format!("http://{}", health.address()),
             sealed: engine.is_sealed(),
         };
-        Ok(Self { config: config.clone(), engine, rest, aws, health, ready })
+        Ok(Self { config: config.clone(), engine, rest, aws, tang, health, ready })
     }
 
     /// Where callers connect.
@@ -280,7 +296,8 @@ impl Running {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let (rest, config) = (Arc::clone(&self.rest), self.config.clone());
-        let aws = self.aws.as_ref().map(|(listener, _)| Arc::clone(listener));
+        let aws = self.aws.iter().map(|(listener, _)| Arc::clone(listener));
+        let others: Vec<_> = aws.chain(self.tang.iter().map(|(listener, _)| Arc::clone(listener))).collect();
         self.until(async move {
             loop {
                 tokio::select! {
@@ -288,10 +305,10 @@ impl Running {
                     _ = interrupt.recv() => return,
                     _ = hangup.recv() => {
                         let read = |clients| tls(&config, clients);
-                        match read(Clients::ByCertificate).and_then(|one| Ok((one, read(Clients::BySignature)?))) {
-                            Ok((by_certificate, by_signature)) => {
+                        match read(Clients::ByCertificate).and_then(|one| Ok((one, read(Clients::Otherwise)?))) {
+                            Ok((by_certificate, otherwise)) => {
                                 rest.reload(by_certificate);
-                                aws.iter().for_each(|listener| listener.reload(by_signature.clone()));
+                                others.iter().for_each(|listener| listener.reload(otherwise.clone()));
                                 tracing::info!("certificates read again");
                             }
                             Err(error) => tracing::error!(%error, "certificates kept as they were"),
@@ -306,7 +323,7 @@ impl Running {
 
     /// Serves until `stop`, then finishes what is under way and seals.
     pub async fn until(self, stop: impl Future<Output = ()>) {
-        let Self { engine, rest, aws, health, .. } = self;
+        let Self { engine, rest, aws, tang, health, .. } = self;
         let metrics = Arc::new(Metrics::default());
         let front = Rest::new(Arc::clone(&engine), Arc::clone(&metrics));
         let (stopping, shutdown) = Stop::new();
@@ -315,6 +332,11 @@ impl Running {
         );
         let aws_task = aws.map(|(listener, place)| {
             let front = Aws::new(Arc::clone(&engine), Arc::clone(&metrics), place);
+            let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
+            tokio::spawn(listener.serve(serve, shutdown.clone()))
+        });
+        let tang_task = tang.map(|(listener, acts_as)| {
+            let front = Tang::new(Arc::clone(&engine), Arc::clone(&metrics), acts_as);
             let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
             tokio::spawn(listener.serve(serve, shutdown.clone()))
         });
@@ -331,7 +353,7 @@ impl Running {
         stop.await;
         stopping.request();
         let _ = rest_task.await;
-        if let Some(task) = aws_task {
+        for task in aws_task.into_iter().chain(tang_task) {
             let _ = task.await;
         }
         let _ = health_task.await;
@@ -346,11 +368,11 @@ fn named(address: SocketAddr) -> String {
     if address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
-/// How the callers of a listener prove who they are.
+/// How the callers of a listener prove who they are, if they do.
 #[derive(Clone, Copy)]
 enum Clients {
     ByCertificate,
-    BySignature,
+    Otherwise,
 }
 
 fn tls(config: &Config, clients: Clients) -> Result<Tls, ServerError> {
@@ -363,7 +385,7 @@ fn tls(config: &Config, clients: Clients) -> Result<Tls, ServerError> {
             }
             roots
         }
-        Clients::BySignature => Vec::new(),
+        Clients::Otherwise => Vec::new(),
     };
     let key = Zeroizing::new(read_file(&config.key_path())?);
     Ok(Tls::from_pem(&read_file(&config.certificate_path())?, &key, &roots)?)
@@ -413,24 +435,30 @@ pub async fn begin_dev(data: &Path) -> Result<Running, ServerError> {
         ports.iter().flat_map(|text| text.split_whitespace()).filter_map(|port| port.parse().ok()).collect();
     let access_key = dev_access_key(data, &engine).await?;
     let address = |at: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, known.get(at).copied().unwrap_or(0)));
-    (config.listen, config.health) = (address(0), address(1));
-    config.aws = Some(AwsConfig { listen: address(2), ..AwsConfig::default() });
+    listen_dev(&mut config, address);
     let running = match Running::begin(&config, Arc::clone(&engine)).await {
         Err(ServerError::Listen(_)) => {
-            let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            (config.listen, config.health) = (free, free);
-            config.aws = Some(AwsConfig { listen: free, ..AwsConfig::default() });
+            listen_dev(&mut config, |_| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
             Running::begin(&config, engine).await?
         }
         begun => begun?,
     };
-    let listeners =
-        [&running.rest, &running.health].into_iter().chain(running.aws.iter().map(|(aws, _)| aws));
+    let aws = running.aws.iter().map(|(listener, _)| listener);
+    let tang = running.tang.iter().map(|(listener, _)| listener);
+    let listeners = [&running.rest, &running.health].into_iter().chain(aws).chain(tang);
     let ports: Vec<String> = listeners.map(|listener| listener.address().port().to_string()).collect();
     let ports = ports.join(" ") + "\n";
     write_file(&data.join("dev.ports"), ports.as_bytes(), 0o600)?;
     write_file(&data.join("dev.env"), dev_env(data, &running, &access_key)?.as_bytes(), 0o600)?;
     Ok(running)
+}
+
+/// Where a development server listens: its first, second… address.
+fn listen_dev(config: &mut Config, address: impl Fn(usize) -> SocketAddr) {
+    (config.listen, config.health) = (address(0), address(1));
+    config.aws = Some(AwsConfig { listen: address(2), ..AwsConfig::default() });
+    let (tenant, identity) = ("dev".to_owned(), "dev".to_owned());
+    config.tang = Some(TangConfig { listen: address(3), tenant, identity, tls: false });
 }
 
 async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerError> {
@@ -505,7 +533,8 @@ fn dev_env(data: &Path, running: &Running, access_key: &str) -> Result<Zeroizing
          export AWS_DEFAULT_REGION={region}\n\
          export AWS_REGION={region}\n\
          export AWS_CA_BUNDLE={}\n\
-         unset AWS_SESSION_TOKEN\n",
+         unset AWS_SESSION_TOKEN\n\
+         export KEYHEARTH_TANG_URL={}\n",
         shell_quote(&ready.url),
         quoted(CA_FILE),
         quoted("dev.crt"),
@@ -514,6 +543,7 @@ fn dev_env(data: &Path, running: &Running, access_key: &str) -> Result<Zeroizing
         shell_quote(id),
         shell_quote(secret),
         quoted(CA_FILE),
+        shell_quote(ready.tang_url.as_deref().unwrap_or_default()),
         region = shell_quote(&region),
     )))
 }

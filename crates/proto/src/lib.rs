@@ -3,4 +3,5 @@
 
 pub mod aws;
 pub mod rest;
+pub mod tang;
 mod time;

@@ -46,6 +46,11 @@ impl Failure {
         Self::new(format_args!("{path}: {error}"), next)
     }
 
+    /// The server's stable word for what is wrong, where the server refused.
+    pub fn code(&self) -> Option<&str> {
+        self.problem.as_ref()?["code"].as_str()
+    }
+
     /// Prints it on standard error; as the server's problem, if `json`.
     pub fn print(&self, json: bool) {
         if json {

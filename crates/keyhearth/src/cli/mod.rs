@@ -23,6 +23,7 @@ mod seal;
 mod server;
 mod session;
 mod spelled;
+mod tang;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,9 @@ enum Verb {
     /// Passing on what one holds oneself.
     #[command(subcommand)]
     Grant(grant::Verb),
+    /// Keys that open the disks of machines, for Clevis.
+    #[command(subcommand)]
+    Tang(tang::Verb),
     /// Tenants of the deployment.
     #[command(subcommand)]
     Tenant(tenant::Verb),
@@ -126,6 +130,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Identity(verb) => verb.run(session),
         Verb::Policy(verb) => verb.run(session),
         Verb::Grant(verb) => verb.run(session),
+        Verb::Tang(verb) => verb.run(session),
         Verb::Tenant(verb) => verb.run(session),
         Verb::Audit(verb) => verb.run(session),
         Verb::Boot(verb) => verb.run(session),

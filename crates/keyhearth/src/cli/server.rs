@@ -210,6 +210,7 @@ impl Serve {
         let ready = |ready: &server::Ready| {
             say(&ready.url, if ready.sealed { "; sealed: `keyhearth unseal` opens it" } else { "" });
             ready.aws_url.iter().for_each(|url| say(url, " for AWS clients"));
+            ready.tang_url.iter().for_each(|url| say(url, " for Clevis"));
             println!("{READY}");
         };
         Ok(runtime()?.block_on(server::serve(config, passphrase, self.danger_accept_found, ready))?)

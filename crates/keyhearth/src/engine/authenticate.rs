@@ -16,6 +16,7 @@ use keyhearth_crypto::digest::sha256;
 use keyhearth_crypto::secret::SecretBytes;
 use zeroize::Zeroizing;
 
+use super::Named;
 use super::govern::{checked_access_key_id, parts, session_token};
 use super::open::{Open, TENANT_KEY_GONE};
 use super::{ATTEMPTS_MAX, Engine};
@@ -166,6 +167,26 @@ impl Engine {
         Ok(Authenticated { caller: Arc::new(caller), identity_epoch, not_after: presented.not_after })
     }
 
+    /// The identity that a listener acts as for callers at `address` who prove nothing. A failure is logged.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] if there is no such identity or it is revoked; [`Error::Sealed`].
+    pub async fn anonymous(
+        &self,
+        tenant: &Named<TenantId>,
+        identity: &Named<PrincipalId>,
+        address: IpAddr,
+    ) -> Result<Authenticated, Error> {
+        let open = self.open.load_full().ok_or(Error::Sealed)?;
+        match find_stand_in(&open, tenant, identity, address) {
+            Err(Error::NotFound(_) | Error::Denied) => {
+                self.log_failed_login(address, |entry| entry).await?;
+                Err(Error::Denied)
+            }
+            found => found,
+        }
+    }
+
     /// Finds out who calls if a request turns out to be signed with the secret of access key `id`, for requests
     /// from `address`. Whoever asks checks the signature, and reports a failure with [`Engine::refuse_login`].
     ///
@@ -261,6 +282,30 @@ impl Engine {
             access_key: None,
         }
     }
+}
+
+fn find_stand_in(
+    open: &Open,
+    tenant: &Named<TenantId>,
+    identity: &Named<PrincipalId>,
+    address: IpAddr,
+) -> Result<Authenticated, Error> {
+    let identity_epoch = open.identity_epoch();
+    let tenant = open.tenant_named(tenant)?;
+    let principal = open.principal(tenant, open.principal_named(tenant, identity)?)?;
+    let principal = &principal.value;
+    if principal.revoked.is_some() {
+        return Err(Error::Denied);
+    }
+    let caller = Caller {
+        principal: principal.id,
+        tenant,
+        name: principal.name.clone(),
+        roles: principal.roles,
+        proof: Proof::Anonymous,
+        address,
+    };
+    Ok(Authenticated { caller: Arc::new(caller), identity_epoch, not_after: Time::MAX })
 }
 
 /// An address as entries carry it: 4 or 16 bytes.

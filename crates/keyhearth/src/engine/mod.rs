@@ -62,6 +62,7 @@ use keyhearth_core::time::Now;
 pub use authenticate::{Authenticated, NoLogin, Signer};
 pub use clock::{Clock, Reading};
 pub use limits::{PRINCIPAL_PER_S, TENANT_PER_S};
+pub use names::{Named, PublicHalves};
 pub use operate::UnsealWith;
 pub use start::{Initial, StartError, initialise};
 
@@ -472,7 +473,7 @@ impl Engine {
                 let is_good = key.value.disabled.is_none();
                 (Some(key), is_good)
             }
-            Proof::Local => (None, true),
+            Proof::Anonymous | Proof::Local => (None, true),
         };
         if principal.value.revoked.is_some() || principal.value.roles != caller.roles || !is_proved {
             return Err(Error::Denied);
@@ -609,7 +610,7 @@ impl Engine {
         let (certificate, access_key) = match &caller.proof {
             Proof::Certificate(hash) => (Some(hash.0[..8].try_into().expect("8 of 32 bytes")), None),
             Proof::AccessKey(id) => (None, Some(id.clone())),
-            Proof::Local => (None, None),
+            Proof::Anonymous | Proof::Local => (None, None),
         };
         let address = match caller.address {
             std::net::IpAddr::V4(address) => address.octets().to_vec(),

@@ -3,8 +3,9 @@
 //! A listener turns connections into requests and hands each to one handler together with its
 //! [`Peer`]. It knows no paths, keys or callers. Who the peer is, and whether it may, is decided above.
 //!
-//! The server runs one listener with TLS for callers and one without, on loopback, for health and
-//! metrics. Each has its own [`Limits`], so the second has room while the first is flooded.
+//! The server runs one listener with TLS for callers, one for each protocol that is configured beside it, and one
+//! without TLS, on loopback, for health and metrics. Each has its own [`Limits`], so the others have room while one is
+//! flooded.
 //!
 //! Known limits:
 //! - The rate of TLS handshakes is not bounded, only their number at once. A flood of new
@@ -17,6 +18,7 @@ pub mod aws;
 mod http;
 mod limits;
 pub mod rest;
+pub mod tang;
 pub mod tls;
 
 use std::io;
@@ -133,6 +135,14 @@ impl Listener {
         if !address.ip().to_canonical().is_loopback() {
             return Err(ListenError::NotLoopback(address));
         }
+        Self::bind_plain(address, limits).await
+    }
+
+    /// Binds `address` for plain HTTP/1.1 wherever it is, for a protocol that keeps its secrets by itself.
+    ///
+    /// # Errors
+    /// [`ListenError::Bind`].
+    pub async fn bind_plain(address: SocketAddr, limits: Limits) -> Result<Arc<Self>, ListenError> {
         Self::bound(address, None, limits).await
     }
 

@@ -77,6 +77,7 @@ pub(super) const fn proof(proof: &Proof) -> &'static str {
     match proof {
         Proof::Certificate(_) => "certificate",
         Proof::AccessKey(_) => "access-key",
+        Proof::Anonymous => "anonymous",
         Proof::Local => "local",
     }
 }

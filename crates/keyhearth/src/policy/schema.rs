@@ -40,7 +40,7 @@ const ENTITIES: &str = r#"
   type Request = {
     ip: ipaddr,          // where the request came from
     now: datetime,
-    proof: String,       // "certificate", "access-key" or "local"
+    proof: String,       // "certificate", "access-key", "anonymous" or "local"
     context: Context,
   };
 "#;

@@ -141,11 +141,11 @@ impl From<&principal::Caller> for WhoAmI {
             roles: caller.roles.iter().map(Is).collect(),
             certificate: match &caller.proof {
                 Proof::Certificate(fingerprint) => Some((*fingerprint).into()),
-                Proof::AccessKey(_) | Proof::Local => None,
+                Proof::AccessKey(_) | Proof::Anonymous | Proof::Local => None,
             },
             access_key: match &caller.proof {
                 Proof::AccessKey(id) => Some(id.clone()),
-                Proof::Certificate(_) | Proof::Local => None,
+                Proof::Certificate(_) | Proof::Anonymous | Proof::Local => None,
             },
             address: caller.address.to_string(),
         }
