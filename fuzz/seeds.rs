@@ -3,6 +3,10 @@
 //! Run it after a format has changed: `scripts/fuzz --seeds`. The private keys among them are made here and used
 //! nowhere else.
 
+#[path = "../crates/attest/tests/synthetic/mod.rs"]
+#[allow(dead_code, reason = "tests use all of it")]
+mod synthetic;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Result;
@@ -13,6 +17,7 @@ use keyhearth::config::Config;
 use keyhearth::identity::{Ca, Subject, generate_key_and_csr};
 use keyhearth::policy::{GUARDS, ROLES};
 use keyhearth::seal::{Passphrase, Quorum, SealChoice, create};
+use keyhearth_attest::snp::{Generation, Signer};
 use keyhearth_core::entry::{self, Entry};
 use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{DeploymentId, GrantId, KeyId, PrincipalId, RequestId, TenantId};
@@ -55,7 +60,8 @@ fn main() -> Result<()> {
     write("config", "reference", Config::reference())?;
     signatures()?;
     requests()?;
-    aws_requests()
+    aws_requests()?;
+    reports()
 }
 
 fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
@@ -410,4 +416,28 @@ fn aws_value(fields: &[Field], field: &Field) -> Value {
         }
         _ => aws_structure(fields, &format!("{}.", field.path)),
     }
+}
+
+/// Reports of made machines, each with the root, a revocation list and the certificates that it needs.
+fn reports() -> Result<()> {
+    let file = |bytes: &[u8]| {
+        let length = u16::try_from(bytes.len()).expect("reports and certificates are small");
+        [&length.to_be_bytes(), bytes].concat()
+    };
+    for (version, generation) in [(2, Generation::Milan), (3, Generation::Genoa), (5, Generation::Turin)] {
+        for signer in [Signer::Vcek, Signer::Vlek] {
+            let mut report = synthetic::report(version, generation, signer);
+            synthetic::sign(&mut report);
+            let files = [
+                report,
+                synthetic::ark().der(),
+                synthetic::List::of(&[9]).der(),
+                synthetic::intermediate(generation, signer).der(),
+                synthetic::Leaf::new(generation, signer).der(),
+            ];
+            let files: Vec<u8> = files.iter().flat_map(|bytes| file(bytes)).collect();
+            write("attest_snp", &format!("v{version}-{}-{}", generation.name(), signer.name()), files)?;
+        }
+    }
+    Ok(())
 }

@@ -10,6 +10,9 @@ use keyhearth_attest::{
     Refusal, Revocation, RootError, Roots, Specific, appraise,
 };
 use proptest::prelude::*;
+use sev::firmware::guest::AttestationReport;
+use sev::firmware::host::TcbVersion;
+use sev::parser::ByteParser as _;
 use synthetic::{LEVELS, Leaf, List, NOW_S, ark, intermediate, report, sign, tcb};
 
 /// Evidence, what comes with it, and what is demanded; each test makes one thing otherwise.
@@ -313,7 +316,68 @@ fn extra_roots_have_labels_of_their_own() {
     assert_eq!(Roots::built_in().with_amd("lab", b"none").map(drop), Err(RootError::Certificate));
 }
 
+/// Bits that are not refused: all of the policy but those of a migration agent and of debugging.
+const POLICY_BITS: u64 = 0x03f3_ffff;
+
 proptest! {
+    #[test]
+    fn another_reader_reads_the_same(
+        policy in any::<u64>(), platform in any::<u64>(), svn in any::<u32>(), launch in any::<[u8; 8]>(),
+        digests in any::<[u8; 32]>(), version in 3_u32..=5, generation in proptest::sample::select(&Generation::ALL),
+    ) {
+        let mut case = Case::new(version, generation, Signer::Vcek);
+        case.put(0x04, &svn.to_le_bytes());
+        case.put(0x08, &(policy & POLICY_BITS).to_le_bytes());
+        case.put(0x40, &platform.to_le_bytes());
+        case.put(0x1f0, &launch);
+        for offset in [0x10, 0x90, 0xa0, 0xc0, 0xe0, 0x140] {
+            case.put(offset, &digests);
+        }
+        let claims = case.judge().expect("nothing of that is refused");
+        let ours = snp(&claims);
+        let theirs = AttestationReport::from_bytes(&case.evidence()).expect("a report");
+        let tcb = |tcb: TcbVersion| {
+            let TcbVersion { fmc, bootloader, tee, snp, microcode } = tcb;
+            Tcb { fmc, bootloader, tee, snp, microcode }
+        };
+        prop_assert_eq!(
+            [ours.reported_tcb, ours.committed_tcb, ours.current_tcb, ours.launch_tcb],
+            [theirs.reported_tcb, theirs.committed_tcb, theirs.current_tcb, theirs.launch_tcb].map(tcb)
+        );
+        prop_assert_eq!((ours.guest_svn, ours.vmpl), (theirs.guest_svn, theirs.vmpl));
+        let chip = ours.chip_id.as_ref().expect("it is not hidden");
+        for (bytes, other) in [
+            (&ours.measurement, &theirs.measurement[..]),
+            (&ours.host_data, &theirs.host_data),
+            (&ours.family_id, &theirs.family_id),
+            (&ours.image_id, &theirs.image_id),
+            (&ours.report_id, &theirs.report_id),
+            (&claims.report_data, &theirs.report_data),
+            (chip, &theirs.chip_id),
+        ] {
+            prop_assert_eq!(&bytes.0, other);
+        }
+        let (bits, other) = (&ours.policy, &theirs.policy);
+        prop_assert_eq!(
+            [bits.smt, bits.single_socket, bits.cxl, bits.memory_aes_256_xts, bits.rapl_disabled,
+                bits.ciphertext_hiding, bits.page_swap_disabled],
+            [other.smt_allowed(), other.single_socket_required(), other.cxl_allowed(), other.mem_aes_256_xts(),
+                other.rapl_dis(), other.ciphertext_hiding(), other.page_swap_disabled()]
+        );
+        let abi = |number: u64| u8::try_from(number).expect("eight bits");
+        prop_assert_eq!(
+            (bits.abi_major, bits.abi_minor),
+            (abi(other.abi_major()), abi(other.abi_minor()))
+        );
+        let (bits, other) = (&ours.platform, &theirs.plat_info);
+        prop_assert_eq!(
+            [bits.smt, bits.tsme, bits.ecc, bits.rapl_disabled, bits.ciphertext_hiding,
+                bits.alias_check_complete, bits.tio],
+            [other.smt_enabled(), other.tsme_enabled(), other.ecc_enabled(), other.rapl_disabled(),
+                other.ciphertext_hiding_enabled(), other.alias_check_complete(), other.tio_enabled()]
+        );
+    }
+
     #[test]
     fn any_bytes_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..1300), version in 0_u8..8) {
         let demands = Demands { legacy_reports: true, ..Demands::at(NOW_S) };

@@ -148,16 +148,16 @@ fn refused(refusal: Refusal) -> Failure {
 
 /// A claim for people: bits that are set and numbers by their names, and nothing wider than [`VALUE_CHARS`].
 fn in_words(value: &Value) -> Value {
-    let part = |(name, value): (&String, &Value)| match value {
-        Value::Bool(yes) => yes.then(|| name.replace('_', " ")),
-        value => Some(format!("{} {value}", name.replace('_', " "))),
+    let part = |(name, value): (&String, &Value)| match value.as_bool() {
+        Some(yes) => yes.then(|| name.replace('_', " ")),
+        None => Some(format!("{} {value}", name.replace('_', " "))),
     };
-    match value {
-        Value::Object(members) => {
-            broken(&members.iter().filter_map(part).collect::<Vec<_>>().join(", ")).into()
-        }
-        Value::String(text) => broken(text).into(),
-        other => other.clone(),
+    if let Some(members) = value.as_object() {
+        broken(&members.iter().filter_map(part).collect::<Vec<_>>().join(", ")).into()
+    } else if let Some(text) = value.as_str() {
+        broken(text).into()
+    } else {
+        value.clone()
     }
 }
 
