@@ -25,11 +25,13 @@ fuzz_target!(|data: &[u8]| {
     };
     let mut endorsements = Endorsements::default();
     files.for_each(|file| drop(endorsements.add(file)));
-    let demands =
-        Demands { revocation: Revocation::IfGiven, legacy_reports: true, ..Demands::at(NOW_S) };
+    let demands = Demands { revocation: Revocation::IfGiven, legacy_reports: true, ..Demands::at(NOW_S) };
     let Ok(claims) = appraise(evidence, &endorsements, &roots, &demands) else { return };
     serde_json::to_string(&claims).expect("claims are JSON");
     let mut changed = evidence.to_vec();
     changed[0x90] ^= 1;
-    assert!(appraise(&changed, &endorsements, &roots, &demands).is_err(), "a changed measurement is accepted");
+    assert!(
+        appraise(&changed, &endorsements, &roots, &demands).is_err(),
+        "a changed measurement is accepted"
+    );
 });
