@@ -30,7 +30,8 @@ pub struct Endorsements {
 }
 
 impl Endorsements {
-    /// Adds a certificate or a revocation list in DER, or any number of both in PEM. Repeated ones count once.
+    /// Adds a certificate or a revocation list in DER, or any number of both in PEM or in the table that a host
+    /// gives with an SNP report, whose entries of other kinds are left out. Repeated ones count once.
     ///
     /// # Errors
     /// [`Reason::EndorsementMalformed`]; [`Reason::EndorsementTooLarge`] beyond [`CERTIFICATES_MAX`],
@@ -41,6 +42,10 @@ impl Endorsements {
         }
         if bytes.first() == Some(&DER_SEQUENCE) {
             return self.add_der(bytes.to_vec());
+        }
+        if let Some(entries) = snp::table_contents(bytes) {
+            let mut known = entries.into_iter().filter(|der| x509::is_certificate(der) || x509::is_list(der));
+            return known.try_for_each(|der| self.add_der(der.to_vec()));
         }
         let mut found = false;
         for block in Pem::iter_from_buffer(bytes) {

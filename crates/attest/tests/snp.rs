@@ -308,6 +308,22 @@ fn certificates_of_every_age_and_spelling_are_taken() {
 }
 
 #[test]
+fn the_hosts_table_of_certificates_is_taken() {
+    let mut case = Case::genoa();
+    let files = [case.leaf().der(), case.issuer().der(), b"something of the host's".to_vec()];
+    let mut offset = 24 * (files.len() + 1);
+    let mut table = Vec::new();
+    for file in &files {
+        let number = |number: usize| u32::try_from(number).expect("it is small").to_le_bytes();
+        table.extend([&[0x63; 16][..], &number(offset), &number(file.len())].concat());
+        offset += file.len();
+    }
+    table.extend([0; 24]);
+    (case.leaf, case.issuer, case.files) = (None, None, vec![[table, files.concat()].concat()]);
+    assert!(case.judge().is_ok());
+}
+
+#[test]
 fn extra_roots_have_labels_of_their_own() {
     let ark = ark().der();
     for label in ["", "built-in", "Upper", "a b", &"x".repeat(65)] {

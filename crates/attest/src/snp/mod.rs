@@ -15,6 +15,7 @@
 mod chain;
 mod claims;
 mod report;
+mod table;
 mod tcb;
 mod vek;
 
@@ -24,6 +25,7 @@ pub use tcb::{Generation, Tcb};
 pub use vek::Signer;
 
 pub(crate) use chain::{AmdRoot, built_in_roots};
+pub(crate) use table::contents as table_contents;
 
 use crate::claims::{Claims, Kind, Specific};
 use crate::demands::Demands;
