@@ -29,7 +29,7 @@ use keyhearth_core::principal::{AccessKey, Fingerprint, Principal, Role, Roles};
 use keyhearth_core::state::{State, Switches};
 use keyhearth_core::tenant::Tenant;
 use keyhearth_core::time::Time;
-use keyhearth_crypto::algorithm::Algorithm;
+use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::digest::sha256;
 use keyhearth_crypto::hpke::{self, Suite};
 use keyhearth_crypto::key;
@@ -40,6 +40,7 @@ use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
 use keyhearth_proto::aws::sigv4::{Message, Scope, SigningKey, authorization};
 use keyhearth_proto::aws::{self, Field, Place, coverage};
+use keyhearth_proto::tang::Point;
 // Instrumented libraries need the fuzzer's runtime in every program.
 use libfuzzer_sys as _;
 use serde_json::{Map, Value, json};
@@ -60,6 +61,7 @@ fn main() -> Result<()> {
     write("config", "reference", Config::reference())?;
     signatures()?;
     requests()?;
+    tang()?;
     aws_requests()?;
     reports()
 }
@@ -97,6 +99,18 @@ fn crypto() -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn tang() -> Result<()> {
+    let material = key::generate(Algorithm::EcP521).expect("randomness");
+    let key = key::Key::load(Algorithm::EcP521, &material).expect("what was generated loads");
+    let point = Point::of_public_key(key.public_key_der().expect("a pair")).expect("on P-521");
+    let body = String::from_utf8(point.reply()).expect("JSON");
+    write("tang", "recovery", format!("POST /db1/rec/{}\n\n{body}", point.thumbprints()))?;
+    write("tang", "advertisement", "GET /adv/\n\n")?;
+    let signature =
+        key.sign(Mechanism::EcdsaSha512, key::Input::Message(b"seed")).expect("it is a signing key");
+    write("tang", "signature", [&b"GET /db1/adv\n\n"[..], &signature].concat())
 }
 
 fn log() -> Result<()> {

@@ -133,6 +133,39 @@ def test_the_advertisement_is_signed_by_the_key_it_lists(tang):
     assert tang.request("GET", f"/web/adv/{exchange}")[0] == 404, "only keys that sign are asked to sign"
 
 
+def test_a_rotation_leaves_bindings_and_the_trust_in_a_signing_key(tang, tmp_path):
+    one = tang.create("db1")
+    exchange = json.loads(tang.keyhearth("--json", "tang", "show", "db1"))["exchange_thumbprint"]
+    jwe, before = bind(one), verifying(tang.request("GET", "/db1/adv")[2])
+    two = json.loads(tang.keyhearth("--json", "tang", "rotate", "db1"))
+    assert one["thp"] != two["thumbprint"] and exchange != two["exchange_thumbprint"]
+    assert opens(jwe), "what is bound to the keys before is opened"
+    plain, vouched = [tang.request("GET", path)[2] for path in ["/db1/adv", f"/db1/adv/{one['thp']}"]]
+    after = verifying(plain)
+    assert verified(plain, after) and not verified(plain, before)
+    assert verified(vouched, before) and verified(vouched, after), "as tangd has both sign"
+    assert verifying(vouched) == after
+    assert opens(bind({**one, "thp": two["thumbprint"]}))
+    assert opens(jwe)
+    three = json.loads(tang.keyhearth("--json", "tang", "rotate", "db1"))
+    vouched = tang.request("GET", f"/db1/adv/{one['thp']}")[2]
+    assert verified(vouched, before) and not verified(vouched, after)
+    assert opens(jwe) and opens(bind({**one, "thp": three["thumbprint"]}))
+    tang.keyhearth("key", "suspend", f"tang/db1/sign/{one['thp']}")
+    assert tang.request("GET", f"/db1/adv/{one['thp']}")[0] == 403
+    assert opens(jwe), "who trusts a signing key and who is bound are two things"
+
+
+def verifying(jws):
+    """The keys of an advertisement that sign, as Clevis finds them."""
+    words = ["jose", "fmt", "-j-", "-Og", "payload", "-SyOg", "keys", "-AUo-"]
+    return done("jose", "jwk", "use", "-i-", "-r", "-u", "verify", "-o-", stdin=done(*words, stdin=jws))
+
+
+def verified(jws, keys):
+    return run("jose", "jws", "ver", "-i", jws.decode(), "-k-", "-a", stdin=keys).returncode == 0
+
+
 def test_a_luks_disk_is_bound_and_opened_also_after_a_rotation(tang, disk):
     image, key = disk
     config = tang.create("db1")

@@ -58,7 +58,7 @@ impl Reply {
     }
 
     fn refused(refused: rest::Refused, id: RequestId) -> Self {
-        let (status, body) = rest::not_found(refused, id);
+        let (status, body) = rest::not_found(refused, id, "look at /v1/openapi.json");
         let allow = match refused {
             rest::Refused::MethodNotAllowed(allow) => Some(allow),
             rest::Refused::NotFound => None,

@@ -25,7 +25,7 @@ use keyhearth_core::request::{Ask, Demand, KeyRef, Message, Request as Asked, Re
 use keyhearth_core::state::State;
 use keyhearth_core::time::Now;
 use keyhearth_crypto::algorithm::Mechanism;
-use keyhearth_proto::rest::{self, Refused};
+use keyhearth_proto::rest::Refused;
 use keyhearth_proto::tang::{self, Pair, Point, Thumbprint, Thumbprints};
 
 use super::{BodyError, Peer, discard_body, read_body};
@@ -194,23 +194,40 @@ impl Exchange<'_> {
         Ok(Some(known))
     }
 
-    /// The pair's public halves, signed by its signing key: if `signer` is given, by the key of that thumbprint.
+    /// The pair's public halves, signed by its signing key; if `signer` is the thumbprint of one that it had before, by
+    /// that one as well, so that who trusts it comes to trust the newer ones.
     async fn advertisement(&self, pair: &Pair, signer: Option<&Thumbprint>) -> Result<Vec<u8>, Error> {
         let (exchange, _) = self.active(pair.exchange()).await?;
         let (signing, version) = self.active(pair.signing()).await?;
-        if signer.is_some_and(|named| !signing.thumbprints().are(named)) {
-            return Err(Error::NotFound("signing key of this thumbprint"));
+        let mut signers = vec![(pair.signing(), version)];
+        if let Some(named) = signer.filter(|named| !signing.thumbprints().are(named)) {
+            let unknown = Error::NotFound("signing key of this thumbprint");
+            let Some(alias) = pair.signing_before(named) else { return Err(unknown) };
+            let (before, version) = self.active(alias.clone()).await?;
+            if !before.thumbprints().are(named) {
+                return Err(unknown);
+            }
+            signers.push((alias, version));
         }
         let payload = tang::payload(&signing, &exchange);
-        let message = Message::Whole(tang::signing_input(&payload).into());
-        let (key, mechanism) = (by(pair.signing()), Some(Mechanism::EcdsaSha512));
+        let mut signatures = Vec::new();
+        for (alias, version) in signers {
+            signatures.push(self.signature(alias, version, &payload).await?);
+        }
+        tang::advertisement(&payload, &signatures).ok_or(OTHER_ANSWER)
+    }
+
+    /// The signature of an advertisement by the primary version of a key, which must be `version` still.
+    async fn signature(&self, alias: Alias, version: u32, payload: &[u8]) -> Result<Vec<u8>, Error> {
+        let message = Message::Whole(tang::signing_input(payload).into());
+        let (key, mechanism) = (by(alias), Some(Mechanism::EcdsaSha512));
         // What is signed says which key signs it.
         let same = move |key: &Key, _: Now| {
             if key.primary == version { Ok(()) } else { Err(Error::Unavailable { retry_after_ms: 0 }) }
         };
         let signed = self.execute(Ask::Sign { key, mechanism, message }, Arc::new(same)).await?;
         let Answer::Signature { signature, .. } = signed else { return Err(OTHER_ANSWER) };
-        tang::advertisement(&payload, &signature).ok_or(OTHER_ANSWER)
+        Ok(signature)
     }
 
     /// The public half of the version that a new client would use, and its number.
@@ -288,7 +305,7 @@ fn refusal(error: &Error, id: RequestId) -> Response<Full<Bytes>> {
 }
 
 fn nowhere(refused: Refused, id: RequestId) -> Response<Full<Bytes>> {
-    let (status, body) = rest::not_found(refused, id);
+    let (status, body) = tang::not_found(refused, id);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_FOUND);
     let mut response = response(status, "application/json", body);
     if let Refused::MethodNotAllowed(allow) = refused {

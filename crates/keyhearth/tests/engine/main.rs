@@ -18,6 +18,7 @@ mod rotation;
 mod schedule;
 mod support;
 mod suspension;
+mod tang;
 mod tenants;
 mod transfer;
 mod uses;

@@ -91,9 +91,9 @@ pub fn problem(error: &Error, request: RequestId) -> (u16, Vec<u8>) {
 }
 
 /// Status and body of the answer to a method or path that leads nowhere: 404, or 405 with the header
-/// `Allow` as [`super::Refused::MethodNotAllowed`] has it.
+/// `Allow` as [`super::Refused::MethodNotAllowed`] has it. `next_step` says where the paths are.
 #[must_use]
-pub fn not_found(refused: super::Refused, request: RequestId) -> (u16, Vec<u8>) {
+pub fn not_found(refused: super::Refused, request: RequestId, next_step: &str) -> (u16, Vec<u8>) {
     let (status, code, message) = match refused {
         super::Refused::NotFound => (404, "not_found", "no operation has this path"),
         super::Refused::MethodNotAllowed(_) => {
@@ -107,7 +107,7 @@ pub fn not_found(refused: super::Refused, request: RequestId) -> (u16, Vec<u8>) 
         state: None,
         limit: None,
         retry_after_ms: None,
-        next_step: "look at /v1/openapi.json".to_owned(),
+        next_step: next_step.to_owned(),
         request_id: request.into(),
     };
     (status, json(256, &problem))

@@ -149,6 +149,17 @@ impl Thumbprint {
     }
 }
 
+/// As it was read.
+impl std::fmt::Display for Thumbprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hash: &[u8] = match self {
+            Self::Sha256(hash) => hash,
+            Self::Sha1(hash) => hash,
+        };
+        f.write_str(&URL_SAFE_NO_PAD.encode(hash))
+    }
+}
+
 /// The thumbprints of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thumbprints {
@@ -157,6 +168,12 @@ pub struct Thumbprints {
 }
 
 impl Thumbprints {
+    /// The one that names the key today.
+    #[must_use]
+    pub fn usual(&self) -> Thumbprint {
+        Thumbprint::Sha256(self.sha256)
+    }
+
     /// Whether the key is named so.
     #[must_use]
     pub fn are(&self, named: &Thumbprint) -> bool {
@@ -170,7 +187,7 @@ impl Thumbprints {
 /// As people read it: by SHA-256.
 impl std::fmt::Display for Thumbprints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.sha256))
+        self.usual().fmt(f)
     }
 }
 
@@ -192,12 +209,24 @@ pub fn signing_input(payload: &[u8]) -> Vec<u8> {
     format!("{}.{}", protected(), URL_SAFE_NO_PAD.encode(payload)).into_bytes()
 }
 
-/// An advertisement with its signature, which is given in DER; `None` if it is not one of P-521.
+/// An advertisement with its signatures, which are given in DER; `None` if one of them is not of P-521.
+///
+/// One signature is written flattened and several in a list, as tangd does.
+///
+/// Source: RFC 7515 §7.2.
 #[must_use]
-pub fn advertisement(payload: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
-    let signature = URL_SAFE_NO_PAD.encode(fixed_signature(signature)?);
+pub fn advertisement(payload: &[u8], signatures: &[Vec<u8>]) -> Option<Vec<u8>> {
     let payload = URL_SAFE_NO_PAD.encode(payload);
-    let jws = json!({ "payload": payload, "protected": protected(), "signature": signature });
+    let signed = |der: &Vec<u8>| {
+        let signature = URL_SAFE_NO_PAD.encode(fixed_signature(der)?);
+        Some(json!({ "protected": protected(), "signature": signature }))
+    };
+    let mut signatures: Vec<Value> = signatures.iter().map(signed).collect::<Option<_>>()?;
+    let mut jws = match signatures.as_mut_slice() {
+        [one] => one.take(),
+        _ => json!({ "signatures": signatures }),
+    };
+    jws["payload"] = payload.into();
     Some(jws.to_string().into_bytes())
 }
 
@@ -326,7 +355,9 @@ mod tests {
         for _ in 0..64 {
             let input = signing_input(&payload);
             let der = signing.sign(Mechanism::EcdsaSha512, Input::Message(&input)).unwrap();
-            let jws: Value = serde_json::from_slice(&advertisement(&payload, &der).unwrap()).unwrap();
+            let jws: Value =
+                serde_json::from_slice(&advertisement(&payload, std::slice::from_ref(&der)).unwrap())
+                    .unwrap();
             let text = |name: &str| jws[name].as_str().unwrap().to_owned();
             assert_eq!(format!("{}.{}", text("protected"), text("payload")).into_bytes(), input);
             let fixed = URL_SAFE_NO_PAD.decode(text("signature")).unwrap();
@@ -340,6 +371,18 @@ mod tests {
                 Ok(())
             );
         }
+    }
+
+    #[test]
+    fn several_signatures_are_a_list_over_one_payload() {
+        let der = vec![0x30, 6, 2, 1, 5, 2, 1, 7];
+        let jws = advertisement(b"{}", &[der.clone(), der.clone()]).unwrap();
+        let jws: Value = serde_json::from_slice(&jws).unwrap();
+        assert_eq!(jws["payload"], URL_SAFE_NO_PAD.encode("{}"));
+        let [one, two] = jws["signatures"].as_array().unwrap().as_slice() else { panic!("{jws}") };
+        assert_eq!((one, &one["protected"]), (two, &json!(protected())));
+        assert!(jws.get("signature").is_none() && jws.get("protected").is_none());
+        assert_eq!(advertisement(b"{}", &[der, vec![0x30]]), None);
     }
 
     fn exchange_jwk(point: &Point) -> Value {

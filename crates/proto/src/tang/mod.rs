@@ -67,6 +67,15 @@ impl Pair {
         alias.parse().expect("the characters of a name are among those of an alias")
     }
 
+    /// The alias of a key that signed what was advertised before; `None` for thumbprints by SHA-1, which only name
+    /// keys that are in use.
+    #[must_use]
+    pub fn signing_before(&self, named: &Thumbprint) -> Option<Alias> {
+        let Thumbprint::Sha256(_) = named else { return None };
+        let alias = format!("{}/{named}", self.signing());
+        Some(alias.parse().expect("the characters of a thumbprint are among those of an alias"))
+    }
+
     /// What stands between the server's URL and `/adv`.
     #[must_use]
     pub fn path(&self) -> String {
@@ -83,7 +92,7 @@ impl Default for Pair {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// The advertisement; if a thumbprint is given, one that this key signs.
+    /// The advertisement; if a thumbprint is given, one that this key signs too.
     Advertisement(Pair, Option<Thumbprint>),
     /// An exchange with the key of this thumbprint.
     Recovery(Pair, Thumbprint),
@@ -139,6 +148,14 @@ pub fn problem(error: &Error, request: RequestId) -> (u16, Vec<u8>) {
     (status(error), rest::problem(error, request).1)
 }
 
+/// Status and body of the answer to a request that leads nowhere.
+#[must_use]
+pub fn not_found(refused: rest::Refused, request: RequestId) -> (u16, Vec<u8>) {
+    let next_step =
+        "the paths are GET /adv, GET /adv/THUMBPRINT and POST /rec/THUMBPRINT, after a pair's name";
+    rest::not_found(refused, request, next_step)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +206,11 @@ mod tests {
         let (one, two) = (pair("db1"), Pair::default());
         assert_eq!([one.exchange().as_str(), one.signing().as_str()], ["tang/db1", "tang/db1/sign"]);
         assert_eq!([one.path(), two.path()], ["/db1", ""]);
+        let before = one.signing_before(&Thumbprint::read(THUMBPRINT).unwrap()).unwrap();
+        assert_eq!(before.as_str(), format!("tang/db1/sign/{THUMBPRINT}"));
+        assert_eq!(one.signing_before(&Thumbprint::Sha1([7; 20])), None);
+        let longest = pair(&"n".repeat(keyhearth_core::id::NAME_BYTES_MAX));
+        assert!(longest.signing_before(&Thumbprint::Sha256([0xff; 32])).is_some());
         assert!(Pair::new("adv".parse().unwrap()).is_err() && Pair::new("rec".parse().unwrap()).is_err());
         assert!("db1/sign".parse::<Name>().is_err(), "so a name is never another's signing key");
     }
