@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde::{Serialize, Serializer};
 
-use crate::snp;
+use crate::{snp, tdx};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])+ $variant:ident $name:literal $recognised:path;)+) => {
@@ -35,6 +35,8 @@ macro_rules! kinds {
 kinds! {
     /// An attestation report of AMD SEV-SNP.
     Snp "snp" snp::recognised;
+    /// A quote of an Intel TDX machine.
+    Tdx "tdx" tdx::recognised;
 }
 
 /// What evidence says that passed every check. A member that is absent was not claimed.
@@ -65,6 +67,8 @@ pub struct Claims {
 pub enum Specific {
     /// SEV-SNP.
     Snp(Box<snp::SnpClaims>),
+    /// TDX.
+    Tdx(Box<tdx::TdxClaims>),
 }
 
 /// Bytes that are written as lowercase hexadecimal digits.

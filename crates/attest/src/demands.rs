@@ -10,12 +10,14 @@ pub struct Demands {
     pub report_data: Option<[u8; REPORT_DATA_BYTES]>,
     /// The time, in seconds since 1970 UTC.
     pub now_s: u64,
-    /// What is required of revocation lists.
+    /// What is required of revocation lists for SNP. TDX evidence always needs them.
     pub revocation: Revocation,
     /// The privilege level that must have asked for an SNP report: 0 is the most privileged one.
     pub vmpl: u32,
     /// Whether SNP reports of version 2 will do, which do not name the processor's generation.
     pub legacy_reports: bool,
+    /// Whether TDX platforms will do on which Intel says that software must be hardened (`SWHardeningNeeded`).
+    pub sw_hardening: bool,
     /// The only migration agent that a VM may be bound to, by its report id; without one, none.
     pub migration_agent: Option<[u8; 32]>,
 }
@@ -30,6 +32,7 @@ impl Demands {
             revocation: Revocation::Demanded,
             vmpl: 0,
             legacy_reports: false,
+            sw_hardening: false,
             migration_agent: None,
         }
     }

@@ -9,12 +9,15 @@ use x509_parser::pem::Pem;
 
 use crate::reason::{Reason, Refusal};
 use crate::snp::{self, AmdRoot};
+use crate::tdx::{self, Collateral, IntelRoot, Statement};
 use crate::x509::{self, Certificate};
 
 /// The most certificates that are taken.
 pub const CERTIFICATES_MAX: usize = 32;
 /// The most revocation lists that are taken.
 pub const LISTS_MAX: usize = 16;
+/// The most statements of Intel's (TCB info, QE identity) that are taken.
+pub const STATEMENTS_MAX: usize = 16;
 /// The longest endorsement file. Certificates have less than 2 kB; lists grow with what is revoked.
 pub const ENDORSEMENT_BYTES_MAX: usize = 1 << 20;
 /// The name of the roots in this program.
@@ -22,24 +25,39 @@ pub const BUILT_IN: &str = "built-in";
 
 const LABEL_CHARS_MAX: usize = 64;
 
-/// Certificates and revocation lists that were given with evidence.
+/// Certificates, revocation lists and Intel's statements that were given with evidence.
 #[derive(Clone, Debug, Default)]
 pub struct Endorsements {
     certificates: Vec<Vec<u8>>,
     lists: Vec<Vec<u8>>,
+    statements: Vec<Statement>,
 }
 
 impl Endorsements {
     /// Adds a certificate or a revocation list in DER, or any number of both in PEM or in the table that a host
-    /// gives with an SNP report, whose entries of other kinds are left out. Repeated ones count once.
+    /// gives with an SNP report, whose entries of other kinds are left out; or collateral of Intel's in JSON: an
+    /// answer of its service or a whole `QuoteCollateralV3`. Repeated ones count once.
     ///
     /// # Errors
     /// [`Reason::EndorsementMalformed`]; [`Reason::EndorsementTooLarge`] beyond [`CERTIFICATES_MAX`],
-    /// [`LISTS_MAX`] or [`ENDORSEMENT_BYTES_MAX`].
+    /// [`LISTS_MAX`], [`STATEMENTS_MAX`] or [`ENDORSEMENT_BYTES_MAX`].
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         if bytes.len() > ENDORSEMENT_BYTES_MAX {
             return Err(Reason::EndorsementTooLarge.because(format!("{} bytes", bytes.len())));
         }
+        if bytes.trim_ascii_start().first() != Some(&JSON_OBJECT) {
+            return self.add_x509(bytes);
+        }
+        let collateral = Collateral::parse(bytes)?;
+        collateral.files.iter().try_for_each(|file| self.add_x509(file))?;
+        collateral
+            .statements
+            .into_iter()
+            .try_for_each(|statement| keep(&mut self.statements, statement, STATEMENTS_MAX))
+    }
+
+    /// Adds what is in DER or PEM.
+    fn add_x509(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         if bytes.first() == Some(&DER_SEQUENCE) {
             return self.add_der(bytes.to_vec());
         }
@@ -64,18 +82,11 @@ impl Endorsements {
         } else {
             return Err(Reason::EndorsementMalformed.because("neither a certificate nor a revocation list"));
         };
-        if kept.contains(&der) {
-            return Ok(());
-        }
-        if kept.len() == limit {
-            return Err(Reason::EndorsementTooLarge.because(format!("more than {limit} of one kind")));
-        }
-        kept.push(der);
-        Ok(())
+        keep(kept, der, limit)
     }
 
     /// The certificates, as DER.
-    pub(crate) fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.certificates.iter().map(Vec::as_slice)
     }
 
@@ -83,21 +94,40 @@ impl Endorsements {
     pub(crate) fn lists(&self) -> impl Iterator<Item = &[u8]> {
         self.lists.iter().map(Vec::as_slice)
     }
+
+    /// What Intel says.
+    pub(crate) fn statements(&self) -> impl Iterator<Item = &Statement> {
+        self.statements.iter()
+    }
+}
+
+/// Adds what is not there yet.
+fn keep<T: PartialEq>(kept: &mut Vec<T>, given: T, limit: usize) -> Result<(), Refusal> {
+    if kept.contains(&given) {
+        return Ok(());
+    }
+    if kept.len() == limit {
+        return Err(Reason::EndorsementTooLarge.because(format!("more than {limit} of one kind")));
+    }
+    kept.push(given);
+    Ok(())
 }
 
 const DER_SEQUENCE: u8 = 0x30;
+const JSON_OBJECT: u8 = b'{';
 
 /// Roots that are believed: those in this program, and those that the caller adds.
 #[derive(Clone, Debug)]
 pub struct Roots {
     pub(crate) amd: Vec<AmdRoot>,
+    pub(crate) intel: Vec<IntelRoot>,
 }
 
 impl Roots {
     /// The makers' roots, as this program was built with them.
     #[must_use]
     pub fn built_in() -> Self {
-        Self { amd: snp::built_in_roots() }
+        Self { amd: snp::built_in_roots(), intel: tdx::built_in_roots() }
     }
 
     /// Adds a root of AMD's form (an ARK), in PEM or DER. Claims name it by its label, so that a policy can tell
@@ -107,6 +137,21 @@ impl Roots {
     /// [`RootError`] for a label that is not 1 to 64 characters of `a-z0-9-` or is [`BUILT_IN`], and for what is
     /// not one certificate.
     pub fn with_amd(mut self, label: &str, certificate: &[u8]) -> Result<Self, RootError> {
+        self.amd.push(AmdRoot::extra(label, Self::extra(label, certificate)?));
+        Ok(self)
+    }
+
+    /// Adds a root of Intel's form, as [`Self::with_amd`] does.
+    ///
+    /// # Errors
+    /// [`RootError`] for the same.
+    pub fn with_intel(mut self, label: &str, certificate: &[u8]) -> Result<Self, RootError> {
+        self.intel.push(IntelRoot::extra(label, Self::extra(label, certificate)?));
+        Ok(self)
+    }
+
+    /// Checks the label of a root and that it is one certificate; gives its DER.
+    fn extra(label: &str, certificate: &[u8]) -> Result<Vec<u8>, RootError> {
         let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         if label.is_empty()
             || label.len() > LABEL_CHARS_MAX
@@ -119,8 +164,7 @@ impl Roots {
         given.add(certificate).map_err(|_| RootError::Certificate)?;
         let [der] = <[Vec<u8>; 1]>::try_from(given.certificates).map_err(|_| RootError::Certificate)?;
         Certificate::parse(&der).map_err(|_| RootError::Certificate)?;
-        self.amd.push(AmdRoot::extra(label, der));
-        Ok(self)
+        Ok(der)
     }
 }
 

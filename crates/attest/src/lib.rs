@@ -15,12 +15,14 @@ mod demands;
 mod endorsements;
 mod reason;
 pub mod snp;
+pub mod tdx;
 mod x509;
 
 pub use claims::{Bytes, Claims, Kind, Specific};
 pub use demands::{Demands, REPORT_DATA_BYTES, Revocation};
 pub use endorsements::{
     BUILT_IN, CERTIFICATES_MAX, ENDORSEMENT_BYTES_MAX, Endorsements, LISTS_MAX, RootError, Roots,
+    STATEMENTS_MAX,
 };
 pub use reason::{Area, Reason, Refusal};
 
@@ -47,6 +49,7 @@ pub fn appraise(
     }
     match Kind::of(evidence) {
         Some(Kind::Snp) => snp::appraise(evidence, endorsements, roots, demands),
+        Some(Kind::Tdx) => tdx::appraise(evidence, endorsements, roots, demands),
         None => Err(Reason::EvidenceUnknown.into()),
     }
 }

@@ -72,9 +72,42 @@ reasons! {
         SnpMigration "snp-migration" "A migration agent may move this VM, and it is not the one that is expected.";
         SnpVmpl "snp-vmpl" "The report was asked for from another privilege level than expected.";
     }
+    /// Intel TDX quotes.
+    Tdx {
+        TdxTee "tdx-tee" "The quote is of another TEE than TDX.";
+        TdxVersion "tdx-version" "The version of the quote is neither 4 nor 5.";
+        TdxKeyType "tdx-key-type" "The quote is not signed by ECDSA P-256 with SHA-256.";
+        TdxVendor "tdx-vendor" "The quoting enclave is not Intel's.";
+        TdxBody "tdx-body" "The quote holds no TD report of a kind that is known.";
+        TdxQuoteMalformed "tdx-quote-malformed" "The parts of the quote do not fit together.";
+        TdxCertificateMissing "tdx-certificate-missing" "No certificate of the platform (PCK) was given.";
+        TdxCertificateMalformed "tdx-certificate-malformed" "The PCK certificate does not say what Intel's say.";
+        TdxQeSignature "tdx-qe-signature" "The quoting enclave's report was not signed by the key of the PCK certificate.";
+        TdxTcbInfoMissing "tdx-tcb-info-missing" "No TCB info for this kind of platform was given.";
+        TdxQeIdentityMissing "tdx-qe-identity-missing" "No identity of the quoting enclave was given.";
+        TdxTcbInfoStale "tdx-tcb-info-stale" "The TCB info is not in force now.";
+        TdxTcbInfoSignature "tdx-tcb-info-signature" "The TCB info was not signed by Intel's key.";
+        TdxQeIdentityStale "tdx-qe-identity-stale" "The identity of the quoting enclave is not in force now.";
+        TdxQeIdentitySignature "tdx-qe-identity-signature" "The identity of the quoting enclave was not signed by Intel's key.";
+        TdxCollateralMalformed "tdx-collateral-malformed" "TCB info or QE identity has a form that is not known.";
+        TdxAttestationKey "tdx-attestation-key" "The quoting enclave does not vouch for the key that signed.";
+        TdxQeDiffers "tdx-qe-differs" "The quoting enclave is another than the one that Intel names.";
+        TdxSignature "tdx-signature" "The quote was not signed by the attestation key.";
+        TdxTcbUnknown "tdx-tcb-unknown" "The platform is below every level that Intel names.";
+        TdxModuleSigner "tdx-module-signer" "The TDX module is not signed by the key that Intel names.";
+        TdxModuleAttributes "tdx-module-attributes" "The TDX module has other attributes than Intel names.";
+        TdxTcbStatus "tdx-tcb-status" "Intel does not call the platform's level up to date.";
+        TdxTcbHardening "tdx-tcb-hardening" "Intel says that software must be hardened on this platform, which is accepted only if asked for.";
+        TdxDebug "tdx-debug" "The host may debug or profile this TD and so learn what its memory holds.";
+        TdxAttributes "tdx-attributes" "The TD has attributes that are not known.";
+        TdxMigration "tdx-migration" "The host may migrate this TD.";
+        TdxServiceTd "tdx-service-td" "A service TD is bound to this TD.";
+        TdxSeptVe "tdx-sept-ve" "The host may disturb this TD by taking pages away: SEPT_VE_DISABLE is not set.";
+        TdxUnverified "tdx-unverified" "The quote or its collateral could not be verified.";
+    }
     /// Certificates and revocation lists.
     Certificates {
-        EndorsementMalformed "endorsement-malformed" "An endorsement is neither a certificate nor a revocation list.";
+        EndorsementMalformed "endorsement-malformed" "An endorsement is neither a certificate nor a revocation list nor collateral of Intel's.";
         EndorsementTooLarge "endorsement-too-large" "There are more or longer endorsements than any evidence needs.";
         IssuerMissing "issuer-missing" "The certificate of an issuer was not given.";
         RootUntrusted "root-untrusted" "The chain does not end in a root that is trusted.";

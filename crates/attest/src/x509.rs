@@ -1,9 +1,10 @@
 //! Certificates and revocation lists, with the parts of path validation that a maker's short chain needs.
 //!
-//! Signatures are RSA-PSS with SHA-384 by keys of 4096 bits: that is what AMD uses, and nothing else is accepted.
+//! Signatures are RSA-PSS with SHA-384 by keys of 4096 bits (AMD) or ECDSA with SHA-256 by keys of P-256 (Intel), and
+//! nothing else is accepted.
 //! The building blocks are here; which certificate may stand where is said by each kind of evidence.
 //!
-//! Source: RFC 5280 §4, §5; RFC 4055 §3.1 (parameters of RSA-PSS).
+//! Source: RFC 5280 §4, §5; RFC 4055 §3.1 (parameters of RSA-PSS); RFC 5758 §3.2 (ECDSA).
 
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::key::{Input, PublicKey};
@@ -11,7 +12,8 @@ use x509_parser::asn1_rs::{Oid, oid};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::X509Extension;
 use x509_parser::oid_registry::{
-    OID_NIST_HASH_SHA384, OID_PKCS1_RSASSAPSS, OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE,
+    OID_NIST_HASH_SHA384, OID_PKCS1_RSASSAPSS, OID_SIG_ECDSA_WITH_SHA256, OID_X509_EXT_BASIC_CONSTRAINTS,
+    OID_X509_EXT_KEY_USAGE,
 };
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -73,6 +75,11 @@ impl<'a> Certificate<'a> {
         PublicKey::from_der(Algorithm::EcP384, self.inner.public_key().raw).ok()
     }
 
+    /// The public key, which must be one of P-256.
+    pub(crate) fn p256_key(&self) -> Option<PublicKey> {
+        PublicKey::from_der(Algorithm::EcP256, self.inner.public_key().raw).ok()
+    }
+
     /// Checks that the certificate is valid at a time in seconds since 1970; both ends are included.
     pub(crate) fn check_dates(&self, now_s: u64) -> Result<(), Refusal> {
         let validity = self.inner.validity();
@@ -120,11 +127,15 @@ impl<'a> Certificate<'a> {
     }
 
     fn verify(&self, algorithm: &AlgorithmIdentifier<'_>, message: &[u8], signature: &[u8]) -> Option<()> {
-        if !is_pss_sha384(algorithm) {
+        let (key, mechanism) = if is_pss_sha384(algorithm) {
+            (Algorithm::Rsa4096, Mechanism::RsaPssSha384)
+        } else if is_ecdsa_sha256(algorithm) {
+            (Algorithm::EcP256, Mechanism::EcdsaSha256)
+        } else {
             return None;
-        }
-        let key = PublicKey::from_der(Algorithm::Rsa4096, self.inner.public_key().raw).ok()?;
-        key.verify(Mechanism::RsaPssSha384, Input::Message(message), signature).ok()
+        };
+        let key = PublicKey::from_der(key, self.inner.public_key().raw).ok()?;
+        key.verify(mechanism, Input::Message(message), signature).ok()
     }
 }
 
@@ -243,6 +254,33 @@ impl<'a> Element<'a> {
         let (whole, after) = bytes.split_at_checked(header + length)?;
         Some(Self { tag: bytes[0], whole, contents: &whole[header..], after })
     }
+}
+
+/// The first of `candidates` that bears the issuer's name, may issue, signed `issued` and passes `check`, with its
+/// place among them. Otherwise the refusal that got furthest; `missing` if none bears the name.
+pub(crate) fn find_issuer<'a>(
+    issued: &Certificate<'_>,
+    candidates: impl Iterator<Item = &'a [u8]>,
+    missing: Refusal,
+    check: impl Fn(usize) -> Result<(), Refusal>,
+) -> Result<(usize, Certificate<'a>), Refusal> {
+    let mut refusal = missing;
+    for (index, der) in candidates.enumerate() {
+        let candidate = Certificate::parse(der)?;
+        if !issued.names_issuer(&candidate) {
+            continue;
+        }
+        let checked = candidate.check_use(true).and_then(|()| candidate.check_signed(issued));
+        match checked.and_then(|()| check(index)) {
+            Ok(()) => return Ok((index, candidate)),
+            Err(tried) => refusal = tried,
+        }
+    }
+    Err(refusal)
+}
+
+fn is_ecdsa_sha256(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    algorithm.algorithm == OID_SIG_ECDSA_WITH_SHA256 && algorithm.parameters.is_none()
 }
 
 /// RSASSA-PSS with SHA-384 for the message and the mask, and a salt as long as the hash.

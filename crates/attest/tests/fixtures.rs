@@ -69,7 +69,7 @@ fn judge(evidence: &[u8], files: &[Vec<u8>], demands: &Demands) -> Result<Claims
 }
 
 fn snp(claims: &Claims) -> &SnpClaims {
-    let Specific::Snp(claims) = &claims.specific;
+    let Specific::Snp(claims) = &claims.specific else { panic!("{claims:?}") };
     claims
 }
 

@@ -85,7 +85,7 @@ impl Case {
 }
 
 fn snp(claims: &Claims) -> &SnpClaims {
-    let Specific::Snp(claims) = &claims.specific;
+    let Specific::Snp(claims) = &claims.specific else { panic!("{claims:?}") };
     claims
 }
 

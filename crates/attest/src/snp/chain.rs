@@ -9,7 +9,7 @@ use super::vek::Vek;
 use crate::demands::{Demands, Revocation};
 use crate::endorsements::{BUILT_IN, Endorsements, Roots};
 use crate::reason::{Reason, Refusal};
-use crate::x509::{Certificate, List};
+use crate::x509::{Certificate, List, find_issuer};
 
 /// A root that is believed (ARK), and intermediate certificates that are known with it (ASK).
 #[derive(Clone, Debug)]
@@ -67,10 +67,11 @@ impl<'a> Chain<'a> {
         let leaf = &vek.certificate;
         let known = roots.amd.iter().flat_map(|root| root.intermediates.iter().map(Vec::as_slice));
         let missing = Reason::IssuerMissing.because(leaf.issuer_name());
-        let intermediate = issuer(leaf, endorsements.certificates().chain(known), missing, |_| Ok(()))?.1;
+        let intermediate =
+            find_issuer(leaf, endorsements.certificates().chain(known), missing, |_| Ok(()))?.1;
         let believed = roots.amd.iter().map(|root| &*root.certificate);
         let untrusted = Reason::RootUntrusted.because(intermediate.issuer_name());
-        let (index, root) = issuer(&intermediate, believed, untrusted, |index| {
+        let (index, root) = find_issuer(&intermediate, believed, untrusted, |index| {
             let generation = roots.amd[index].generation;
             if generation.is_none_or(|generation| generation == vek.generation) {
                 return Ok(());
@@ -84,29 +85,6 @@ impl<'a> Chain<'a> {
         let revocation_checked = check_revocation(&[leaf, &intermediate], &root, endorsements, demands)?;
         Ok(Self { root: &roots.amd[index].label, revocation_checked })
     }
-}
-
-/// The first of `candidates` that bears the issuer's name, may issue, signed `issued` and passes `check`. Otherwise
-/// the refusal that got furthest; `missing` if none bears the name.
-fn issuer<'a>(
-    issued: &Certificate<'_>,
-    candidates: impl Iterator<Item = &'a [u8]>,
-    missing: Refusal,
-    check: impl Fn(usize) -> Result<(), Refusal>,
-) -> Result<(usize, Certificate<'a>), Refusal> {
-    let mut refusal = missing;
-    for (index, der) in candidates.enumerate() {
-        let candidate = Certificate::parse(der)?;
-        if !issued.names_issuer(&candidate) {
-            continue;
-        }
-        let checked = candidate.check_use(true).and_then(|()| candidate.check_signed(issued));
-        match checked.and_then(|()| check(index)) {
-            Ok(()) => return Ok((index, candidate)),
-            Err(tried) => refusal = tried,
-        }
-    }
-    Err(refusal)
 }
 
 /// Checks that no authentic list names a certificate below the root. Lists of other roots do not matter.

@@ -1,0 +1,174 @@
+//! What Intel says about its platforms, as it comes with evidence: TCB info and QE identity, each a JSON text with a
+//! signature, and the certificates and revocation lists that go with them.
+//!
+//! Two spellings are read: what Intel's service (PCS) answers, one statement in each answer; and the record of
+//! everything together that DCAP libraries exchange (`QuoteCollateralV3`).
+//!
+//! Source: Intel PCS API v4, "Get TDX TCB Info" and "Get TDX QE Identity"; `sgx_ql_qve_collateral_t` of DCAP.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use serde_json::value::RawValue;
+
+use crate::reason::{Reason, Refusal};
+
+/// Bytes of a signature: two numbers of P-256.
+const SIGNATURE_BYTES: usize = 64;
+
+/// What a statement is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// TCB info: the security levels of one kind of platform.
+    Platform,
+    /// QE identity: what the quoting enclave is.
+    QuotingEnclave,
+}
+
+/// A signed statement. Nothing in it is believed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    about: About,
+    head: Head,
+    /// What is signed, byte for byte.
+    pub(super) text: String,
+    pub(super) signature: Vec<u8>,
+}
+
+/// What a statement is chosen by.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    id: String,
+    #[serde(default)]
+    fmspc: String,
+    #[serde(default)]
+    pce_id: String,
+    tcb_evaluation_data_number: u32,
+    /// RFC 3339 in UTC, so that later times are greater.
+    issue_date: String,
+}
+
+impl Statement {
+    fn new(about: About, text: &str, signature: Hex) -> Result<Self, Refusal> {
+        let Ok(head) = serde_json::from_str(text) else {
+            return Err(Reason::EndorsementMalformed.because("neither TCB info nor QE identity"));
+        };
+        if signature.0.len() != SIGNATURE_BYTES {
+            return Err(Reason::EndorsementMalformed.because("the signature of TCB info or QE identity"));
+        }
+        Ok(Self { about, head, text: text.to_owned(), signature: signature.0 })
+    }
+
+    /// The newest TCB info for TDs on platforms of this kind.
+    pub(super) fn of_platform<'a>(
+        given: impl Iterator<Item = &'a Self>,
+        fmspc: &str,
+        pce_id: &str,
+    ) -> Option<&'a Self> {
+        newest(given.filter(|statement| {
+            let head = &statement.head;
+            statement.about == About::Platform
+                && head.id == "TDX"
+                && head.fmspc.eq_ignore_ascii_case(fmspc)
+                && head.pce_id.eq_ignore_ascii_case(pce_id)
+        }))
+    }
+
+    /// The newest identity of the enclave that quotes TDs.
+    pub(super) fn of_quoting_enclave<'a>(given: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
+        newest(
+            given
+                .filter(|statement| statement.about == About::QuotingEnclave && statement.head.id == "TD_QE"),
+        )
+    }
+}
+
+/// Of several the one with the greatest evaluation number, so that an old one hides nothing.
+fn newest<'a>(given: impl Iterator<Item = &'a Statement>) -> Option<&'a Statement> {
+    given.max_by_key(|statement| (statement.head.tcb_evaluation_data_number, &statement.head.issue_date))
+}
+
+/// What a file of collateral holds.
+pub(crate) struct Collateral {
+    pub(crate) statements: Vec<Statement>,
+    /// Certificates and revocation lists, in PEM or DER.
+    pub(crate) files: Vec<Vec<u8>>,
+}
+
+/// One JSON document of either spelling; members that are not known are passed over.
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow, rename = "tcbInfo")]
+    tcb_info_answer: Option<&'a RawValue>,
+    #[serde(borrow, rename = "enclaveIdentity")]
+    qe_identity_answer: Option<&'a RawValue>,
+    signature: Option<Hex>,
+
+    tcb_info: Option<String>,
+    tcb_info_signature: Option<Hex>,
+    qe_identity: Option<String>,
+    qe_identity_signature: Option<Hex>,
+    tcb_info_issuer_chain: Option<String>,
+    qe_identity_issuer_chain: Option<String>,
+    pck_crl_issuer_chain: Option<String>,
+    pck_certificate_chain: Option<String>,
+    root_ca_crl: Option<Hex>,
+    pck_crl: Option<Hex>,
+}
+
+impl Collateral {
+    /// Reads a JSON document.
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, Refusal> {
+        let malformed = || Reason::EndorsementMalformed.because("JSON, but not collateral of Intel's");
+        let document: Document<'_> = serde_json::from_slice(json).map_err(|_| malformed())?;
+        let answers = [
+            (About::Platform, document.tcb_info_answer),
+            (About::QuotingEnclave, document.qe_identity_answer),
+        ];
+        let together = [
+            (About::Platform, document.tcb_info, document.tcb_info_signature),
+            (About::QuotingEnclave, document.qe_identity, document.qe_identity_signature),
+        ];
+        let answers = answers
+            .into_iter()
+            .map(|(about, raw)| (about, raw.map(|raw| raw.get().to_owned()), document.signature.clone()));
+        let mut statements = Vec::new();
+        for (about, text, signature) in answers.chain(together) {
+            let Some(text) = text else { continue };
+            statements.push(Statement::new(about, &text, signature.ok_or_else(malformed)?)?);
+        }
+        let chains = [
+            document.tcb_info_issuer_chain,
+            document.qe_identity_issuer_chain,
+            document.pck_crl_issuer_chain,
+            document.pck_certificate_chain,
+        ];
+        let lists = [document.root_ca_crl, document.pck_crl];
+        let chains = chains.into_iter().flatten().map(String::into_bytes);
+        let files: Vec<_> = chains.chain(lists.into_iter().flatten().map(|list| list.0)).collect();
+        if statements.is_empty() && files.is_empty() {
+            return Err(malformed());
+        }
+        Ok(Self { statements, files })
+    }
+}
+
+/// Bytes that are written as hexadecimal digits.
+#[derive(Clone)]
+struct Hex(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let byte = |pair: &[u8]| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        bytes.map(Self).ok_or_else(|| D::Error::custom("not hexadecimal digits"))
+    }
+}
+
+fn digit(character: u8) -> Option<u8> {
+    u8::try_from(char::from(character).to_digit(16)?).ok()
+}
