@@ -178,7 +178,7 @@ fn quotes_of_others() {
         eprintln!("quotes_of_others: skipped, KEYHEARTH_VECTORS is not set");
         return;
     };
-    let read = |name: &str| fs::read(folder.join("tdx").join(name)).expect("the vector is there");
+    let read = |name: &str| fs::read(folder.join("attest/tdx").join(name)).expect("the vector is there");
     // The collateral of none of them is whole here, so that none can be accepted: two platforms are of kinds
     // that there is no TCB info for, and for another there is some, but no list of the same year.
     let borrowed =

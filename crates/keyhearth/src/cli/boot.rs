@@ -139,7 +139,7 @@ fn refused(refusal: Refusal) -> Failure {
             "give the certificates and lists that belong to it; docs/boot/appraisal.md says where they come from"
         }
         (Reason::EvidenceTooLarge | Reason::EvidenceUnknown, _) => "give what the hardware gave, unchanged",
-        (_, Area::Evidence | Area::Snp) => {
+        (_, Area::Evidence | Area::Snp | Area::Tdx) => {
             "give this machine no key before that is explained; see docs/boot/appraisal.md"
         }
     };
