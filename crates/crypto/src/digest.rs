@@ -1,7 +1,8 @@
-//! SHA-256 over bytes that lie in several places, SHA-384, and SHA-1 for what is named by it.
+//! SHA-256 over bytes that lie in several places, SHA-384, SHA-512, and SHA-1 for what is named by it.
 
 use aws_lc_rs::digest::{
-    Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA256_OUTPUT_LEN, SHA384, SHA384_OUTPUT_LEN, digest,
+    Context, Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA256_OUTPUT_LEN, SHA384, SHA384_OUTPUT_LEN, SHA512,
+    SHA512_OUTPUT_LEN, digest,
 };
 
 /// Up to so many bytes are put together before they are hashed: the library's hashing in parts begins with an
@@ -43,6 +44,15 @@ pub fn sha1(bytes: &[u8]) -> [u8; 20] {
 pub fn sha384(bytes: &[u8]) -> [u8; SHA384_OUTPUT_LEN] {
     let mut hash = [0; SHA384_OUTPUT_LEN];
     hash.copy_from_slice(digest(&SHA384, bytes).as_ref());
+    hash
+}
+
+/// Hashes by SHA-512.
+///
+/// Source: FIPS 180-4 §6.4.
+pub fn sha512(bytes: &[u8]) -> [u8; SHA512_OUTPUT_LEN] {
+    let mut hash = [0; SHA512_OUTPUT_LEN];
+    hash.copy_from_slice(digest(&SHA512, bytes).as_ref());
     hash
 }
 

@@ -2,6 +2,7 @@
 //! state; whatever comes in, they answer within the stated limits and never panic.
 
 pub mod aws;
+pub mod boot;
 pub mod rest;
 pub mod tang;
 mod time;

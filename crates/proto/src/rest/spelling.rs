@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use keyhearth_core::Error;
 use keyhearth_core::entry;
-use keyhearth_core::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
+use keyhearth_core::id::{Alias, DeploymentId, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
 use keyhearth_core::key::{Origin, Usage};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Fingerprint, Role};
@@ -260,6 +260,7 @@ spellings! {
     PrincipalId { UUID_RULE, read: |text: &str| text.parse().ok(), write: fmt::Display::fmt, schema: uuid() }
     TenantId { UUID_RULE, read: |text: &str| text.parse().ok(), write: fmt::Display::fmt, schema: uuid() }
     GrantId { UUID_RULE, read: |text: &str| text.parse().ok(), write: fmt::Display::fmt, schema: uuid() }
+    DeploymentId { UUID_RULE, read: |text: &str| text.parse().ok(), write: fmt::Display::fmt, schema: uuid() }
     RequestId { UUID_RULE, read: |text: &str| text.parse().ok(), write: fmt::Display::fmt, schema: uuid() }
     Name { "1 to 64 of a-z 0-9 . _ - and starts with a letter or digit", read: |text: &str| text.parse().ok(),
         write: fmt::Display::fmt, schema: json!({ "type": "string", "pattern": NAME_PATTERN }) }

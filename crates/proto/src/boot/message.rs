@@ -1,0 +1,250 @@
+//! The messages as JSON.
+
+use std::fmt;
+
+use keyhearth_core::Error;
+use keyhearth_core::id::{DeploymentId, Name, PrincipalId, RequestId};
+use serde::de::{Deserializer, Error as _};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+use super::release::Release;
+use super::transcript::Tee;
+use super::{
+    ATTEST_BYTES_MAX, BODY_BYTES_MAX, ENDORSEMENT_BYTES_MAX, ENDORSEMENTS_MAX, EVIDENCE_BYTES_MAX,
+    NONCE_BYTES, SECRET_BYTES, SESSION_BYTES, TOKEN_BYTES, VOLUMES_MAX,
+};
+use crate::rest::{Bytes, Is, Refused as Nowhere};
+
+/// Exactly `N` bytes, as base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fixed<const N: usize>(pub [u8; N]);
+
+impl<const N: usize> Serialize for Fixed<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Bytes::<N>::from(&self.0[..]).serialize(serializer)
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Fixed<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::<N>::deserialize(deserializer)?;
+        let bytes: &[u8] = &bytes;
+        bytes.try_into().map(Self).map_err(|_| D::Error::custom("has another length"))
+    }
+}
+
+/// `POST /boot/v1/challenge`: a machine asks for a nonce.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Challenge {
+    /// Which machine it says it is.
+    pub machine: Is<PrincipalId>,
+    /// What will vouch for it.
+    pub tee: Tee,
+    /// What it wants to open; 1 to [`VOLUMES_MAX`], each once.
+    pub volumes: Vec<Is<Name>>,
+}
+
+/// The nonce, which serves once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Challenged {
+    /// Names what follows.
+    pub session: Fixed<SESSION_BYTES>,
+    /// What the evidence must carry, by way of the transcript.
+    pub nonce: Fixed<NONCE_BYTES>,
+    /// The deployment that asks.
+    pub server: Is<DeploymentId>,
+    /// How long it may be answered.
+    pub expires_in_s: u32,
+}
+
+/// `POST /boot/v1/attest`: the evidence, and to whom the answer is sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attest {
+    /// As in [`Challenged`].
+    pub session: Fixed<SESSION_BYTES>,
+    /// An HPKE public key of X-Wing, 1216 bytes, made for this request.
+    pub ephemeral: Bytes<1216>,
+    /// The [`super::header_hash`] of each volume, in the order of the challenge.
+    pub headers: Vec<Fixed<32>>,
+    /// The number of this boot by the machine's own count; 0 if it keeps none.
+    pub boot_counter: u64,
+    /// As the hardware gave it; absent for [`Tee::None`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Bytes<EVIDENCE_BYTES_MAX>>,
+    /// Certificates that the host gave with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endorsements: Vec<Bytes<ENDORSEMENT_BYTES_MAX>>,
+}
+
+/// 202: somebody has to approve. The machine begins again later, with a new challenge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// What is to be approved.
+    pub approval: Is<RequestId>,
+    /// When to ask again.
+    pub poll_after_s: u32,
+}
+
+/// 403: why there is nothing, for the console.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// A stable word: a reason of appraisal, or of the server's own.
+    pub code: String,
+    /// One sentence for people.
+    pub text: String,
+    /// The entry of the log that has the rest.
+    pub audit: Is<RequestId>,
+}
+
+/// `POST /boot/v1/confirm`: the volumes are open, and this was in them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// Of the release.
+    pub session: Fixed<SESSION_BYTES>,
+    /// What was opened.
+    pub opened: Vec<Is<Name>>,
+    /// What the boot before left in the volume; absent at the first boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Fixed<TOKEN_BYTES>>,
+    /// [`super::confirm_mac`] of the two.
+    pub mac: Fixed<SECRET_BYTES>,
+}
+
+/// What to leave in the volume for the next boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmed {
+    /// The token.
+    pub token: Fixed<TOKEN_BYTES>,
+    /// How long no other copy of the machine is given anything, unless this one ends before.
+    pub lease_s: u32,
+}
+
+impl Serialize for Tee {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Tee {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let found = Self::ALL.iter().copied().find(|tee| tee.name() == name);
+        found.ok_or_else(|| D::Error::custom("names no kind of evidence"))
+    }
+}
+
+/// A message that is read within limits.
+pub trait Message: for<'de> Deserialize<'de> {
+    /// The longest body.
+    const BYTES_MAX: usize = BODY_BYTES_MAX;
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::TooLarge`].
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Message for Challenge {
+    fn check(&self) -> Result<(), Error> {
+        check_volumes(&self.volumes)
+    }
+}
+
+impl Message for Attest {
+    const BYTES_MAX: usize = ATTEST_BYTES_MAX;
+
+    fn check(&self) -> Result<(), Error> {
+        let within = |field, len: usize, limit| {
+            if len > limit { Err(Error::TooLarge { field, limit }) } else { Ok(()) }
+        };
+        within("endorsements", self.endorsements.len(), ENDORSEMENTS_MAX)?;
+        within("evidence", self.evidence.as_ref().map_or(0, |bytes| bytes.len()), EVIDENCE_BYTES_MAX)?;
+        self.endorsements.iter().try_for_each(|one| within("endorsements", one.len(), ENDORSEMENT_BYTES_MAX))
+    }
+}
+
+impl Message for Confirm {
+    fn check(&self) -> Result<(), Error> {
+        check_volumes(&self.opened)
+    }
+}
+
+impl Message for Challenged {}
+impl Message for Confirmed {}
+impl Message for Pending {}
+impl Message for Refused {}
+impl Message for Release {}
+
+fn check_volumes(volumes: &[Is<Name>]) -> Result<(), Error> {
+    let is_twice = |(index, name): (usize, &Is<Name>)| volumes[..index].contains(name);
+    if volumes.is_empty() || volumes.len() > VOLUMES_MAX || volumes.iter().enumerate().any(is_twice) {
+        return Err(Error::Invalid { field: "volumes", rule: "must be 1 to 16 names, each once" });
+    }
+    Ok(())
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// [`Error::TooLarge`]; [`Error::Invalid`] for what is no such message.
+pub fn read<T: Message>(body: &[u8]) -> Result<T, Error> {
+    if body.len() > T::BYTES_MAX {
+        return Err(Error::TooLarge { field: "body", limit: T::BYTES_MAX });
+    }
+    let message: T = serde_json::from_slice(body)
+        .map_err(|_| Error::Invalid { field: "body", rule: "must be a message of boot release" })?;
+    message.check()?;
+    Ok(message)
+}
+
+/// Writes a message.
+pub fn write(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("messages have string keys")
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as the messages")]
+pub enum Step {
+    Challenge,
+    Attest,
+    Confirm,
+}
+
+impl Step {
+    /// Its path.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Challenge => "/boot/v1/challenge",
+            Self::Attest => "/boot/v1/attest",
+            Self::Confirm => "/boot/v1/confirm",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path())
+    }
+}
+
+/// Finds what a method and a path ask for.
+///
+/// # Errors
+/// [`Nowhere`].
+pub fn route(method: &str, path: &str) -> Result<Step, Nowhere> {
+    let steps = [Step::Challenge, Step::Attest, Step::Confirm];
+    let step = steps.into_iter().find(|step| step.path() == path).ok_or(Nowhere::NotFound)?;
+    if method == "POST" { Ok(step) } else { Err(Nowhere::MethodNotAllowed("POST")) }
+}
