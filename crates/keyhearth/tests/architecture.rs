@@ -14,6 +14,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("keyhearth-attest", &["keyhearth-crypto"]),
     ("keyhearth-client", &["keyhearth-proto", "keyhearth-sys", "keyhearth-core", "keyhearth-crypto"]),
     (
+        "keyhearth-agent",
+        &["keyhearth-attest", "keyhearth-core", "keyhearth-crypto", "keyhearth-proto", "keyhearth-sys"],
+    ),
+    (
         "keyhearth",
         &[
             "keyhearth-attest",

@@ -1,8 +1,10 @@
-//! What kind of filesystem a data directory is on.
+//! What kind of filesystem a directory is on, what can be done to a whole one, and files in none.
 
-use std::ffi::CString;
-use std::io;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Write};
 use std::mem::MaybeUninit;
+use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -24,6 +26,20 @@ pub enum Filesystem {
 ///
 /// Source: linux/magic.h.
 pub fn kind(path: &Path) -> io::Result<Filesystem> {
+    magic(path).map(classify)
+}
+
+/// Whether `path`, which must exist, is kept in memory alone (tmpfs, or ramfs as the kernel unpacks an initramfs to).
+///
+/// # Errors
+/// The error of statfs(2).
+///
+/// Source: linux/magic.h.
+pub fn in_memory(path: &Path) -> io::Result<bool> {
+    Ok(matches!(magic(path)?, 0x0102_1994 | 0x8584_58f6))
+}
+
+fn magic(path: &Path) -> io::Result<u64> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut stat = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: `path` ends with NUL; `stat` is writable and large enough for the result.
@@ -32,7 +48,60 @@ pub fn kind(path: &Path) -> io::Result<Filesystem> {
     }
     // SAFETY: statfs succeeded and has filled the whole structure.
     let stat = unsafe { stat.assume_init() };
-    Ok(classify(stat.f_type as u64 & 0xffff_ffff))
+    Ok(stat.f_type as u64 & 0xffff_ffff)
+}
+
+/// Whether a filesystem that is mounted may be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only read.
+    ReadOnly,
+    /// Read and written.
+    ReadWrite,
+}
+
+/// Changes whether the filesystem mounted at `path` may be written to.
+///
+/// # Errors
+/// The error of mount(2).
+pub fn remount(path: &Path, access: Access) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = match access {
+        Access::ReadOnly => libc::MS_REMOUNT | libc::MS_RDONLY,
+        Access::ReadWrite => libc::MS_REMOUNT,
+    };
+    let none = std::ptr::null();
+    // SAFETY: `path` ends with NUL; a remount reads neither source nor type nor data, which may be null.
+    let result = unsafe { libc::mount(none, path.as_ptr(), none, flags, none.cast()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes the filesystem mounted at `path` away from everybody who has not opened something in it yet.
+///
+/// # Errors
+/// The error of umount2(2).
+pub fn detach(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` ends with NUL and lives until the call has returned.
+    let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A file with `content` that no directory names, in memory. A program that this process starts has it open under the
+/// same number, so that `/proc/self/fd/NUMBER` names it there.
+///
+/// # Errors
+/// The error of memfd_create(2) or of writing.
+pub fn memory_file(name: &CStr, content: &[u8]) -> io::Result<File> {
+    // SAFETY: `name` ends with NUL. Without MFD_CLOEXEC the descriptor stays open in programs that are started.
+    let descriptor = unsafe { libc::memfd_create(name.as_ptr(), 0) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just returned this descriptor to us alone.
+    let mut file = unsafe { File::from_raw_fd(descriptor) };
+    file.write_all(content)?;
+    Ok(file)
 }
 
 fn classify(magic: u64) -> Filesystem {
@@ -50,6 +119,8 @@ fn classify(magic: u64) -> Filesystem {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
@@ -61,5 +132,26 @@ mod tests {
         assert_eq!(kind(Path::new("/proc")).unwrap(), Filesystem::Local);
         let missing = kind(Path::new("/nonexistent/keyhearth")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn memory_is_told_from_disks_and_from_what_is_computed() {
+        assert!(in_memory(Path::new("/dev/shm")).unwrap());
+        assert!(!in_memory(Path::new("/proc")).unwrap());
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_neither_changed_nor_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(remount(folder.path(), Access::ReadOnly).is_err());
+        assert!(detach(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_program_reads_a_memory_file_by_its_number() {
+        let file = memory_file(c"test", b"content").unwrap();
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let output = std::process::Command::new("cat").arg(path).output().unwrap();
+        assert_eq!(output.stdout, b"content");
     }
 }

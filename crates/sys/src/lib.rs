@@ -9,4 +9,6 @@ pub mod entropy;
 pub mod filesystem;
 pub mod lock;
 pub mod memory;
+pub mod power;
 pub mod process;
+pub mod sev_guest;

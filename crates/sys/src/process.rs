@@ -26,6 +26,17 @@ pub fn harden() -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })
 }
 
+/// Keeps everything this process has and will have in memory out of swap.
+///
+/// # Errors
+/// The error of the system call: without privileges there is a limit, RLIMIT_MEMLOCK.
+///
+/// Source: mlockall(2).
+pub fn lock_memory() -> io::Result<()> {
+    // SAFETY: the call takes one integer and touches no memory of ours.
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) })
+}
+
 /// Raises the number of files this process may open to its hard limit, and returns that number.
 ///
 /// # Errors

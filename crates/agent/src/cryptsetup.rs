@@ -1,0 +1,120 @@
+//! cryptsetup, which knows how to set up what the kernel then decrypts.
+//!
+//! It gets the header as a file in memory that was checked, and the key through a pipe: neither on the disk's word,
+//! nor in an argument, a file or the environment.
+//!
+//! Called by [`crate::run`] and [`crate::confirm`].
+
+use std::fmt;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use keyhearth_crypto::secret::SecretBytes;
+use keyhearth_sys::filesystem;
+
+use crate::luks;
+
+const PROGRAM: &str = "cryptsetup";
+/// Where initramfs and systems have it; what the caller's environment says does not count.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is done with a key that fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// The volume appears in `/dev/mapper` under this name.
+    Open(&'a str),
+    /// Nothing: only whether it fits is found out.
+    Try,
+}
+
+/// Why cryptsetup did not do it.
+#[derive(Debug)]
+pub enum Error {
+    /// It cannot be started, or does not take the key.
+    Start(io::Error),
+    /// No keyslot opens with this key.
+    WrongKey,
+    /// It failed otherwise; what it said is on the console.
+    Failed(ExitStatus),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(error) => write!(f, "cryptsetup cannot be used: {error}"),
+            Self::WrongKey => f.write_str("no keyslot of the volume opens with the key that was released"),
+            Self::Failed(status) => write!(f, "cryptsetup failed with {status}; its reason stands above"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn command() -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().env("PATH", PATH).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Opens the volume on `device` with `key`, by a header that was checked ([`crate::luks::Header::image`]).
+///
+/// # Errors
+/// [`Error`]; then nothing was opened.
+///
+/// Source: cryptsetup(8), cryptsetup-open(8): exit status 2 is a wrong key.
+pub fn open(device: &Path, header: &[u8], key: &SecretBytes, purpose: Purpose<'_>) -> Result<(), Error> {
+    let header = filesystem::memory_file(c"keyhearth-header", header).map_err(Error::Start)?;
+    // It wants room for every keyslot there could be; what was not written takes no memory.
+    header.set_len(luks::AREAS_END_MAX).map_err(Error::Start)?;
+    let mut command = command();
+    command.args(["open", "--type=luks2", "--batch-mode", "--tries=1", "--key-file=-"]);
+    command.arg(format!("--keyfile-size={}", key.len()));
+    command.arg(format!("--header=/proc/self/fd/{}", header.as_raw_fd()));
+    match purpose {
+        Purpose::Open(mapping) => command.arg(device).arg(mapping),
+        Purpose::Try => command.arg("--test-passphrase").arg(device),
+    };
+    let mut child = command.stdin(Stdio::piped()).spawn().map_err(Error::Start)?;
+    let given = give(&mut child, key);
+    let status = child.wait().map_err(Error::Start)?;
+    match status.code() {
+        Some(0) => given.map_err(Error::Start),
+        Some(2) => Err(Error::WrongKey),
+        _ => Err(Error::Failed(status)),
+    }
+}
+
+/// Writes the key, which goes from locked memory into the pipe at once, and closes the pipe.
+fn give(child: &mut Child, key: &SecretBytes) -> io::Result<()> {
+    let mut pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    pipe.write_all(key.expose())
+}
+
+/// Takes a volume away, or where it is in use its key: whatever uses it then waits for ever.
+pub fn close(mapping: &str) {
+    let done = |verb: &str| command().args([verb, mapping]).status().is_ok_and(|status| status.success());
+    // The machine ends after this; there is nothing to do if neither works.
+    let _ = done("close") || done("luksSuspend");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::luks::testing::format;
+
+    #[test]
+    fn a_key_fits_through_a_checked_header_in_memory() {
+        let disk = format(&[]);
+        let (_, image) = luks::read(&mut File::open(disk.path()).unwrap()).unwrap();
+        let key = SecretBytes::copy_from(&crate::luks::testing::KEY).unwrap();
+        open(disk.path(), &image, &key, Purpose::Try).unwrap();
+        let other = SecretBytes::copy_from(&[1; 32]).unwrap();
+        assert!(matches!(open(disk.path(), &image, &other, Purpose::Try), Err(Error::WrongKey)));
+        let broken = open(disk.path(), &image[..4096], &key, Purpose::Try);
+        assert!(matches!(broken, Err(Error::Failed(_))), "{broken:?}");
+    }
+}

@@ -1,0 +1,135 @@
+//! `keyhearth-boot`: the agent of an initramfs.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use keyhearth_agent::config::{CONFIG_FILE, Config, OnRefusal};
+use keyhearth_agent::evidence::Machine;
+use keyhearth_agent::session::STATE_FOLDER;
+use keyhearth_agent::stop::{self, Stop};
+use keyhearth_agent::{check, confirm, run};
+use keyhearth_sys::process;
+
+const USAGE: &str = "\
+usage: keyhearth-boot [--config FILE] COMMAND
+
+  open [--stay]                  get the keys of all volumes and open them, or end the machine
+  confirm --root DIR [--stay]    tell the server, with the root file system mounted at DIR
+  check [--json]                 look at this machine and change nothing
+  ak [--json]                    print the public attestation key of this machine's TPM
+
+--config FILE is /etc/keyhearth/boot.toml unless given.
+With --stay a refusal is an exit status of 1, and does not end the machine. Outside of an
+initramfs `open` and `confirm` do nothing without it.
+";
+
+/// What the command line says.
+#[derive(Default)]
+struct Arguments {
+    command: String,
+    config: Option<PathBuf>,
+    root: Option<PathBuf>,
+    json: bool,
+    stay: bool,
+}
+
+impl Arguments {
+    fn parse(mut words: impl Iterator<Item = String>) -> Option<Self> {
+        let mut arguments = Self::default();
+        while let Some(word) = words.next() {
+            match &*word {
+                "--config" => arguments.config = Some(words.next()?.into()),
+                "--root" => arguments.root = Some(words.next()?.into()),
+                "--json" => arguments.json = true,
+                "--stay" => arguments.stay = true,
+                _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
+                _ => return None,
+            }
+        }
+        Some(arguments)
+    }
+
+    fn config(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(CONFIG_FILE))
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else { return usage() };
+    let done = match (&*arguments.command, &arguments.root) {
+        ("open", None) => return boot(&arguments, |config| run::open(config, &Machine::default(), state())),
+        ("confirm", Some(root)) => return boot(&arguments, |config| confirm::confirm(config, root, state())),
+        ("check", None) => check(&arguments),
+        ("ak", None) => ak(&arguments),
+        _ => return usage(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("keyhearth-boot: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn state() -> &'static Path {
+    Path::new(STATE_FOLDER)
+}
+
+/// Does what ends the machine if it fails.
+fn boot(arguments: &Arguments, act: impl FnOnce(&Config) -> Result<(), Stop>) -> ExitCode {
+    if !arguments.stay && !run::in_initramfs() {
+        eprintln!(
+            "keyhearth-boot: this is no initramfs, and a refusal would end the machine; say --stay to try it here"
+        );
+        return ExitCode::from(2);
+    }
+    if !arguments.stay {
+        std::panic::set_hook(Box::new(|panic| {
+            eprintln!("keyhearth-boot: {panic}");
+            stop::end(&Stop::Defect, None, OnRefusal::Halt);
+        }));
+    }
+    let hardened = process::harden().and_then(|()| process::lock_memory());
+    let config = hardened
+        .map_err(Stop::Hardening)
+        .and_then(|()| Config::read(arguments.config()).map_err(Stop::Config));
+    let done = config.as_ref().map_or(Ok(()), act);
+    // Without a configuration nobody chose another end than the safest.
+    let (contact, how) = config
+        .as_ref()
+        .map_or((None, OnRefusal::Halt), |config| (config.contact.as_deref(), config.on_refusal));
+    let Some(stop) = config.as_ref().err().or(done.as_ref().err()) else { return ExitCode::SUCCESS };
+    if arguments.stay {
+        stop.screen(contact, "Nothing: this was asked to stay.").show();
+    } else {
+        stop::end(stop, contact, how);
+    }
+    ExitCode::FAILURE
+}
+
+type Done = Result<ExitCode, Box<dyn Error>>;
+
+fn check(arguments: &Arguments) -> Done {
+    let config = Config::read(arguments.config())?;
+    let findings = check::look(&config, &Machine::default());
+    if arguments.json {
+        println!("{}", serde_json::to_string(&findings)?);
+    } else {
+        print!("{}", findings.text());
+    }
+    Ok(if findings.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn ak(arguments: &Arguments) -> Done {
+    let ak = check::ak(&Machine::default())?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&ak)?);
+    } else {
+        print!("{}", ak.pem);
+    }
+    Ok(ExitCode::SUCCESS)
+}

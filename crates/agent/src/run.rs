@@ -1,0 +1,309 @@
+//! From a machine without keys to one with its volumes open.
+//!
+//! ```text
+//! devices there ─▶ headers copied and checked ─▶ challenge ─▶ evidence ─▶ attest ─▶ release
+//!                                                   ▲            202, 429, 503, no answer │
+//!                                                   └─────────────────────────────────────┤
+//!      volumes open ◀─ opened through the copies ◀─ PCR extended ◀─ signature, secrets ◀──┘
+//! ```
+//!
+//! Every way out that is not "volumes open" is a [`Stop`].
+
+use std::fs::File;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyhearth_core::id::Name;
+use keyhearth_crypto::hpke::KeyPair;
+use keyhearth_crypto::secret::SecretBytes;
+use keyhearth_proto::boot::{
+    Attest, Challenge, Challenged, Covered, Fixed, Message, Opened, Pending, Refused, Release, Step,
+    Transcript, ephemeral, read, write,
+};
+use keyhearth_proto::rest::Is;
+use keyhearth_sys::{entropy, filesystem};
+
+use crate::config::{Config, Volume};
+use crate::cryptsetup::{self, Purpose};
+use crate::evidence::{Machine, Tee};
+use crate::http::Answer;
+use crate::luks;
+use crate::screen::{self, Screen};
+use crate::session::Session;
+use crate::stop::Stop;
+use crate::transport::{Server, Transport};
+
+/// How long to wait after the first round without an answer; it doubles.
+const WAIT_FIRST: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Servers are asked again no sooner, whatever they say.
+const POLL_MIN: Duration = Duration::from_secs(2);
+const POLL_MAX: Duration = Duration::from_secs(300);
+const DEVICE_POLL: Duration = Duration::from_millis(200);
+
+/// Whether this is a machine that is still in its initramfs: its root is memory. Only there a refusal ends it.
+#[must_use]
+pub fn in_initramfs() -> bool {
+    filesystem::in_memory(Path::new("/")).unwrap_or(false)
+}
+
+/// A volume whose header was copied and checked.
+struct Prepared<'a> {
+    volume: &'a Volume,
+    hash: [u8; 32],
+    image: Vec<u8>,
+}
+
+/// What a server answered, if it is not the last word.
+pub(crate) enum Failure {
+    /// It is the last word.
+    Stop(Stop),
+    /// Somebody has to approve.
+    Pending(Pending),
+    /// It may be tried again, here or elsewhere, in a while if the server says so.
+    Again(String, Option<u32>),
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+/// Opens all volumes of the machine after one attestation, and leaves in `state` what [`crate::confirm`] needs.
+///
+/// # Errors
+/// [`Stop`]; then no volume is open.
+pub fn open(config: &Config, machine: &Machine, state: &Path) -> Result<(), Stop> {
+    let transport = Transport::new(&config.ca).map_err(|error| Stop::Ca(config.ca.clone(), error))?;
+    let volumes: Vec<_> =
+        config.volumes.iter().map(|volume| prepare(config, volume)).collect::<Result<_, _>>()?;
+    let tee = config.tee.tee().unwrap_or_else(|| machine.detect());
+    let agent = Agent { config, machine, transport: &transport, volumes: &volumes, tee };
+    let (session, opened) = agent.release()?;
+    machine.mark_released(tee).map_err(Stop::Evidence)?;
+    agent.open(&opened)?;
+    session.write(state).map_err(|error| {
+        agent.close();
+        Stop::State(state.to_owned(), error)
+    })?;
+    screen::note("every volume is open");
+    Ok(())
+}
+
+/// Waits for a volume's device, copies its header and checks it.
+fn prepare<'a>(config: &Config, volume: &'a Volume) -> Result<Prepared<'a>, Stop> {
+    let path = volume.device.path();
+    let deadline = Instant::now() + Duration::from_secs(config.device_wait_s);
+    let mut file = loop {
+        match File::open(path) {
+            Ok(file) => break file,
+            Err(error) if Instant::now() >= deadline => {
+                return Err(Stop::Device(volume.name.clone(), path.to_owned(), error));
+            }
+            Err(_) => thread::sleep(DEVICE_POLL),
+        }
+    };
+    let header = luks::read(&mut file);
+    let (header, image) = header.map_err(|refusal| Stop::Header(volume.name.clone(), refusal))?;
+    Ok(Prepared { volume, hash: header.hash(), image })
+}
+
+struct Agent<'a> {
+    config: &'a Config,
+    machine: &'a Machine,
+    transport: &'a Transport,
+    volumes: &'a [Prepared<'a>],
+    tee: Tee,
+}
+
+impl Agent<'_> {
+    /// Asks until there is a release or a last word.
+    fn release(&self) -> Result<(Session, Opened), Stop> {
+        let mut rounds = Rounds::new(self.config);
+        let mut approval: Option<Instant> = None;
+        loop {
+            let server = rounds.server();
+            screen::note(&format!("asking {server} for keys, with evidence of kind {}", self.tee.name()));
+            match self.ask(server) {
+                Ok(released) => return Ok(released),
+                Err(Failure::Stop(stop)) => return Err(stop),
+                Err(Failure::Again(why, after_s)) => rounds.wait(&why, after_s)?,
+                Err(Failure::Pending(pending)) => {
+                    // The servers answer: what failed before is forgotten.
+                    rounds = Rounds::new(self.config);
+                    let limit = Duration::from_secs(self.config.approval_wait_s);
+                    let deadline = *approval.get_or_insert_with(|| Instant::now() + limit);
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let poll = Duration::from_secs(pending.poll_after_s.into()).clamp(POLL_MIN, POLL_MAX);
+                    if left < poll {
+                        return Err(Stop::NotApproved(pending.approval.0));
+                    }
+                    self.waiting(&pending, poll, left).show();
+                    thread::sleep(poll);
+                }
+            }
+        }
+    }
+
+    /// Asks one server once: a challenge, evidence for it, the answer.
+    fn ask(&self, server: &Server) -> Result<(Session, Opened), Failure> {
+        let names: Vec<Name> = self.volumes.iter().map(|prepared| prepared.volume.name.clone()).collect();
+        let wanted = Challenge {
+            machine: Is(self.config.machine),
+            tee: self.tee,
+            volumes: names.iter().cloned().map(Is).collect(),
+        };
+        let challenged: Challenged = post(self.transport, server, Step::Challenge, &write(&wanted))?;
+        if challenged.server.0 != self.config.server {
+            return Err(Stop::OtherServer(challenged.server.0).into());
+        }
+        let keys = ephemeral().map_err(Stop::Machine)?;
+        let headers: Vec<_> = self.volumes.iter().map(|prepared| prepared.hash).collect();
+        let boot_counter = self.machine.boot_counter().map_err(Stop::Evidence)?;
+        let transcript = Transcript::of(&Covered {
+            session: &challenged.session.0,
+            nonce: &challenged.nonce.0,
+            server: self.config.server,
+            machine: self.config.machine,
+            ephemeral: &keys.public,
+            volumes: &names,
+            headers: &headers,
+            boot_counter,
+            tee: self.tee,
+        });
+        let collected = self.machine.collect(self.tee, &transcript).map_err(Stop::Evidence)?;
+        let attest = Attest {
+            session: challenged.session,
+            ephemeral: keys.public.clone().into(),
+            headers: headers.into_iter().map(Fixed).collect(),
+            boot_counter,
+            evidence: collected.evidence.map(Into::into),
+            endorsements: collected.endorsements.into_iter().map(Into::into).collect(),
+        };
+        let release: Release = post(self.transport, server, Step::Attest, &write(&attest))?;
+        let opened = self.verify(&release, &transcript, &keys, &names)?;
+        Ok((Session::new(challenged.session.0, &opened.confirm, names), opened))
+    }
+
+    /// Opens a release that the server's release key signed for this transcript, if it is for exactly these volumes.
+    fn verify(
+        &self,
+        release: &Release,
+        transcript: &Transcript,
+        keys: &KeyPair,
+        names: &[Name],
+    ) -> Result<Opened, Stop> {
+        let opened = release.open(transcript, keys, &self.config.release_key).map_err(|_| Stop::Forged)?;
+        let same = opened.volumes.iter().map(|(name, ..)| name).eq(names);
+        if same { Ok(opened) } else { Err(Stop::Forged) }
+    }
+
+    /// Opens every volume, or none.
+    fn open(&self, opened: &Opened) -> Result<(), Stop> {
+        for (prepared, (_, _, secret)) in self.volumes.iter().zip(&opened.volumes) {
+            let Volume { name, device, mapping } = prepared.volume;
+            let secret = SecretBytes::copy_from(&secret[..]).map_err(|error| Stop::Machine(error.into()))?;
+            let done = cryptsetup::open(device.path(), &prepared.image, &secret, Purpose::Open(mapping));
+            if let Err(error) = done {
+                self.close();
+                return Err(Stop::Cryptsetup(name.clone(), error));
+            }
+            screen::note(&format!("volume {} is open as /dev/mapper/{mapping}", name.as_str()));
+        }
+        Ok(())
+    }
+
+    fn close(&self) {
+        self.volumes.iter().for_each(|prepared| cryptsetup::close(&prepared.volume.mapping));
+    }
+
+    fn waiting(&self, pending: &Pending, poll: Duration, left: Duration) -> Screen {
+        let next = format!(
+            "This machine asks again every {} s, for {} min more.",
+            poll.as_secs(),
+            left.as_secs() / 60
+        );
+        Screen::new("THIS MACHINE WAITS FOR APPROVAL")
+            .line("What", "The keys of its volumes are given when somebody has approved it.")
+            .line("Approval", pending.approval.to_string())
+            .line("Machine", self.config.machine.to_string())
+            .maybe("Ask", self.config.contact.clone())
+            .line("Next", next)
+    }
+}
+
+/// Which server is asked next, and when.
+pub(crate) struct Rounds<'a> {
+    config: &'a Config,
+    asked: usize,
+    pause: Duration,
+}
+
+impl<'a> Rounds<'a> {
+    pub(crate) fn new(config: &'a Config) -> Self {
+        Self { config, asked: 0, pause: WAIT_FIRST }
+    }
+
+    pub(crate) fn server(&self) -> &'a Server {
+        let servers = &self.config.servers;
+        &servers[self.asked % servers.len()]
+    }
+
+    /// Goes on to the next server, after every server after a pause.
+    ///
+    /// # Errors
+    /// [`Stop::Unreachable`] when every server was asked as often as it is configured.
+    pub(crate) fn wait(&mut self, why: &str, after_s: Option<u32>) -> Result<(), Stop> {
+        let server = self.server();
+        screen::note(&format!("{server}: {why}"));
+        self.asked += 1;
+        let servers = self.config.servers.len();
+        if !self.asked.is_multiple_of(servers) {
+            return Ok(());
+        }
+        if u32::try_from(self.asked / servers).is_ok_and(|round| round >= self.config.attempts) {
+            return Err(Stop::Unreachable(server.to_string(), why.to_owned()));
+        }
+        let after =
+            after_s.map_or(Duration::ZERO, |after_s| Duration::from_secs(after_s.into())).min(POLL_MAX);
+        thread::sleep(after.max(jittered(self.pause)));
+        self.pause = (2 * self.pause).min(WAIT_MAX);
+        Ok(())
+    }
+}
+
+/// Half of it to all of it, so that machines that were started together do not ask together.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 1];
+    // Without randomness the pause is only less spread.
+    let _ = entropy::fill(&mut random);
+    pause / 2 + pause * u32::from(random[0]) / 512
+}
+
+/// Sends a message and reads the answer.
+pub(crate) fn post<T: Message>(
+    transport: &Transport,
+    server: &Server,
+    step: Step,
+    message: &[u8],
+) -> Result<T, Failure> {
+    let answer = transport.post(server, step.path(), message);
+    let Answer { status, retry_after_s, body } =
+        answer.map_err(|error| Failure::Again(error.to_string(), None))?;
+    match status {
+        200 => read(&body).map_err(|_| Stop::Answer(server.to_string(), status).into()),
+        202 => Err(match read(&body) {
+            Ok(pending) => Failure::Pending(pending),
+            Err(_) => Stop::Answer(server.to_string(), status).into(),
+        }),
+        403 => Err(match read::<Refused>(&body) {
+            Ok(refused) => Stop::Refused(refused).into(),
+            Err(_) => Stop::Answer(server.to_string(), status).into(),
+        }),
+        // The last two come from what stands before a server.
+        429 | 502..=504 => Err(Failure::Again(format!("busy, status {status}"), retry_after_s)),
+        _ => Err(Stop::Answer(server.to_string(), status).into()),
+    }
+}
