@@ -12,6 +12,7 @@
 
 mod claims;
 mod demands;
+mod ecdsa;
 mod endorsements;
 mod reason;
 pub mod snp;

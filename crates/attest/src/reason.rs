@@ -85,25 +85,25 @@ reasons! {
         TdxQeSignature "tdx-qe-signature" "The quoting enclave's report was not signed by the key of the PCK certificate.";
         TdxTcbInfoMissing "tdx-tcb-info-missing" "No TCB info for this kind of platform was given.";
         TdxQeIdentityMissing "tdx-qe-identity-missing" "No identity of the quoting enclave was given.";
-        TdxTcbInfoStale "tdx-tcb-info-stale" "The TCB info is not in force now.";
         TdxTcbInfoSignature "tdx-tcb-info-signature" "The TCB info was not signed by Intel's key.";
-        TdxQeIdentityStale "tdx-qe-identity-stale" "The identity of the quoting enclave is not in force now.";
         TdxQeIdentitySignature "tdx-qe-identity-signature" "The identity of the quoting enclave was not signed by Intel's key.";
         TdxCollateralMalformed "tdx-collateral-malformed" "TCB info or QE identity has a form that is not known.";
+        TdxTcbInfoStale "tdx-tcb-info-stale" "The TCB info is not in force now.";
+        TdxQeIdentityStale "tdx-qe-identity-stale" "The identity of the quoting enclave is not in force now.";
         TdxAttestationKey "tdx-attestation-key" "The quoting enclave does not vouch for the key that signed.";
         TdxQeDiffers "tdx-qe-differs" "The quoting enclave is another than the one that Intel names.";
         TdxSignature "tdx-signature" "The quote was not signed by the attestation key.";
+        TdxDebug "tdx-debug" "The host may debug or profile this TD and so learn what its memory holds.";
+        TdxMigration "tdx-migration" "The host may migrate this TD.";
+        TdxServiceTd "tdx-service-td" "A service TD is bound to this TD.";
+        TdxAttributes "tdx-attributes" "The TD has attributes that are not known.";
+        TdxSeptVe "tdx-sept-ve" "The host may disturb this TD by taking pages away: SEPT_VE_DISABLE is not set.";
         TdxTcbUnknown "tdx-tcb-unknown" "The platform is below every level that Intel names.";
+        TdxModuleUnknown "tdx-module-unknown" "Intel names no TDX module of this version.";
         TdxModuleSigner "tdx-module-signer" "The TDX module is not signed by the key that Intel names.";
         TdxModuleAttributes "tdx-module-attributes" "The TDX module has other attributes than Intel names.";
         TdxTcbStatus "tdx-tcb-status" "Intel does not call the platform's level up to date.";
         TdxTcbHardening "tdx-tcb-hardening" "Intel says that software must be hardened on this platform, which is accepted only if asked for.";
-        TdxDebug "tdx-debug" "The host may debug or profile this TD and so learn what its memory holds.";
-        TdxAttributes "tdx-attributes" "The TD has attributes that are not known.";
-        TdxMigration "tdx-migration" "The host may migrate this TD.";
-        TdxServiceTd "tdx-service-td" "A service TD is bound to this TD.";
-        TdxSeptVe "tdx-sept-ve" "The host may disturb this TD by taking pages away: SEPT_VE_DISABLE is not set.";
-        TdxUnverified "tdx-unverified" "The quote or its collateral could not be verified.";
     }
     /// Certificates and revocation lists.
     Certificates {

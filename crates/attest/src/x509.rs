@@ -204,6 +204,12 @@ fn common_name(name: &X509Name<'_>) -> String {
     first.map_or_else(|| "a certificate without a name".to_owned(), printable)
 }
 
+/// A time in seconds since 1970, as RFC 3339 writes it; nothing beyond the year 9999.
+pub(crate) fn rfc3339_of(time_s: u64) -> Option<String> {
+    let time = ASN1Time::from_timestamp(i64::try_from(time_s).ok()?).ok()?;
+    Some(rfc3339(time)).filter(|text| text.len() == "0000-00-00T00:00:00Z".len())
+}
+
 fn rfc3339(time: ASN1Time) -> String {
     let time = time.to_datetime();
     let (date, clock) = (time.date(), time.time());
@@ -232,16 +238,16 @@ const BIT_STRING: u8 = 0x03;
 const SEQUENCE: u8 = 0x30;
 
 /// A DER value, and what follows it.
-struct Element<'a> {
-    tag: u8,
+pub(crate) struct Element<'a> {
+    pub(crate) tag: u8,
     whole: &'a [u8],
-    contents: &'a [u8],
-    after: &'a [u8],
+    pub(crate) contents: &'a [u8],
+    pub(crate) after: &'a [u8],
 }
 
 impl<'a> Element<'a> {
     /// Reads the first value; lengths have at most three bytes, and no more than they need.
-    fn read(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<Self> {
         let (header, length) = match *bytes {
             [_, length @ 0..=0x7f, ..] => (2, usize::from(length)),
             [_, 0x81, length @ 0x80..=0xff, ..] => (3, usize::from(length)),

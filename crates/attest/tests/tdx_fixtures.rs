@@ -180,12 +180,13 @@ fn quotes_of_others() {
     };
     let read = |name: &str| fs::read(folder.join("attest/tdx").join(name)).expect("the vector is there");
     // The collateral of none of them is whole here, so that none can be accepted: two platforms are of kinds
-    // that there is no TCB info for, and for another there is some, but no list of the same year.
+    // that there is no TCB info for, one TD rests on a service TD, and for another platform there is TCB info, but no
+    // list of the same year.
     let borrowed =
         [read("tcbInfo.json"), read("enclaveIdentity.json"), pair("tdx_quote_outdated").1[0].clone()];
     for (name, reason) in [
         ("tdx_quote_4.dat", Reason::TdxTcbInfoMissing),
-        ("tdx_quote_5.dat", Reason::TdxTcbUnknown),
+        ("tdx_quote_5.dat", Reason::TdxServiceTd),
         ("tdx_quote_6.dat", Reason::TdxTcbInfoStale),
         ("cos-113-tdx-quote.dat", Reason::TdxTcbInfoMissing),
     ] {

@@ -4,6 +4,7 @@
 
 use super::tcb::Generation;
 use super::vek::Signer;
+use crate::ecdsa;
 use crate::reason::{Reason, Refusal};
 
 /// Bytes of a report of every version.
@@ -166,28 +167,18 @@ impl<'a> Report<'a> {
     /// Bytes that a number of P-384 cannot fill must be zero, so that one report has one spelling.
     pub(super) fn signature(&self) -> Result<Vec<u8>, Refusal> {
         let (numbers, rest) = self.bytes[SIGNED_BYTES..].split_at(2 * NUMBER_BYTES);
-        let mut body = Vec::with_capacity(2 * (SCALAR_BYTES + 3));
         let mut excess = rest.iter().any(|byte| *byte != 0);
-        for number in numbers.chunks_exact(NUMBER_BYTES) {
-            let (scalar, above) = number.split_at(SCALAR_BYTES);
+        let mut scalars = [[0; SCALAR_BYTES]; 2];
+        for (number, scalar) in numbers.chunks_exact(NUMBER_BYTES).zip(&mut scalars) {
+            let (digits, above) = number.split_at(SCALAR_BYTES);
             excess |= above.iter().any(|byte| *byte != 0);
-            push_integer(&mut body, scalar);
+            scalar.copy_from_slice(digits);
+            scalar.reverse();
         }
         if excess {
             return Err(Reason::SnpSignatureMalformed.into());
         }
-        let length = u8::try_from(body.len()).expect("two integers of at most 51 bytes");
-        Ok([&[0x30, length], &*body].concat())
+        let [r, s] = scalars;
+        Ok(ecdsa::der(&r, &s))
     }
-}
-
-/// Writes a number, given with its lowest byte first, as a DER INTEGER of less than 128 bytes.
-fn push_integer(out: &mut Vec<u8>, little_endian: &[u8]) {
-    let used = little_endian.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
-    let digits = &little_endian[..used];
-    let padded = digits[used - 1] >= 0x80;
-    let length = u8::try_from(used + usize::from(padded)).expect("a number of P-384 has 48 bytes");
-    out.extend([0x02, length]);
-    out.extend(padded.then_some(0));
-    out.extend(digits.iter().rev());
 }

@@ -1,10 +1,12 @@
 //! What a verified quote says, in words.
 
-use dcap_qvl::quote::TDReport10;
-use dcap_qvl::{PckCertFlag, QuoteClaims};
 use serde::Serialize;
 
+use super::pck::Platform;
+use super::quote::Quote;
+use super::tcb::Verdict;
 use crate::claims::Bytes;
+use crate::reason::{Reason, Refusal};
 
 /// What only TDX says. The records `attributes` and `certified` group what belongs together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,7 +58,7 @@ pub struct TdxClaims {
     pub tcb_status: String,
     /// What Intel published about the platform's level: `INTEL-SA-00837`.
     pub advisories: Vec<String>,
-    /// When Intel published the platform's level, RFC 3339.
+    /// When Intel published the level of the platform, or of its TDX module if that is older; RFC 3339.
     pub tcb_date: String,
     /// The number of Intel's evaluation that TCB info (or QE identity, if less) comes from. It grows; who gives an
     /// old one hides what was found since, so a policy asks for at least some number.
@@ -90,7 +92,7 @@ pub struct Certified {
     pub cached_keys: Option<bool>,
 }
 
-/// What the TD may do. Debugging, profiling and migration are refused, and so not here.
+/// What the TD may do. Debugging, profiling, migration and service TDs are refused, and so not here.
 ///
 /// Source: Intel 348551 §3.4.1 (`ATTRIBUTES`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -112,11 +114,31 @@ pub struct Attributes {
     pub perfmon: bool,
 }
 
+const DEBUG_AND_PROFILING: u64 = 1 | 0b111 << 4;
+const SERVTD_EXT: u64 = 1 << 17;
+const MIGRATABLE: u64 = 1 << 29;
+/// Those that a TD may have: the members of [`Attributes`].
+const HARMLESS: u64 = 1 << 16 | 0b11 << 27 | 0b11 << 30 | 0b11 << 62;
+
 impl Attributes {
-    fn read(bytes: [u8; 8]) -> Self {
-        let value = u64::from_le_bytes(bytes);
+    /// Reads them, and refuses those that open the TD to the host, those that another TD rests on, and those that
+    /// nobody knows.
+    pub(super) fn read(value: u64) -> Result<Self, Refusal> {
         let bit = |bit: u32| value >> bit & 1 == 1;
-        Self {
+        for (refused, reason) in [
+            (DEBUG_AND_PROFILING, Reason::TdxDebug),
+            (MIGRATABLE, Reason::TdxMigration),
+            (SERVTD_EXT, Reason::TdxServiceTd),
+            (!HARMLESS, Reason::TdxAttributes),
+        ] {
+            if value & refused != 0 {
+                return Err(reason.because(format!("attributes {value:#018x}")));
+            }
+        }
+        if !bit(28) {
+            return Err(Reason::TdxSeptVe.into());
+        }
+        Ok(Self {
             icssd: bit(16),
             lass: bit(27),
             sept_ve_disable: bit(28),
@@ -124,59 +146,61 @@ impl Attributes {
             key_locker: bit(31),
             tpa: bit(62),
             perfmon: bit(63),
-        }
+        })
     }
 }
 
 impl TdxClaims {
-    pub(super) fn new(verified: &QuoteClaims, report: &TDReport10) -> Self {
+    pub(super) fn new(
+        quote: &Quote<'_>,
+        platform: &Platform,
+        attributes: Attributes,
+        verdict: Verdict,
+        tcb_evaluation_data_number: u32,
+    ) -> Self {
+        let report = quote.report;
         let bytes = |field: &[u8]| Bytes::from(field);
-        let [seam_svn, seam_version, ..] = report.tee_tcb_svn;
+        let [seam_svn, seam_version, ..] = *report.tee_tcb_svn();
+        let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmrs().map(|rtmr| bytes(rtmr));
         Self {
-            quote_version: verified.header.version,
-            mrtd: bytes(&report.mr_td),
-            rtmr0: bytes(&report.rt_mr0),
-            rtmr1: bytes(&report.rt_mr1),
-            rtmr2: bytes(&report.rt_mr2),
-            rtmr3: bytes(&report.rt_mr3),
-            mr_config_id: Bytes::unless_zero(&report.mr_config_id),
-            mr_owner: Bytes::unless_zero(&report.mr_owner),
-            mr_owner_config: Bytes::unless_zero(&report.mr_owner_config),
-            attributes: Attributes::read(report.td_attributes),
-            xfam: bytes(&report.xfam),
-            td_id: verified.report.as_td15_ex().map(|report| bytes(&report.td_id)),
-            mr_seam: bytes(&report.mr_seam),
-            mr_signer_seam: Bytes::unless_zero(&report.mr_signer_seam),
+            quote_version: quote.version,
+            mrtd: bytes(report.mrtd()),
+            rtmr0,
+            rtmr1,
+            rtmr2,
+            rtmr3,
+            mr_config_id: Bytes::unless_zero(report.mr_config_id()),
+            mr_owner: Bytes::unless_zero(report.mr_owner()),
+            mr_owner_config: Bytes::unless_zero(report.mr_owner_config()),
+            attributes,
+            xfam: bytes(report.xfam()),
+            td_id: report.td_id().map(|id| bytes(id)),
+            mr_seam: bytes(report.mr_seam()),
+            mr_signer_seam: Bytes::unless_zero(report.mr_signer_seam()),
             seam_version,
             seam_svn,
-            tee_tcb_svn: bytes(&report.tee_tcb_svn),
-            tee_tcb_svn_now: verified.report.as_td15().map(|report| bytes(&report.tee_tcb_svn2)),
-            tcb_status: verified.tcb.status.to_string(),
-            advisories: verified.tcb.advisory_ids.clone(),
-            tcb_date: verified.platform.tcb_level.tcb_date.clone(),
-            tcb_evaluation_data_number: verified.tcb.eval_data_number,
-            certified: Certified::new(verified),
+            tee_tcb_svn: bytes(report.tee_tcb_svn()),
+            tee_tcb_svn_now: report.tee_tcb_svn_now().map(|svns| bytes(svns)),
+            tcb_status: verdict.status,
+            advisories: verdict.advisories,
+            tcb_date: verdict.date,
+            tcb_evaluation_data_number,
+            certified: Certified::new(platform),
         }
     }
 }
 
 impl Certified {
-    fn new(verified: &QuoteClaims) -> Self {
-        let pck = &verified.platform.pck;
-        let flag = |flag| match flag {
-            PckCertFlag::True => Some(true),
-            PckCertFlag::False => Some(false),
-            PckCertFlag::Undefined => None,
-        };
+    fn new(platform: &Platform) -> Self {
         Self {
-            fmspc: Bytes::from(pck.fmspc.as_slice()),
-            ppid: Bytes::from(pck.ppid.as_slice()),
-            platform_instance_id: pck.platform_instance_id.map(|id| Bytes::from(id.as_slice())),
-            cpu_svn: Bytes::from(pck.cpu_svn.as_slice()),
-            pce_svn: pck.pce_svn,
-            smt: flag(pck.smt_enabled),
-            dynamic_platform: flag(pck.dynamic_platform),
-            cached_keys: flag(pck.cached_keys),
+            fmspc: Bytes::from(&platform.fmspc[..]),
+            ppid: Bytes::from(&platform.ppid[..]),
+            platform_instance_id: platform.instance_id.map(|id| Bytes::from(&id[..])),
+            cpu_svn: Bytes::from(&platform.cpu_svn[..]),
+            pce_svn: platform.pce_svn,
+            smt: platform.smt,
+            dynamic_platform: platform.dynamic,
+            cached_keys: platform.cached_keys,
         }
     }
 }

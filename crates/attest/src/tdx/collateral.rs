@@ -2,18 +2,18 @@
 //! signature, and the certificates and revocation lists that go with them.
 //!
 //! Two spellings are read: what Intel's service (PCS) answers, one statement in each answer; and the record of
-//! everything together that DCAP libraries exchange (`QuoteCollateralV3`).
+//! everything together that DCAP libraries exchange (`QuoteCollateralV3`). What the statements say is read by
+//! [`super::tcb`] after their signatures were checked.
 //!
 //! Source: Intel PCS API v4, "Get TDX TCB Info" and "Get TDX QE Identity"; `sgx_ql_qve_collateral_t` of DCAP.
 
+use keyhearth_crypto::key::PublicKey;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
+use super::quote::is_signed;
 use crate::reason::{Reason, Refusal};
-
-/// Bytes of a signature: two numbers of P-256.
-const SIGNATURE_BYTES: usize = 64;
 
 /// What a statement is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub(crate) struct Statement {
     about: About,
     head: Head,
     /// What is signed, byte for byte.
-    pub(super) text: String,
-    pub(super) signature: Vec<u8>,
+    text: String,
+    signature: [u8; 64],
 }
 
 /// What a statement is chosen by.
@@ -49,14 +49,14 @@ struct Head {
 }
 
 impl Statement {
-    fn new(about: About, text: &str, signature: Hex) -> Result<Self, Refusal> {
-        let Ok(head) = serde_json::from_str(text) else {
+    fn new(about: About, text: String, Hex(signature): Hex) -> Result<Self, Refusal> {
+        let Ok(head) = serde_json::from_str(&text) else {
             return Err(Reason::EndorsementMalformed.because("neither TCB info nor QE identity"));
         };
-        if signature.0.len() != SIGNATURE_BYTES {
+        let Ok(signature) = signature.try_into() else {
             return Err(Reason::EndorsementMalformed.because("the signature of TCB info or QE identity"));
-        }
-        Ok(Self { about, head, text: text.to_owned(), signature: signature.0 })
+        };
+        Ok(Self { about, head, text, signature })
     }
 
     /// The newest TCB info for TDs on platforms of this kind.
@@ -65,9 +65,8 @@ impl Statement {
         fmspc: &str,
         pce_id: &str,
     ) -> Option<&'a Self> {
-        newest(given.filter(|statement| {
-            let head = &statement.head;
-            statement.about == About::Platform
+        newest(given.filter(|Self { about, head, .. }| {
+            *about == About::Platform
                 && head.id == "TDX"
                 && head.fmspc.eq_ignore_ascii_case(fmspc)
                 && head.pce_id.eq_ignore_ascii_case(pce_id)
@@ -76,10 +75,13 @@ impl Statement {
 
     /// The newest identity of the enclave that quotes TDs.
     pub(super) fn of_quoting_enclave<'a>(given: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
-        newest(
-            given
-                .filter(|statement| statement.about == About::QuotingEnclave && statement.head.id == "TD_QE"),
-        )
+        newest(given.filter(|Self { about, head, .. }| *about == About::QuotingEnclave && head.id == "TD_QE"))
+    }
+
+    /// What it says, if one of these keys signed it.
+    pub(super) fn signed_by(&self, signers: &[PublicKey]) -> Option<&str> {
+        let text = self.text.as_str();
+        signers.iter().any(|key| is_signed(key, text.as_bytes(), &self.signature)).then_some(text)
     }
 }
 
@@ -121,21 +123,18 @@ impl Collateral {
     pub(crate) fn parse(json: &[u8]) -> Result<Self, Refusal> {
         let malformed = || Reason::EndorsementMalformed.because("JSON, but not collateral of Intel's");
         let document: Document<'_> = serde_json::from_slice(json).map_err(|_| malformed())?;
-        let answers = [
-            (About::Platform, document.tcb_info_answer),
-            (About::QuotingEnclave, document.qe_identity_answer),
-        ];
-        let together = [
+        let answered = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
+        let signature = document.signature;
+        let given = [
+            (About::Platform, answered(document.tcb_info_answer), signature.clone()),
+            (About::QuotingEnclave, answered(document.qe_identity_answer), signature),
             (About::Platform, document.tcb_info, document.tcb_info_signature),
             (About::QuotingEnclave, document.qe_identity, document.qe_identity_signature),
         ];
-        let answers = answers
-            .into_iter()
-            .map(|(about, raw)| (about, raw.map(|raw| raw.get().to_owned()), document.signature.clone()));
         let mut statements = Vec::new();
-        for (about, text, signature) in answers.chain(together) {
+        for (about, text, signature) in given {
             let Some(text) = text else { continue };
-            statements.push(Statement::new(about, &text, signature.ok_or_else(malformed)?)?);
+            statements.push(Statement::new(about, text, signature.ok_or_else(malformed)?)?);
         }
         let chains = [
             document.tcb_info_issuer_chain,
@@ -171,4 +170,15 @@ impl<'de> Deserialize<'de> for Hex {
 
 fn digit(character: u8) -> Option<u8> {
     u8::try_from(char::from(character).to_digit(16)?).ok()
+}
+
+/// So many bytes that are written as hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct HexArray<const N: usize>(pub(super) [u8; N]);
+
+impl<'de, const N: usize> Deserialize<'de> for HexArray<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Hex(bytes) = Hex::deserialize(deserializer)?;
+        bytes.try_into().map(Self).map_err(|_| D::Error::custom("another number of bytes"))
+    }
 }

@@ -12,8 +12,8 @@ use keyhearth_crypto::key::{Input, Key, generate};
 /// 2025-07-01, when everything is valid that is not made otherwise.
 pub const NOW_S: u64 = 1_751_328_000;
 
-const BEFORE: &str = "240101000000Z";
-const AFTER: &str = "300101000000Z";
+pub const BEFORE: &str = "240101000000Z";
+pub const AFTER: &str = "300101000000Z";
 
 struct Keys {
     root: Key,
@@ -36,7 +36,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| {
 });
 
 /// A DER value.
-fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let contents = parts.concat();
     let length = contents.len();
     let mut value = vec![tag];
@@ -52,11 +52,11 @@ fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     value
 }
 
-fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+pub fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     tlv(0x30, parts)
 }
 
-fn integer(number: u8) -> Vec<u8> {
+pub fn integer(number: u8) -> Vec<u8> {
     if number < 0x80 { tlv(0x02, &[&[number]]) } else { tlv(0x02, &[&[0, number]]) }
 }
 
@@ -78,11 +78,11 @@ fn pss(salt: u8) -> Vec<u8> {
     sequence(&[&rsa(10), &sequence(&[&parameters])])
 }
 
-fn bits(bytes: &[u8]) -> Vec<u8> {
+pub fn bits(bytes: &[u8]) -> Vec<u8> {
     tlv(0x03, &[&[0], bytes])
 }
 
-fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
+pub fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
     let critical: &[u8] = if critical { &[0x01, 0x01, 0xff] } else { &[] };
     sequence(&[&tlv(0x06, &[oid]), critical, &tlv(0x04, &[value])])
 }
@@ -90,6 +90,60 @@ fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
 /// An extension of AMD's: what follows 1.3.6.1.4.1.3704.1 in its name.
 fn amd(last: &[u8], value: &[u8]) -> Vec<u8> {
     extension(&[&[0x2b, 0x06, 0x01, 0x04, 0x01, 0x9c, 0x78, 0x01], last].concat(), false, value)
+}
+
+/// What a certificate's signature is over, of version 3; `algorithm` is that of the signature.
+pub fn certificate_body(
+    serial: u8,
+    algorithm: &[u8],
+    [issuer, subject]: [&str; 2],
+    [not_before, not_after]: [&str; 2],
+    spki: &[u8],
+    extensions: &[Vec<u8>],
+) -> Vec<u8> {
+    sequence(&[
+        &tlv(0xa0, &[&integer(2)]),
+        &integer(serial),
+        algorithm,
+        &name(issuer),
+        &sequence(&[&time(not_before), &time(not_after)]),
+        &name(subject),
+        spki,
+        &tlv(0xa3, &[&sequence(&[&extensions.concat()])]),
+    ])
+}
+
+/// What a revocation list's signature is over.
+pub fn list_body(
+    algorithm: &[u8],
+    issuer: &str,
+    this_update: &str,
+    next_update: Option<&str>,
+    revoked: &[u8],
+    extensions: &[u8],
+) -> Vec<u8> {
+    let revoked = revoked.iter().map(|serial| sequence(&[&integer(*serial), &time(BEFORE)]));
+    let revoked: Vec<u8> = revoked.flatten().collect();
+    sequence(&[
+        &integer(1),
+        algorithm,
+        &name(issuer),
+        &time(this_update),
+        &next_update.map(time).unwrap_or_default(),
+        &if revoked.is_empty() { Vec::new() } else { sequence(&[&revoked]) },
+        &if extensions.is_empty() { Vec::new() } else { tlv(0xa0, &[&sequence(&[extensions])]) },
+    ])
+}
+
+/// The extension that says whether a certificate is an issuer's.
+pub fn constraints(may: bool) -> Vec<u8> {
+    let constraints = if may { sequence(&[&[0x01, 0x01, 0xff]]) } else { sequence(&[]) };
+    extension(&[0x55, 0x1d, 0x13], true, &constraints)
+}
+
+/// The extension that nobody knows and that must be known.
+pub fn unknown_extension() -> Vec<u8> {
+    extension(&[0x55, 0x1d, 0x36], true, &integer(0))
 }
 
 /// Everything that a certificate says.
@@ -126,29 +180,26 @@ impl Certificate {
 
     /// The certificate, signed.
     pub fn der(&self) -> Vec<u8> {
-        let body = sequence(&[
-            &tlv(0xa0, &[&integer(2)]),
-            &integer(self.serial),
+        let body = certificate_body(
+            self.serial,
             &pss(self.salt),
-            &name(&self.issuer),
-            &sequence(&[&time(self.not_before), &time(self.not_after)]),
-            &name(&self.subject),
+            [&self.issuer, &self.subject],
+            [self.not_before, self.not_after],
             &self.spki,
-            &tlv(0xa3, &[&sequence(&[&self.extensions.concat()])]),
-        ]);
+            &self.extensions,
+        );
         signed(&body, self.salt, if self.by_root { &KEYS.root } else { &KEYS.intermediate })
     }
 
     /// Adds the extension that nobody knows and that must be known.
     pub fn with_unknown(mut self) -> Self {
-        self.extensions.push(extension(&[0x55, 0x1d, 0x36], true, &integer(0)));
+        self.extensions.push(unknown_extension());
         self
     }
 
     /// Makes it, or keeps it from being, an issuer's.
     pub fn issuing(mut self, may: bool) -> Self {
-        let constraints = if may { sequence(&[&[0x01, 0x01, 0xff]]) } else { sequence(&[]) };
-        self.extensions = vec![extension(&[0x55, 0x1d, 0x13], true, &constraints)];
+        self.extensions = vec![constraints(may)];
         self
     }
 }
@@ -291,12 +342,21 @@ pub fn report(version: u32, generation: Generation, signer: Signer) -> Vec<u8> {
 /// Signs a report with the key of every leaf.
 pub fn sign(report: &mut [u8]) {
     let (body, signature) = report.split_at_mut(0x2a0);
-    let der = KEYS.leaf.sign(Mechanism::EcdsaSha384, Input::Message(body)).expect("an EC pair");
-    let (r, rest) = der_integer(&der[2..]);
-    let (s, _) = der_integer(rest);
-    for (place, number) in signature.chunks_exact_mut(72).zip([r, s]) {
+    let numbers = KEYS.leaf.sign(Mechanism::EcdsaSha384, Input::Message(body)).expect("an EC pair");
+    for (place, number) in signature.chunks_exact_mut(72).zip(ecdsa_numbers::<48>(&numbers)) {
         place.iter_mut().zip(number.iter().rev()).for_each(|(byte, digit)| *byte = *digit);
     }
+}
+
+/// The two numbers of a signature in DER, each with its highest byte first.
+pub fn ecdsa_numbers<const N: usize>(der: &[u8]) -> [[u8; N]; 2] {
+    let (r, rest) = der_integer(&der[2..]);
+    let (s, _) = der_integer(rest);
+    [r, s].map(|digits| {
+        let mut number = [0; N];
+        number[N - digits.len()..].copy_from_slice(digits);
+        number
+    })
 }
 
 fn der_integer(bytes: &[u8]) -> (&[u8], &[u8]) {
@@ -321,16 +381,7 @@ impl List {
     }
 
     pub fn der(&self) -> Vec<u8> {
-        let revoked = self.revoked.iter().map(|serial| sequence(&[&integer(*serial), &time(BEFORE)]));
-        let revoked: Vec<u8> = revoked.flatten().collect();
-        let body = sequence(&[
-            &integer(1),
-            &pss(48),
-            &name(self.issuer),
-            &time(self.this_update),
-            &self.next_update.map(time).unwrap_or_default(),
-            &if revoked.is_empty() { Vec::new() } else { sequence(&[&revoked]) },
-        ]);
+        let body = list_body(&pss(48), self.issuer, self.this_update, self.next_update, &self.revoked, &[]);
         signed(&body, 48, if self.by_root { &KEYS.root } else { &KEYS.intermediate })
     }
 }
