@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import pathlib
-import struct
 import subprocess
 
 MIB = 1 << 20

@@ -21,7 +21,9 @@ cmdline() {
 
 install() {
 	inst_multiple keyhearth-boot cryptsetup halt mount sleep
-	inst_multiple -o /etc/keyhearth/*
+	# Nothing else of /etc/keyhearth: an initramfs is not the place for what an operator keeps there.
+	inst_simple /etc/keyhearth/boot.toml
+	inst_simple "$(sed -n 's/^ca *= *"\(.*\)" *$/\1/p' "${dracutsysrootdir-}/etc/keyhearth/boot.toml")"
 	inst_libdir_file 'libgcc_s.so*'
 	cmdline >"${initdir}/etc/cmdline.d/91keyhearth-boot.conf"
 	inst_script "$moddir/stop.sh" /sbin/keyhearth-boot-stop
