@@ -63,7 +63,8 @@ fn main() -> Result<()> {
     requests()?;
     tang()?;
     aws_requests()?;
-    reports()
+    reports()?;
+    headers()
 }
 
 fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
@@ -452,6 +453,41 @@ fn reports() -> Result<()> {
             let files: Vec<u8> = files.iter().flat_map(|bytes| file(bytes)).collect();
             write("attest_snp", &format!("v{version}-{}-{}", generation.name(), signer.name()), files)?;
         }
+    }
+    Ok(())
+}
+
+/// What cryptsetup writes into headers.
+fn headers() -> Result<()> {
+    let octets = "x".repeat(43) + "=";
+    let derivations = [
+        ("pbkdf2", json!({"type": "pbkdf2", "hash": "sha256", "iterations": 1000, "salt": octets})),
+        ("argon2id", json!({"type": "argon2id", "time": 4, "memory": 1_048_576, "cpus": 4, "salt": octets})),
+    ];
+    for (name, derivation) in derivations {
+        let cipher = "aes-xts-plain64";
+        let area =
+            json!({"type": "raw", "offset": "32768", "size": "258048", "encryption": cipher, "key_size": 64});
+        let header = json!({
+            "keyslots": {"0": {
+                "type": "luks2", "key_size": 64, "priority": 2, "area": area, "kdf": derivation,
+                "af": {"type": "luks1", "stripes": 4000, "hash": "sha256"},
+            }},
+            "tokens": {"0": {"type": "keyhearth", "keyslots": ["0"]}},
+            "segments": {"0": {
+                "type": "crypt", "offset": "16777216", "size": "dynamic", "iv_tweak": "0", "encryption": cipher,
+                "sector_size": 512,
+            }},
+            "digests": {"0": {
+                "type": "pbkdf2", "keyslots": ["0"], "segments": ["0"], "hash": "sha256", "iterations": 1000,
+                "salt": octets, "digest": octets,
+            }},
+            "config": {
+                "json_size": "12288", "keyslots_size": "16744448", "flags": ["allow-discards"],
+                "requirements": {"mandatory": []},
+            },
+        });
+        write("luks_header", name, header.to_string())?;
     }
     Ok(())
 }

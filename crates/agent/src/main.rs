@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use keyhearth_agent::config::{CONFIG_FILE, Config, OnRefusal};
 use keyhearth_agent::evidence::Machine;
+use keyhearth_agent::run::Extent;
 use keyhearth_agent::session::STATE_FOLDER;
 use keyhearth_agent::stop::{self, Stop};
 use keyhearth_agent::{check, confirm, run};
@@ -15,6 +16,7 @@ const USAGE: &str = "\
 usage: keyhearth-boot [--config FILE] COMMAND
 
   open [--stay]                  get the keys of all volumes and open them, or end the machine
+  try                            do the same without opening anything, to see whether the keys fit
   confirm --root DIR [--stay]    tell the server, with the root file system mounted at DIR
   check [--json]                 look at this machine and change nothing
   ak [--json]                    print the public attestation key of this machine's TPM
@@ -58,7 +60,10 @@ impl Arguments {
 fn main() -> ExitCode {
     let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else { return usage() };
     let done = match (&*arguments.command, &arguments.root) {
-        ("open", None) => return boot(&arguments, |config| run::open(config, &Machine::default(), state())),
+        ("open", None) => return boot(&arguments, |config| open(config, Extent::Open)),
+        ("try", None) => {
+            return boot(&Arguments { stay: true, ..arguments }, |config| open(config, Extent::Try));
+        }
         ("confirm", Some(root)) => return boot(&arguments, |config| confirm::confirm(config, root, state())),
         ("check", None) => check(&arguments),
         ("ak", None) => ak(&arguments),
@@ -73,6 +78,10 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprint!("{USAGE}");
     ExitCode::from(2)
+}
+
+fn open(config: &Config, extent: Extent) -> Result<(), Stop> {
+    run::open(config, &Machine::default(), state(), extent)
 }
 
 fn state() -> &'static Path {

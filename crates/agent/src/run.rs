@@ -55,6 +55,15 @@ struct Prepared<'a> {
     image: Vec<u8>,
 }
 
+/// How far it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Volumes are open at the end.
+    Open,
+    /// Everything is asked for and compared, and nothing is changed here: whether the keys fit is found out.
+    Try,
+}
+
 /// What a server answered, if it is not the last word.
 pub(crate) enum Failure {
     /// It is the last word.
@@ -75,15 +84,20 @@ impl From<Stop> for Failure {
 ///
 /// # Errors
 /// [`Stop`]; then no volume is open.
-pub fn open(config: &Config, machine: &Machine, state: &Path) -> Result<(), Stop> {
+pub fn open(config: &Config, machine: &Machine, state: &Path, extent: Extent) -> Result<(), Stop> {
     let transport = Transport::new(&config.ca).map_err(|error| Stop::Ca(config.ca.clone(), error))?;
     let volumes: Vec<_> =
         config.volumes.iter().map(|volume| prepare(config, volume)).collect::<Result<_, _>>()?;
     let tee = config.tee.tee().unwrap_or_else(|| machine.detect());
     let agent = Agent { config, machine, transport: &transport, volumes: &volumes, tee };
     let (session, opened) = agent.release()?;
+    if extent == Extent::Try {
+        agent.open(&opened, |_| Purpose::Try)?;
+        screen::note("the key of every volume fits; nothing was opened");
+        return Ok(());
+    }
     machine.mark_released(tee).map_err(Stop::Evidence)?;
-    agent.open(&opened)?;
+    agent.open(&opened, |volume| Purpose::Open(&volume.mapping))?;
     session.write(state).map_err(|error| {
         agent.close();
         Stop::State(state.to_owned(), error)
@@ -201,16 +215,14 @@ impl Agent<'_> {
     }
 
     /// Opens every volume, or none.
-    fn open(&self, opened: &Opened) -> Result<(), Stop> {
+    fn open(&self, opened: &Opened, purpose: impl Fn(&Volume) -> Purpose<'_>) -> Result<(), Stop> {
         for (prepared, (_, _, secret)) in self.volumes.iter().zip(&opened.volumes) {
-            let Volume { name, device, mapping } = prepared.volume;
+            let Prepared { volume, image, .. } = prepared;
             let secret = SecretBytes::copy_from(&secret[..]).map_err(|error| Stop::Machine(error.into()))?;
-            let done = cryptsetup::open(device.path(), &prepared.image, &secret, Purpose::Open(mapping));
-            if let Err(error) = done {
+            if let Err(error) = cryptsetup::open(volume.device.path(), image, &secret, purpose(volume)) {
                 self.close();
-                return Err(Stop::Cryptsetup(name.clone(), error));
+                return Err(Stop::Cryptsetup(volume.name.clone(), error));
             }
-            screen::note(&format!("volume {} is open as /dev/mapper/{mapping}", name.as_str()));
         }
         Ok(())
     }

@@ -1,0 +1,371 @@
+//! The whole way of a boot up to a key that fits, against a server that does with the messages what each test says,
+//! by the protocol's own functions; over TLS, with a volume that cryptsetup made.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keyhearth_agent::config::Config;
+use keyhearth_agent::confirm::confirm;
+use keyhearth_agent::evidence::Machine;
+use keyhearth_agent::run::{Extent, open};
+use keyhearth_agent::session::Session;
+use keyhearth_agent::stop::Stop;
+use keyhearth_core::id::{DeploymentId, Name, PrincipalId, RequestId};
+use keyhearth_crypto::note::NoteKey;
+use keyhearth_proto::boot::{
+    Attest, Challenge, Challenged, Confirm, Confirmed, Covered, Fixed, Key, Pending, Refused, Release, Tee,
+    Transcript, confirm_mac, read, write,
+};
+use keyhearth_proto::rest::Is;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+const SERVER: DeploymentId = DeploymentId([1; 16]);
+const MACHINE: PrincipalId = PrincipalId([2; 16]);
+const SECRET: [u8; 32] = [0x5a; 32];
+const CONFIRM_KEY: [u8; 32] = [8; 32];
+const RELEASE_SEED: [u8; 32] = [3; 32];
+
+/// A request: its path and its body.
+type Act = dyn Fn(&str, &[u8]) -> (u16, Vec<u8>) + Send + Sync;
+
+/// A machine with one volume, and its server.
+struct Scene {
+    folder: tempfile::TempDir,
+    config: Config,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Scene {
+    fn new(more: &str, act: impl Fn(&str, &[u8]) -> (u16, Vec<u8>) + Send + Sync + 'static) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        format(&folder.path().join("disk"));
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )
+            .unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let port = serve(Arc::new(tls), Arc::new(act), Arc::clone(&asked));
+        let config = folder.path().join("boot.toml");
+        let text = format!(
+            "servers = [\"https://127.0.0.1:{port}\"]\nca = \"{ca}\"\nrelease_key = \"{release_key}\"\n\
+             server = \"{SERVER}\"\nmachine = \"{MACHINE}\"\ntee = \"none\"\ndevice_wait_s = 0\nattempts = 2\n{more}\n\
+             [[volumes]]\nname = \"root\"\ndevice = \"{disk}\"\nmapping = \"test-root\"\n",
+            ca = folder.path().join("ca.pem").display(),
+            disk = folder.path().join("disk").display(),
+            release_key = STANDARD.encode(NoteKey::from_seed(&RELEASE_SEED).unwrap().public()),
+        );
+        fs::write(&config, text).unwrap();
+        Self { config: Config::read(&config).unwrap(), folder, asked }
+    }
+
+    fn attempt(&self) -> Result<(), Stop> {
+        open(&self.config, &Machine::default(), &self.folder.path().join("state"), Extent::Try)
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn format(disk: &Path) {
+    fs::File::create(disk).unwrap().set_len(32 << 20).unwrap();
+    let mut child = Command::new("cryptsetup")
+        .args(["luksFormat", "--type=luks2", "--batch-mode", "--key-file=-"])
+        .args(["--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000"])
+        .arg(disk)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("cryptsetup is installed");
+    child.stdin.take().unwrap().write_all(&SECRET).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Answers each connection once; gives the port.
+fn serve(tls: Arc<ServerConfig>, act: Arc<Act>, asked: Arc<AtomicUsize>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream =
+                StreamOwned::new(ServerConnection::new(Arc::clone(&tls)).unwrap(), stream.unwrap());
+            let mut request = Vec::new();
+            let Some((path, body)) = receive(&mut stream, &mut request) else { continue };
+            asked.fetch_add(1, Ordering::SeqCst);
+            let (status, body) = act(&path, &body);
+            let head =
+                format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nretry-after: 0\r\n\r\n", body.len());
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    port
+}
+
+fn receive(stream: &mut impl Read, request: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+    loop {
+        let mut chunk = [0; 4096];
+        let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
+        request.extend_from_slice(&chunk[..read]);
+        let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&request[..end]).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let body = &request[end + 4..];
+        if body.len() == length.parse::<usize>().unwrap() {
+            return Some((head.split(' ').nth(1).unwrap().to_owned(), body.to_vec()));
+        }
+    }
+}
+
+fn challenged(server: DeploymentId) -> Vec<u8> {
+    write(&Challenged {
+        session: Fixed([4; 16]),
+        nonce: Fixed([5; 32]),
+        server: Is(server),
+        expires_in_s: 120,
+    })
+}
+
+/// A release as a server makes it, of other things than were asked for if the test wants that.
+fn released(attest: &[u8], seed: &[u8; 32], volumes: &[&str], secret: [u8; 32]) -> Vec<u8> {
+    let attest: Attest = read(attest).unwrap();
+    let names: Vec<Name> = vec!["root".parse().unwrap()];
+    let headers: Vec<_> = attest.headers.iter().map(|hash| hash.0).collect();
+    let transcript = Transcript::of(&Covered {
+        session: &[4; 16],
+        nonce: &[5; 32],
+        server: SERVER,
+        machine: MACHINE,
+        ephemeral: &attest.ephemeral,
+        volumes: &names,
+        headers: &headers,
+        boot_counter: attest.boot_counter,
+        tee: Tee::None,
+    });
+    let volumes: Vec<_> = volumes.iter().map(|name| (name.parse().unwrap(), 1, Key::new(secret))).collect();
+    let signer = NoteKey::from_seed(seed).unwrap();
+    let release =
+        Release::seal(&transcript, &attest.ephemeral, &volumes, &Key::new(CONFIRM_KEY), (0, 60), &signer);
+    write(&release.unwrap())
+}
+
+fn released_to_all(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    match path {
+        "/boot/v1/challenge" => (200, challenged(SERVER)),
+        _ => (200, released(body, &RELEASE_SEED, &["root"], SECRET)),
+    }
+}
+
+fn refused() -> Vec<u8> {
+    let (code, text) = ("image-unknown".to_owned(), "The image is none of those.".to_owned());
+    write(&Refused { code, text, audit: Is(RequestId([9; 16])) })
+}
+
+#[test]
+fn a_released_key_fits_and_the_challenge_says_who_asks_for_what() {
+    let scene = Scene::new("", |path, body| {
+        if path == "/boot/v1/challenge" {
+            let challenge: Challenge = read(body).unwrap();
+            assert_eq!(
+                (challenge.machine.0, challenge.tee, challenge.volumes.len()),
+                (MACHINE, Tee::None, 1)
+            );
+        }
+        released_to_all(path, body)
+    });
+    scene.attempt().unwrap();
+    assert_eq!(scene.asked(), 2);
+    assert!(!scene.folder.path().join("state").exists());
+}
+
+#[test]
+fn a_refusal_is_final_and_shown_with_its_audit_number() {
+    let scene = Scene::new("contact = \"the platform team\"", |path, _| match path {
+        "/boot/v1/challenge" => (200, challenged(SERVER)),
+        _ => (403, refused()),
+    });
+    let stop = scene.attempt().unwrap_err();
+    assert!(matches!(stop, Stop::Refused(_)));
+    assert_eq!(scene.asked(), 2);
+    let screen = stop.screen(scene.config.contact.as_deref(), "x").text();
+    let audit = RequestId([9; 16]).to_string();
+    for part in ["image-unknown", "The image is none of those.", &audit, "the platform team"] {
+        assert!(screen.contains(part), "{screen}");
+    }
+}
+
+#[test]
+fn what_the_release_key_did_not_sign_for_this_request_is_forged() {
+    type Forgery = fn(&[u8]) -> Vec<u8>;
+    let forgeries: [Forgery; 4] = [
+        |body| released(body, &[4; 32], &["root"], SECRET),
+        |body| released(body, &RELEASE_SEED, &["data"], SECRET),
+        |body| released(body, &RELEASE_SEED, &[], SECRET),
+        |body| {
+            let mut attest: Attest = read(body).unwrap();
+            attest.boot_counter += 1;
+            released(&write(&attest), &RELEASE_SEED, &["root"], SECRET)
+        },
+    ];
+    for forgery in forgeries {
+        let scene = Scene::new("", move |path, body| match path {
+            "/boot/v1/challenge" => (200, challenged(SERVER)),
+            _ => (200, forgery(body)),
+        });
+        assert!(matches!(scene.attempt(), Err(Stop::Forged)));
+    }
+}
+
+#[test]
+fn another_deployment_another_key_and_nonsense_are_told_apart() {
+    let scene = Scene::new("", |_, _| (200, challenged(DeploymentId([7; 16]))));
+    assert!(matches!(scene.attempt(), Err(Stop::OtherServer(DeploymentId([7, ..])))));
+    let scene = Scene::new("", |path, body| match path {
+        "/boot/v1/challenge" => (200, challenged(SERVER)),
+        _ => (200, released(body, &RELEASE_SEED, &["root"], [1; 32])),
+    });
+    assert!(matches!(scene.attempt(), Err(Stop::Cryptsetup(..))));
+    for (status, body) in [(200, "{}"), (202, "{}"), (403, "{}"), (404, ""), (500, "")] {
+        let scene = Scene::new("", move |_, _| (status, body.as_bytes().to_vec()));
+        let stop = scene.attempt().unwrap_err();
+        assert!(matches!(&stop, Stop::Answer(_, shown) if *shown == status), "{stop:?}");
+        assert_eq!(scene.asked(), 1);
+    }
+}
+
+#[test]
+fn a_busy_server_is_asked_as_often_as_configured() {
+    let scene = Scene::new("", |_, _| (503, Vec::new()));
+    assert!(matches!(scene.attempt(), Err(Stop::Unreachable(..))));
+    assert_eq!(scene.asked(), 2);
+    let first = AtomicUsize::new(0);
+    let scene = Scene::new("", move |path, body| match first.fetch_add(1, Ordering::SeqCst) {
+        0 => (429, Vec::new()),
+        _ => released_to_all(path, body),
+    });
+    scene.attempt().unwrap();
+}
+
+#[test]
+fn an_approval_begins_again_with_a_new_challenge_and_is_not_waited_for_without_end() {
+    let pending = || (202, write(&Pending { approval: Is(RequestId([6; 16])), poll_after_s: 0 }));
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&keys);
+    let scene = Scene::new("", move |path, body| {
+        if path == "/boot/v1/challenge" {
+            return (200, challenged(SERVER));
+        }
+        let attest: Attest = read(body).unwrap();
+        let mut keys = keys.lock().unwrap();
+        keys.push(attest.ephemeral.to_vec());
+        if keys.len() == 1 { pending() } else { released_to_all(path, body) }
+    });
+    scene.attempt().unwrap();
+    assert_eq!(scene.asked(), 4);
+    let keys = seen.lock().unwrap();
+    assert_ne!(keys[0], keys[1]);
+
+    let scene = Scene::new("approval_wait_s = 1", move |path, _| match path {
+        "/boot/v1/challenge" => (200, challenged(SERVER)),
+        _ => pending(),
+    });
+    assert!(matches!(scene.attempt(), Err(Stop::NotApproved(RequestId([6, ..])))));
+}
+
+#[test]
+fn a_server_of_another_ca_is_not_asked() {
+    let scene = Scene::new("", released_to_all);
+    let other = Scene::new("", released_to_all);
+    fs::copy(other.folder.path().join("ca.pem"), scene.folder.path().join("ca.pem")).unwrap();
+    assert!(matches!(scene.attempt(), Err(Stop::Unreachable(..))));
+    assert_eq!(scene.asked(), 0);
+}
+
+#[test]
+fn a_changed_header_is_refused_before_anybody_is_asked() {
+    let scene = Scene::new("", released_to_all);
+    let disk = scene.folder.path().join("disk");
+    let mut bytes = fs::read(&disk).unwrap();
+    bytes[5000] ^= 1;
+    bytes[5000 + (16 << 10)] ^= 1;
+    fs::write(disk, bytes).unwrap();
+    let stop = scene.attempt().unwrap_err();
+    assert_eq!(stop.code(), "luks-checksum");
+    assert_eq!(scene.asked(), 0);
+}
+
+/// The tokens that were presented, in their order.
+type Presented = Arc<Mutex<Vec<Option<[u8; 32]>>>>;
+
+fn confirming(status: u16) -> (Scene, Presented) {
+    let tokens = Presented::default();
+    let seen = Arc::clone(&tokens);
+    let scene = Scene::new("", move |path, body| {
+        assert_eq!(path, "/boot/v1/confirm");
+        let confirm: Confirm = read(body).unwrap();
+        let opened: Vec<Name> = confirm.opened.iter().map(|name| name.0.clone()).collect();
+        let token = confirm.token.map(|token| token.0);
+        assert_eq!(confirm.mac.0, confirm_mac(&Key::new(CONFIRM_KEY), &opened, token.as_ref()));
+        let mut tokens = tokens.lock().unwrap();
+        tokens.push(token);
+        let next = [u8::try_from(tokens.len()).unwrap(); 32];
+        match status {
+            200 => (200, write(&Confirmed { token: Fixed(next), lease_s: 60 })),
+            _ => (status, refused()),
+        }
+    });
+    let session = Session::new([4; 16], &Key::new(CONFIRM_KEY), vec!["root".parse().unwrap()]);
+    session.write(&scene.folder.path().join("state")).unwrap();
+    (scene, seen)
+}
+
+#[test]
+fn each_confirmation_brings_the_token_of_the_one_before() {
+    let (scene, tokens) = confirming(200);
+    let (root, state) = (scene.folder.path().join("root"), scene.folder.path().join("state"));
+    fs::create_dir(&root).unwrap();
+    confirm(&scene.config, &root, &state).unwrap();
+    // Nothing is left to confirm.
+    confirm(&scene.config, &root, &state).unwrap();
+    let session = Session::new([4; 16], &Key::new(CONFIRM_KEY), vec!["root".parse().unwrap()]);
+    session.write(&state).unwrap();
+    confirm(&scene.config, &root, &state).unwrap();
+    assert_eq!(*tokens.lock().unwrap(), [None, Some([1; 32])]);
+    assert_eq!(fs::read(root.join("var/lib/keyhearth/boot-token")).unwrap(), [2; 32]);
+}
+
+#[test]
+fn a_stale_token_is_the_end_and_stays_as_it_is() {
+    let (scene, _) = confirming(403);
+    let (root, state) = (scene.folder.path().join("root"), scene.folder.path().join("state"));
+    let token = root.join("var/lib/keyhearth/boot-token");
+    fs::create_dir_all(token.parent().unwrap()).unwrap();
+    fs::write(&token, [7; 32]).unwrap();
+    assert!(matches!(confirm(&scene.config, &root, &state), Err(Stop::Refused(_))));
+    assert_eq!(fs::read(token).unwrap(), [7; 32]);
+    assert!(Session::read(&state).unwrap().is_none());
+}
