@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde::{Serialize, Serializer};
 
-use crate::{snp, tdx};
+use crate::{azure, snp, tdx, tpm};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])+ $variant:ident $name:literal $recognised:path;)+) => {
@@ -37,6 +37,10 @@ kinds! {
     Snp "snp" snp::recognised;
     /// A quote of an Intel TDX machine.
     Tdx "tdx" tdx::recognised;
+    /// A quote of a TPM.
+    Tpm "tpm" tpm::recognised;
+    /// A quote of an Azure VM's TPM, whose key an SNP report vouches for.
+    AzureSnp "azure-snp" azure::recognised;
 }
 
 /// What evidence says that passed every check. A member that is absent was not claimed.
@@ -69,6 +73,10 @@ pub enum Specific {
     Snp(Box<snp::SnpClaims>),
     /// TDX.
     Tdx(Box<tdx::TdxClaims>),
+    /// A TPM.
+    Tpm(Box<tpm::TpmClaims>),
+    /// SEV-SNP and the TPM of Azure's paravisor.
+    AzureSnp(Box<azure::AzureSnpClaims>),
 }
 
 /// Bytes that are written as lowercase hexadecimal digits.

@@ -6,7 +6,8 @@ pub const REPORT_DATA_BYTES: usize = 64;
 /// What the caller requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demands {
-    /// What the evidence must carry as report data; absent only where freshness does not matter.
+    /// What the evidence must carry as report data, a TPM's quote as its SHA-256; absent only where freshness does
+    /// not matter.
     pub report_data: Option<[u8; REPORT_DATA_BYTES]>,
     /// The time, in seconds since 1970 UTC.
     pub now_s: u64,
@@ -20,10 +21,12 @@ pub struct Demands {
     pub sw_hardening: bool,
     /// The only migration agent that a VM may be bound to, by its report id; without one, none.
     pub migration_agent: Option<[u8; 32]>,
+    /// The attestation keys (AK) of TPMs that machines were enrolled with, each as SHA-256 of its `SubjectPublicKeyInfo`.
+    pub enrolled_aks: Vec<[u8; 32]>,
 }
 
 impl Demands {
-    /// Strict ones at a time: no particular report data, current revocation lists, VMPL 0, nothing legacy.
+    /// Strict ones at a time: no particular report data, current revocation lists, VMPL 0, nothing legacy, no TPM.
     #[must_use]
     pub fn at(now_s: u64) -> Self {
         Self {
@@ -34,6 +37,7 @@ impl Demands {
             legacy_reports: false,
             sw_hardening: false,
             migration_agent: None,
+            enrolled_aks: Vec::new(),
         }
     }
 }

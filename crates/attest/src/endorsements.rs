@@ -22,6 +22,8 @@ pub const STATEMENTS_MAX: usize = 16;
 pub const ENDORSEMENT_BYTES_MAX: usize = 1 << 20;
 /// The name of the roots in this program.
 pub const BUILT_IN: &str = "built-in";
+/// What stands for a root where the caller knows the key itself.
+pub const ENROLLED: &str = "enrolled";
 
 const LABEL_CHARS_MAX: usize = 64;
 
@@ -134,7 +136,7 @@ impl Roots {
     /// what rests on it from what AMD vouches for.
     ///
     /// # Errors
-    /// [`RootError`] for a label that is not 1 to 64 characters of `a-z0-9-` or is [`BUILT_IN`], and for what is
+    /// [`RootError`] for a label that is not 1 to 64 characters of `a-z0-9-` or is [`BUILT_IN`] or [`ENROLLED`], and for what is
     /// not one certificate.
     pub fn with_amd(mut self, label: &str, certificate: &[u8]) -> Result<Self, RootError> {
         self.amd.push(AmdRoot::extra(label, Self::extra(label, certificate)?));
@@ -156,7 +158,7 @@ impl Roots {
         if label.is_empty()
             || label.len() > LABEL_CHARS_MAX
             || !label.bytes().all(allowed)
-            || label == BUILT_IN
+            || [BUILT_IN, ENROLLED].contains(&label)
         {
             return Err(RootError::Label);
         }
@@ -182,7 +184,7 @@ impl fmt::Display for RootError {
         match self {
             Self::Label => write!(
                 f,
-                "the label of a root is 1 to {LABEL_CHARS_MAX} characters of a-z, 0-9 and -, and not {BUILT_IN}"
+                "the label of a root is 1 to {LABEL_CHARS_MAX} characters of a-z, 0-9 and -, and neither {BUILT_IN} nor {ENROLLED}"
             ),
             Self::Certificate => f.write_str("a root is one certificate in PEM or DER"),
         }

@@ -10,19 +10,23 @@
 //! Called by `keyhearth boot appraise` and by the server's boot release. A kind of evidence is a module of its own
 //! with one row in [`Kind`].
 
+pub mod azure;
 mod claims;
 mod demands;
 mod ecdsa;
 mod endorsements;
+pub mod eventlog;
+mod reader;
 mod reason;
 pub mod snp;
 pub mod tdx;
+pub mod tpm;
 mod x509;
 
 pub use claims::{Bytes, Claims, Kind, Specific};
 pub use demands::{Demands, REPORT_DATA_BYTES, Revocation};
 pub use endorsements::{
-    BUILT_IN, CERTIFICATES_MAX, ENDORSEMENT_BYTES_MAX, Endorsements, LISTS_MAX, RootError, Roots,
+    BUILT_IN, CERTIFICATES_MAX, ENDORSEMENT_BYTES_MAX, ENROLLED, Endorsements, LISTS_MAX, RootError, Roots,
     STATEMENTS_MAX,
 };
 pub use reason::{Area, Reason, Refusal};
@@ -51,6 +55,8 @@ pub fn appraise(
     match Kind::of(evidence) {
         Some(Kind::Snp) => snp::appraise(evidence, endorsements, roots, demands),
         Some(Kind::Tdx) => tdx::appraise(evidence, endorsements, roots, demands),
+        Some(Kind::Tpm) => tpm::appraise(evidence, endorsements, roots, demands),
+        Some(Kind::AzureSnp) => azure::appraise(evidence, endorsements, roots, demands),
         None => Err(Reason::EvidenceUnknown.into()),
     }
 }

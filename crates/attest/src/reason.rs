@@ -105,6 +105,39 @@ reasons! {
         TdxTcbStatus "tdx-tcb-status" "Intel does not call the platform's level up to date.";
         TdxTcbHardening "tdx-tcb-hardening" "Intel says that software must be hardened on this platform, which is accepted only if asked for.";
     }
+    /// Quotes of TPM 2.0.
+    Tpm {
+        TpmEvidenceMalformed "tpm-evidence-malformed" "The document with the quote does not have its form.";
+        TpmSignatureMalformed "tpm-signature-malformed" "The quote's signature does not have the form of TPM 2.0.";
+        TpmSignatureAlgorithm "tpm-signature-algorithm" "The quote is not signed by RSASSA, RSAPSS or ECDSA with SHA-256, or ECDSA with SHA-384.";
+        TpmKeyMalformed "tpm-key-malformed" "The attestation key is of no form or kind that quotes are signed with.";
+        TpmKeyUnfit "tpm-key-unfit" "The key may sign what is no quote, or was not made in the TPM.";
+        TpmKeyUntrusted "tpm-key-untrusted" "Nobody vouches for the attestation key, and no machine was enrolled with it.";
+        TpmQuoteMalformed "tpm-quote-malformed" "The quote does not have the form of TPM 2.0.";
+        TpmQuoteMagic "tpm-quote-magic" "The signed bytes were not made by a TPM.";
+        TpmQuoteType "tpm-quote-type" "The TPM signed something that is no quote.";
+        TpmBank "tpm-bank" "The quote is not over PCRs of the SHA-256 bank alone.";
+        TpmSignature "tpm-signature" "The quote was not signed by the attestation key.";
+        TpmPcrSelection "tpm-pcr-selection" "The PCRs that were given are not those that were quoted.";
+        TpmPcrDigest "tpm-pcr-digest" "The PCRs that were given do not have the values that were quoted.";
+    }
+    /// Event logs of firmware.
+    EventLog {
+        EventLogTooLarge "event-log-too-large" "The event log is longer than those of firmware are.";
+        EventLogMalformed "event-log-malformed" "The event log does not have its form.";
+        EventLogLegacy "event-log-legacy" "The event log has SHA-1 digests alone.";
+        EventLogBank "event-log-bank" "The event log has no digests of the bank that was quoted.";
+        EventLogRegister "event-log-register" "The event log has an event of a register that no boot extends.";
+        EventLogDiffers "event-log-differs" "The event log does not lead to what was quoted.";
+    }
+    /// Azure VMs whose paravisor has a TPM.
+    Azure {
+        AzureEvidenceMalformed "azure-evidence-malformed" "The evidence of an Azure VM does not have its form.";
+        AzureReportMalformed "azure-report-malformed" "The HCL report does not have its form.";
+        AzureReportType "azure-report-type" "The HCL report holds another hardware report than one of SEV-SNP.";
+        AzureRuntimeDataDiffers "azure-runtime-data-differs" "The hardware report does not vouch for the HCL report's runtime data.";
+        AzureKeyMissing "azure-key-missing" "The runtime data do not name one attestation key of the TPM.";
+    }
     /// Certificates and revocation lists.
     Certificates {
         EndorsementMalformed "endorsement-malformed" "An endorsement is neither a certificate nor a revocation list nor collateral of Intel's.";

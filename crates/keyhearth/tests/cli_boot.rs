@@ -5,6 +5,9 @@
 #[path = "../../attest/tests/synthetic/mod.rs"]
 #[allow(dead_code, unreachable_pub, reason = "made for other tests, which use all of it")]
 mod synthetic;
+#[path = "../../attest/tests/synthetic/tpm.rs"]
+#[allow(dead_code, unreachable_pub, reason = "made for other tests, which use all of it")]
+mod tpm;
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +15,9 @@ use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use keyhearth_attest::eventlog::BootPhase;
 use keyhearth_attest::snp::{Generation, Signer};
+use keyhearth_attest::tpm::Evidence;
 use serde_json::Value;
 use synthetic::{Leaf, List, ark, intermediate, report, sign};
 use tempfile::TempDir;
@@ -105,4 +110,50 @@ fn what_is_misspelled_or_not_there_is_said() {
     let readme = appraise(folder.path(), &[]);
     assert_eq!(readme.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&readme.stderr).contains("readme: endorsement-malformed"));
+}
+
+#[test]
+fn a_tpm_is_judged_by_the_key_it_was_enrolled_with() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("endorsements")).unwrap();
+    let events = tpm::boot();
+    let pcrs = tpm::pcrs(&events, BootPhase::EnterInitrd);
+    let quote = tpm::Quote::of(&pcrs, &[0xda; 64]).bytes();
+    let ak = tpm::Ak::P256;
+    let evidence = Evidence {
+        signature: ak.sign(&quote),
+        quote,
+        ak: Some(ak.spki()),
+        pcrs,
+        log: Some(tpm::log(&events, &[tpm::SHA256])),
+        hcl_report: None,
+    };
+    fs::write(folder.path().join("report.bin"), evidence.encode()).unwrap();
+    let fingerprint = keyhearth_attest::Bytes(ak.fingerprint().to_vec()).to_string();
+    let nonce = "da".repeat(64);
+
+    let unknown = appraise(folder.path(), &["--nonce", &nonce]);
+    let text = String::from_utf8(unknown.stderr).unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        text.contains("tpm-key-untrusted") && text.contains(&fingerprint) && text.contains("--ak"),
+        "{text}"
+    );
+
+    let accepted = appraise(folder.path(), &["--nonce", &nonce, "--ak", &fingerprint]);
+    let text = String::from_utf8(accepted.stdout).unwrap();
+    assert_eq!(accepted.status.code(), Some(0), "{}", String::from_utf8_lossy(&accepted.stderr));
+    assert!(accepted.stderr.is_empty(), "nothing is left unchecked");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    for (name, value) in
+        [("boot secure boot", "yes"), ("boot phase", "enter-initrd"), ("pcrs 15", &"0".repeat(48))]
+    {
+        let row = text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        assert_eq!(row, Some(value), "{name} in {text}");
+    }
+
+    let json = appraise(folder.path(), &["--nonce", &nonce, "--ak", &fingerprint, "--json"]);
+    let claims: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&claims["vtpm_host_trusted"], &claims["boot"]["secure_boot"]), (&true.into(), &true.into()));
+    assert_eq!(appraise(folder.path(), &["--ak", "00"]).status.code(), Some(2));
 }

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use keyhearth_attest::{
-    Area, Claims, Demands, ENDORSEMENT_BYTES_MAX, EVIDENCE_BYTES_MAX, Endorsements, REPORT_DATA_BYTES,
-    Reason, Refusal, Revocation, Roots, appraise,
+    Area, Claims, Demands, ENDORSEMENT_BYTES_MAX, ENROLLED, EVIDENCE_BYTES_MAX, Endorsements,
+    REPORT_DATA_BYTES, Reason, Refusal, Revocation, Roots, appraise,
 };
 use keyhearth_core::time::Time;
 use keyhearth_proto::rest::Is;
@@ -32,7 +32,7 @@ pub enum Verb {
 
 #[derive(Args)]
 pub struct Appraisal {
-    /// The evidence, as the hardware gave it.
+    /// The evidence, as the hardware gave it; a TPM's in a document of docs/formats/tpm-evidence.md.
     #[arg(long, value_name = "FILE")]
     evidence: PathBuf,
     /// Folder with certificates and revocation lists, PEM or DER, whatever their names.
@@ -41,7 +41,8 @@ pub struct Appraisal {
     /// When the evidence is judged; now if absent.
     #[arg(long, value_name = "TIME", value_parser = spelled::<Time>())]
     at: Option<Is<Time>>,
-    /// What the evidence must carry as report data, up to 64 bytes; zeroes follow a shorter one.
+    /// What the evidence must carry as report data, up to 64 bytes; zeroes follow a shorter one. A TPM's quote
+    /// carries the SHA-256 of that.
     #[arg(long, value_name = "HEX", value_parser = report_data)]
     nonce: Option<[u8; REPORT_DATA_BYTES]>,
     /// The privilege level that must have asked for an SNP report.
@@ -53,6 +54,10 @@ pub struct Appraisal {
     /// Refuse without a revocation list that is in force.
     #[arg(long)]
     require_crl: bool,
+    /// SHA-256 of the attestation key (`SubjectPublicKeyInfo`) that a machine with a TPM was enrolled with; can be
+    /// given again.
+    #[arg(long = "ak", value_name = "HEX", value_parser = fingerprint)]
+    aks: Vec<[u8; 32]>,
     /// A further root to believe, which claims then name; can be given again.
     #[arg(long = "root", value_name = "LABEL=FILE", value_parser = pair)]
     roots: Vec<(String, String)>,
@@ -85,6 +90,7 @@ impl Appraisal {
             revocation: if self.require_crl { Revocation::Demanded } else { Revocation::IfGiven },
             vmpl: self.vmpl,
             legacy_reports: self.legacy,
+            enrolled_aks: self.aks.clone(),
             ..Demands::at(now_s)
         };
         let roots = self.roots()?;
@@ -97,11 +103,12 @@ impl Appraisal {
         }
         let value = serde_json::to_value(&accepted).map_err(|error| Failure::new(error, "report this"))?;
         let members = value.as_object().into_iter().flatten();
-        session.show(&members.map(|(name, value)| (name.clone(), in_words(value))).collect::<Map<_, _>>())?;
+        session.show(&members.flat_map(|(name, value)| rows(name, value)).collect::<Map<_, _>>())?;
         if self.nonce.is_none() {
             session.hint("Whether it is fresh was not checked: give --nonce.");
         }
-        if !claims.revocation_checked {
+        // What the caller knows itself has no certificates.
+        if !claims.revocation_checked && claims.root != ENROLLED {
             session.hint("Whether a certificate was revoked was not checked: give a current list.");
         }
         Ok(())
@@ -139,11 +146,24 @@ fn refused(refusal: Refusal) -> Failure {
             "give the certificates and lists that belong to it; docs/boot/appraisal.md says where they come from"
         }
         (Reason::EvidenceTooLarge | Reason::EvidenceUnknown, _) => "give what the hardware gave, unchanged",
-        (_, Area::Evidence | Area::Snp | Area::Tdx) => {
+        (Reason::TpmKeyUntrusted, _) => {
+            "compare it with what the machine was enrolled with, and give that as --ak; take none from the evidence"
+        }
+        (_, Area::Evidence | Area::Snp | Area::Tdx | Area::Tpm | Area::EventLog | Area::Azure) => {
             "give this machine no key before that is explained; see docs/boot/appraisal.md"
         }
     };
     Failure::of(refusal.reason.code(), refusal.reason.sentence(), &refusal.detail, next)
+}
+
+/// Claims for people, by their names: records of bits and numbers are one, others one for each member.
+fn rows(name: &str, value: &Value) -> Vec<(String, Value)> {
+    match value.as_object() {
+        Some(members) if members.values().any(|member| !member.is_boolean() && !member.is_number()) => {
+            members.iter().flat_map(|(member, value)| rows(&format!("{name} {member}"), value)).collect()
+        }
+        _ => vec![(name.to_owned(), in_words(value))],
+    }
 }
 
 /// A claim for people: bits that are set and numbers by their names, and nothing wider than [`VALUE_CHARS`].
@@ -154,6 +174,9 @@ fn in_words(value: &Value) -> Value {
     };
     if let Some(members) = value.as_object() {
         broken(&members.iter().filter_map(part).collect::<Vec<_>>().join(", ")).into()
+    } else if let Some(texts) = value.as_array() {
+        let texts: Vec<_> = texts.iter().map(|text| broken(text.as_str().unwrap_or_default())).collect();
+        texts.join("\n").into()
     } else if let Some(text) = value.as_str() {
         broken(text).into()
     } else {
@@ -180,17 +203,25 @@ fn broken(text: &str) -> String {
 /// Reads report data from hexadecimal digits.
 fn report_data(text: &str) -> Result<[u8; REPORT_DATA_BYTES], String> {
     let rule = || format!("must be 1 to {REPORT_DATA_BYTES} bytes in hexadecimal digits");
-    let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
-    let digits =
-        digits.filter(|digits| digits.len().is_multiple_of(2) && !digits.is_empty()).ok_or_else(rule)?;
-    let mut bytes = [0; REPORT_DATA_BYTES];
-    if digits.len() / 2 > bytes.len() {
-        return Err(rule());
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::try_from(pair[0] << 4 | pair[1]).expect("two digits are a byte");
-    }
-    Ok(bytes)
+    let mut bytes =
+        digits(text).filter(|bytes| (1..=REPORT_DATA_BYTES).contains(&bytes.len())).ok_or_else(rule)?;
+    bytes.resize(REPORT_DATA_BYTES, 0);
+    bytes.try_into().map_err(|_| rule())
+}
+
+/// Reads a SHA-256 digest.
+fn fingerprint(text: &str) -> Result<[u8; 32], String> {
+    let bytes = digits(text).and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| "must be 32 bytes in hexadecimal digits".to_owned())
+}
+
+fn digits(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let byte = |pair: &[u32]| match pair {
+        [high, low] => u8::try_from(high << 4 | low).ok(),
+        _ => None,
+    };
+    digits.chunks(2).map(byte).collect()
 }
 
 #[cfg(test)]
@@ -203,6 +234,16 @@ mod tests {
     fn claims_are_shown_in_words_that_fit() {
         let policy = json!({ "abi_major": 1, "smt": true, "debug": false, "single_socket": true });
         assert_eq!(in_words(&policy), json!("abi major 1, smt, single socket"));
+        assert_eq!(rows("policy", &policy).len(), 1);
+        let boot = json!({ "phase": "ready", "mok": ["aa", "bb"], "secure_boot": true });
+        let told = [
+            ("boot mok", json!("aa\nbb")),
+            ("boot phase", json!("ready")),
+            ("boot secure_boot", json!(true)),
+        ];
+        let mut shown = rows("boot", &boot);
+        shown.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(shown, told.map(|(name, value)| (name.to_owned(), value)));
         let digits = "0".repeat(2 * VALUE_CHARS + 1);
         let lines: Vec<_> = broken(&digits).lines().map(str::len).collect();
         assert_eq!(lines, [VALUE_CHARS, VALUE_CHARS, 1]);
