@@ -7,17 +7,25 @@
 #[allow(dead_code, reason = "tests use all of it")]
 mod synthetic;
 
+#[path = "../crates/attest/tests/synthetic/tpm.rs"]
+#[allow(dead_code, reason = "tests use all of it")]
+mod machine;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Result;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyhearth::config::Config;
 use keyhearth::identity::{Ca, Subject, generate_key_and_csr};
 use keyhearth::policy::{GUARDS, ROLES};
 use keyhearth::seal::{Passphrase, Quorum, SealChoice, create};
+use keyhearth_attest::eventlog::BootPhase;
 use keyhearth_attest::snp::{Generation, Signer};
+use keyhearth_attest::tpm::Evidence;
 use keyhearth_core::entry::{self, Entry};
 use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{DeploymentId, GrantId, KeyId, PrincipalId, RequestId, TenantId};
@@ -64,7 +72,8 @@ fn main() -> Result<()> {
     tang()?;
     aws_requests()?;
     reports()?;
-    headers()
+    headers()?;
+    quotes()
 }
 
 fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
@@ -433,24 +442,33 @@ fn aws_value(fields: &[Field], field: &Field) -> Value {
     }
 }
 
-/// Reports of made machines, each with the root, a revocation list and the certificates that it needs.
-fn reports() -> Result<()> {
-    let file = |bytes: &[u8]| {
-        let length = u16::try_from(bytes.len()).expect("reports and certificates are small");
-        [&length.to_be_bytes(), bytes].concat()
+/// Files one after another, each after its length in two bytes.
+fn files(files: &[Vec<u8>]) -> Vec<u8> {
+    let file = |bytes: &Vec<u8>| {
+        let length = u16::try_from(bytes.len()).expect("evidence and certificates are small");
+        [&length.to_be_bytes(), &bytes[..]].concat()
     };
+    files.iter().flat_map(file).collect()
+}
+
+/// What comes with the report of a made machine: the root, a revocation list, certificates.
+fn endorsements(generation: Generation, signer: Signer) -> [Vec<u8>; 4] {
+    [
+        synthetic::ark().der(),
+        synthetic::List::of(&[9]).der(),
+        synthetic::intermediate(generation, signer).der(),
+        synthetic::Leaf::new(generation, signer).der(),
+    ]
+}
+
+/// Reports of made machines, each with what it needs.
+fn reports() -> Result<()> {
     for (version, generation) in [(2, Generation::Milan), (3, Generation::Genoa), (5, Generation::Turin)] {
         for signer in [Signer::Vcek, Signer::Vlek] {
             let mut report = synthetic::report(version, generation, signer);
             synthetic::sign(&mut report);
-            let files = [
-                report,
-                synthetic::ark().der(),
-                synthetic::List::of(&[9]).der(),
-                synthetic::intermediate(generation, signer).der(),
-                synthetic::Leaf::new(generation, signer).der(),
-            ];
-            let files: Vec<u8> = files.iter().flat_map(|bytes| file(bytes)).collect();
+            let endorsements = endorsements(generation, signer);
+            let files = files(&[&[report][..], &endorsements].concat());
             write("attest_snp", &format!("v{version}-{}-{}", generation.name(), signer.name()), files)?;
         }
     }
@@ -490,4 +508,39 @@ fn headers() -> Result<()> {
         write("luks_header", name, header.to_string())?;
     }
     Ok(())
+}
+
+/// Quotes of made machines, on a host and on Azure, and the logs of how they booted.
+fn quotes() -> Result<()> {
+    let events = machine::boot();
+    let log = machine::log(&events, &[machine::SHA1, machine::SHA256]);
+    write("attest_eventlog", "boot", &log)?;
+    write("attest_eventlog", "sha384", machine::log(&events, &[machine::SHA384]))?;
+    let pcrs = machine::pcrs(&events, BootPhase::EnterInitrd);
+    let quote = machine::Quote::of(&pcrs, &[0xda; 64]).bytes();
+    for ak in machine::Ak::ALL {
+        for (form, key) in [("spki", ak.spki()), ("public", ak.public(machine::ATTRIBUTES))] {
+            let signature = ak.sign(&quote);
+            let (quote, pcrs, log) = (quote.clone(), pcrs.clone(), Some(log.clone()));
+            let document = Evidence { quote, signature, ak: Some(key), pcrs, log, hcl_report: None };
+            write("attest_tpm", &format!("{ak:?}-{form}"), files(&[document.encode()]))?;
+        }
+    }
+    let (generation, signer) = (Generation::Genoa, Signer::Vcek);
+    let runtime_data = machine::runtime_data(&machine::Ak::Rsassa.modulus());
+    let mut report = synthetic::report(3, generation, signer);
+    report[0x50..0x90].copy_from_slice(&[sha256(&[runtime_data.as_bytes()]), [0; 32]].concat());
+    synthetic::sign(&mut report);
+    let hcl_report = Some(machine::hcl_report(&report, 2, 1, &runtime_data));
+    let signature = machine::Ak::Rsassa.sign(&quote);
+    let document = Evidence { quote, signature, ak: None, pcrs, log: Some(log), hcl_report };
+    let endorsements = endorsements(generation, signer);
+    write("attest_tpm", "azure", files(&[&[document.encode()][..], &endorsements].concat()))?;
+    let [root, list, issuer, leaf] = endorsements;
+    let json = json!({
+        "report": document.hcl_report,
+        "quote": { "message": document.quote, "signature": document.signature[6..], "pcrs": vec![[0; 32]; 24] },
+        "vcek": URL_SAFE_NO_PAD.encode(leaf),
+    });
+    write("attest_tpm", "azure-json", files(&[json.to_string().into_bytes(), root, list, issuer]))
 }
