@@ -214,6 +214,10 @@ const BROKEN: &[(Reason, Change)] = &[
     (Reason::TpmSignatureMalformed, |case| {
         case.signature = Some([case.ak.sign(b""), vec![0]].concat());
     }),
+    // Numbers that no curve has.
+    (Reason::TpmSignatureMalformed, |case| {
+        case.signature = Some([&[0, 0x18, 0, 0x0b, 0, 49][..], &[1; 49], &[0, 1, 1]].concat());
+    }),
     (Reason::TpmSignatureAlgorithm, |case| case.signature = Some(vec![0, 0x18, 0, 0x04, 0, 0, 0, 0])),
     (Reason::TpmSignatureAlgorithm, |case| case.signature = Some(vec![0, 0x05, 0, 0x0b, 0, 0])),
     (Reason::TpmKeyMalformed, |case| case.key = Some(vec![0x30, 0])),
