@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use keyhearth_core::id::{GrantId, Name, PrincipalId, TenantId};
+use keyhearth_core::id::{GrantId, Name, PrincipalId, RequestId, TenantId};
 use keyhearth_core::operation::Operation;
 use keyhearth_proto::rest::{Cursor, Is, answer, body};
 use serde::Serialize;
@@ -157,6 +157,13 @@ operations! {
     exchange Exchange (key: &str) [Exchange] -> Exchanged;
     random Random () [MakeRandom] -> Random;
 
+    volume_secret VolumeSecret (key: &str) [VolumeOf] -> VolumeSecret;
+    recovery_secret RecoverySecret (key: &str) [VolumeOf] -> VolumeSecret;
+    enroll_machine EnrollMachine () [NewMachine] -> Machine;
+    describe_machine DescribeMachine (machine: PrincipalId) -> Machine;
+    update_machine UpdateMachine (machine: PrincipalId) [MachineChange] -> Machine;
+    decide_approval DecideApproval (approval: RequestId) [ApprovalDecision] -> Approval;
+
     create_grant CreateGrant (key: &str) [NewGrant] -> Grant;
     revoke_grant RevokeGrant (key: &str, grant: GrantId) -> Done;
 
@@ -193,6 +200,8 @@ operations! {
 
 pages! {
     list_keys ListKeys () -> Keys;
+    list_machines ListMachines () -> Machines;
+    list_approvals ListApprovals () -> Approvals;
     list_grants ListGrants (key: &str) -> Grants;
     list_retirable_grants ListRetirableGrants (identity: PrincipalId) -> Grants;
     list_identities ListIdentities () -> Identities;

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::grant::Grant;
 use crate::id::{GrantId, KeyId, TenantId};
 use crate::key::{Key, Version};
+use crate::machine::BootFacts;
 use crate::operation::{Group, Operation, Scope};
 use crate::policy::{Authorizer, Question, Verdict};
 use crate::principal::Caller;
@@ -30,6 +31,8 @@ pub struct Facts<'a> {
     pub grants: &'a [Grant],
     /// The pairs bound to the ciphertext.
     pub context: &'a [(String, String)],
+    /// What is known of the boot, for [`Operation::ReleaseVolumes`].
+    pub boot: Option<&'a BootFacts>,
     /// Whether the caller says why.
     pub reason_given: bool,
     /// The present.
@@ -153,7 +156,8 @@ fn authority(
     facts: &Facts<'_>,
     authorizer: &dyn Authorizer,
 ) -> Result<Basis, Refusal> {
-    let question = Question { caller, operation, key: facts.key, context: facts.context, now: facts.now };
+    let Facts { key, context, boot, now, .. } = *facts;
+    let question = Question { caller, operation, key, context, boot, now };
     match authorizer.authorize(&question) {
         Verdict::Allow(policies) => Ok(Basis::Policies(policies)),
         Verdict::Forbid(policies) => Err(Refusal { error: Error::Denied, policies }),

@@ -44,7 +44,7 @@ pub struct Usage(#[n(0)] u16);
 
 impl Usage {
     /// Names in the order of the bits.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "encrypt",
         "decrypt",
         "sign",
@@ -57,6 +57,7 @@ impl Usage {
         "encapsulate",
         "decapsulate",
         "exchange",
+        "release",
     ];
 
     /// Makes a set from names, checked against what `algorithm` can do.
@@ -75,9 +76,13 @@ impl Usage {
                 rule: "must be one or more uses that the algorithm has",
             });
         }
-        // An exchange gives whoever may ask what an agreement would give only those who may agree.
-        if bits & Self::pair(Purpose::Exchange) != 0 && bits != Self::pair(Purpose::Exchange) {
-            return Err(Error::Invalid { field: "usage", rule: "a key for exchange is for nothing else" });
+        // An exchange gives whoever may ask what an agreement would give only those who may agree; a code that is
+        // computed of chosen bytes could be the secret of a volume.
+        for alone in [Purpose::Exchange, Purpose::Release].map(Self::pair) {
+            if bits & alone != 0 && bits != alone {
+                let rule = "a key for exchange, or for release, is for nothing else";
+                return Err(Error::Invalid { field: "usage", rule });
+            }
         }
         Ok(Self(bits))
     }
@@ -104,6 +109,7 @@ impl Usage {
             Purpose::Agree => 0b1_0000_0000,
             Purpose::Encapsulate => 0b110_0000_0000,
             Purpose::Exchange => 0b1000_0000_0000,
+            Purpose::Release => 0b1_0000_0000_0000,
         }
     }
 
@@ -130,6 +136,7 @@ impl Usage {
             | Operation::Encapsulate
             | Operation::Decapsulate
             | Operation::Exchange => operation.name(),
+            Operation::VolumeSecret | Operation::RecoverySecret | Operation::ReleaseVolumes => "release",
             _ => return true,
         };
         Self::NAMES.iter().position(|n| *n == name).is_some_and(|bit| self.0 & 1 << bit != 0)

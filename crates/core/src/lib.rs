@@ -14,6 +14,7 @@ pub mod grant;
 pub mod id;
 pub mod key;
 pub mod log;
+pub mod machine;
 pub mod operation;
 pub mod policy;
 pub mod principal;

@@ -31,6 +31,10 @@ pub enum Group {
     Destroy,
     /// Material leaving the server.
     Export,
+    /// Enrolling machines, and approving their boots.
+    Boot,
+    /// Secrets of volumes, for machines that boot. No role has it.
+    Release,
     /// Passing on what one holds oneself.
     Delegate,
     /// Identities, policies, access keys.
@@ -43,13 +47,15 @@ pub enum Group {
 
 impl Group {
     /// All groups.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Protect,
         Self::Process,
         Self::Inspect,
         Self::Manage,
         Self::Destroy,
         Self::Export,
+        Self::Boot,
+        Self::Release,
         Self::Delegate,
         Self::Govern,
         Self::Audit,
@@ -66,6 +72,8 @@ impl Group {
             Self::Manage => "manage",
             Self::Destroy => "destroy",
             Self::Export => "export",
+            Self::Boot => "boot",
+            Self::Release => "release",
             Self::Delegate => "delegate",
             Self::Govern => "govern",
             Self::Audit => "audit",
@@ -180,6 +188,19 @@ operations! {
     Exchange 50 "exchange" Key Process Post "/v1/keys/{key}/exchange" "exchange" "Multiplies another party's point by the key, for a McCallum-Relyea exchange.";
     Random 45 "random" Tenant Inspect Post "/v1/random" "random" "Gives random bytes.";
 
+    // Boot release.
+    VolumeSecret 51 "volume-secret" Key Boot Post "/v1/keys/{key}/volume-secret" "boot volume-secret" "Gives the next secret for a keyslot of a machine's volume, once.";
+    RecoverySecret 52 "recovery-secret" Key Boot Post "/v1/keys/{key}/recovery-secret" "boot recover" "Gives the recovery secret of a machine's volume, for a reason.";
+    ReleaseVolumes 53 "release-volumes" Key Release Post "" "serve" "Gives a machine that boots the secrets of its volumes.";
+    EnrollMachine 128 "enroll-machine" Tenant Boot Post "/v1/machines" "boot enroll" "Makes an identity for a machine that gets the secrets of its volumes at boot.";
+    ListMachines 129 "list-machines" Tenant Inspect Get "/v1/machines" "boot list" "Lists the tenant's machines.";
+    DescribeMachine 130 "describe-machine" Tenant Inspect Get "/v1/machines/{machine}" "boot show" "Shows a machine, its volumes, and what became of its last boots.";
+    UpdateMachine 131 "update-machine" Tenant Boot Patch "/v1/machines/{machine}" "boot update" "Changes a machine's reference values, or the secret and header of its volumes.";
+    ListApprovals 132 "list-approvals" Tenant Inspect Get "/v1/approvals" "boot approvals" "Lists boots that wait for an approval, and those that were decided.";
+    DecideApproval 133 "decide-approval" Tenant Boot Post "/v1/approvals/{approval}" "boot approve" "Approves or denies a boot.";
+    AskApproval 134 "ask-approval" Tenant Release Post "" "serve" "A machine that boots asks for an approval.";
+    ConfirmBoot 135 "confirm-boot" Tenant Release Post "" "serve" "A machine has opened its volumes, and shows what they kept.";
+
     // Grants.
     CreateGrant 56 "create-grant" Key Delegate Post "/v1/keys/{key}/grants" "grant create" "Passes on operations on a key that the caller holds itself.";
     ListGrants 57 "list-grants" Key Inspect Get "/v1/keys/{key}/grants" "grant list" "Lists the grants on a key.";
@@ -231,6 +252,7 @@ operations! {
     Authenticate 195 "authenticate" Platform Inspect Post "" "serve" "A caller could not prove who it is.";
     Initialise 196 "initialise" Platform Operate Post "" "init" "The deployment was created.";
     DateReached 197 "date-reached" Key Manage Post "" "serve" "A date changed a key version's state.";
+    RefuseEvidence 199 "refuse-evidence" Tenant Release Post "" "serve" "A machine asked for the secrets of its volumes, and was refused before any policy was asked.";
     LogAccepted 198 "log-accepted" Platform Operate Post "" "serve" "An operator accepted the log as it was found.";
 }
 
@@ -268,7 +290,8 @@ impl Operation {
     /// Whether policies and grants decide about it.
     #[must_use]
     pub fn is_decided(self) -> bool {
-        self.is_request() || self == Self::RewrapFrom
+        self.is_request()
+            || matches!(self, Self::RewrapFrom | Self::ReleaseVolumes | Self::AskApproval | Self::ConfirmBoot)
     }
 
     /// What a use of key material does, for operations on a key.
@@ -276,7 +299,7 @@ impl Operation {
     pub fn class(self) -> Class {
         match self.info().group {
             Group::Protect => Class::Protect,
-            Group::Process => Class::Process,
+            Group::Process | Group::Boot | Group::Release => Class::Process,
             Group::Export => Class::Export,
             Group::Inspect
             | Group::Manage
@@ -324,7 +347,8 @@ mod tests {
             assert_eq!(Operation::from_name(row.name), Some(operation));
             assert_eq!(
                 row.scope == Scope::Key,
-                row.path.contains("{key}") || ["date-reached", "rewrap-from"].contains(&row.name),
+                row.path.contains("{key}")
+                    || ["date-reached", "rewrap-from", "release-volumes"].contains(&row.name),
                 "{}",
                 row.name
             );

@@ -4,6 +4,7 @@ use minicbor::{Decode, Encode};
 
 use crate::id::{KeyId, NAME_BYTES_MAX, Name};
 use crate::key::Key;
+use crate::machine::BootFacts;
 use crate::operation::Operation;
 use crate::principal::Caller;
 use crate::time::{Now, Time};
@@ -95,6 +96,8 @@ pub struct Question<'a> {
     pub key: Option<&'a Key>,
     /// The context of the ciphertext, as pairs.
     pub context: &'a [(String, String)],
+    /// What is known of the boot, for [`Operation::ReleaseVolumes`].
+    pub boot: Option<&'a BootFacts>,
     /// The present.
     pub now: Now,
 }

@@ -204,6 +204,9 @@ pub enum Proof {
     AccessKey(String),
     /// None: a listener's callers prove nothing, and this is the identity that it is configured to act as.
     Anonymous,
+    /// Evidence of what it is, appraised by the boot protocol. The identity is the one that the machine says it is: what
+    /// its evidence proves is for policies to look at.
+    Evidence,
     /// The server itself, or the operator on the machine while no server runs.
     Local,
 }

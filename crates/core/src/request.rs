@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::id::{Alias, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
 use crate::key::{Cryptoperiod, Key};
+use crate::machine::{BootFacts, MachineChange, NewMachine, Release};
 use crate::operation::Operation;
 use crate::policy::NewKeyPolicy;
 use crate::principal::Role;
@@ -360,6 +361,47 @@ pub enum Ask {
     },
     Random {
         bytes: usize,
+    },
+
+    VolumeSecret {
+        key: KeyRef,
+        machine: PrincipalId,
+        volume: Name,
+    },
+    RecoverySecret {
+        key: KeyRef,
+        machine: PrincipalId,
+        volume: Name,
+    },
+    ReleaseVolumes {
+        key: KeyRef,
+        release: Box<Release>,
+    },
+    EnrollMachine(NewMachine),
+    ListMachines {
+        page: Page,
+    },
+    DescribeMachine {
+        machine: PrincipalId,
+    },
+    UpdateMachine {
+        machine: PrincipalId,
+        change: MachineChange,
+    },
+    ListApprovals {
+        page: Page,
+    },
+    DecideApproval {
+        approval: RequestId,
+        approve: bool,
+    },
+    AskApproval {
+        facts: Box<BootFacts>,
+    },
+    ConfirmBoot {
+        session: [u8; 16],
+        token: Option<[u8; 32]>,
+        opened: Vec<Name>,
     },
 
     CreateGrant(NewGrant),

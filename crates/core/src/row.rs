@@ -47,11 +47,17 @@ pub enum Table {
     System = 15,
     /// Tenant by access key id; in the platform tenant.
     AccessKeyOwner = 16,
+    /// [`crate::machine::Machine`] by principal id.
+    Machine = 17,
+    /// Tenant by the principal id of a machine; in the platform tenant.
+    MachineOwner = 18,
+    /// [`crate::machine::Approval`] by machine.
+    Approval = 19,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Key,
         Self::Material,
         Self::Alias,
@@ -68,6 +74,9 @@ impl Table {
         Self::Import,
         Self::System,
         Self::AccessKeyOwner,
+        Self::Machine,
+        Self::MachineOwner,
+        Self::Approval,
     ];
 }
 

@@ -40,6 +40,8 @@ pub enum Purpose {
     Encapsulate,
     /// Multiply points of others, for a McCallum–Relyea exchange.
     Exchange,
+    /// Derive the secrets of volumes.
+    Release,
 }
 
 /// Algorithms that share the form of their material.
@@ -140,7 +142,8 @@ algorithms! {
     ChaCha20Poly1305 = 4 "chacha20-poly1305" ChaCha20 256 bits, strength 256, category 5, Allowed,
         [ChaCha20Poly1305];
     /// HMAC over SHA-256.
-    HmacSha256 = 5 "hmac-sha256" Hmac 256 bits, strength 256, category 5, Preferred, [HmacSha256];
+    HmacSha256 = 5 "hmac-sha256" Hmac 256 bits, strength 256, category 5, Preferred,
+        [HmacSha256, VolumeKdf];
     /// HMAC over SHA-384.
     HmacSha384 = 6 "hmac-sha384" Hmac 384 bits, strength 384, category 5, Allowed, [HmacSha384];
     /// HMAC over SHA-512.
@@ -327,6 +330,8 @@ mechanisms! {
     Ecdh "ecdh" [Agree] Allowed;
     /// The McCallum–Relyea exchange, as JOSE's `ECMR`: a point of P-521 times the key, whole.
     Ecmr "ecmr" [Exchange] Allowed;
+    /// The secret of a volume's keyslot, 32 bytes: SP 800-108r1 §4.1 with HMAC-SHA256.
+    VolumeKdf "volume-kdf" [Release] Preferred;
     /// X25519 (RFC 7748 §5).
     X25519 "x25519" [Agree] Allowed;
     /// ML-KEM (FIPS 203 §7).

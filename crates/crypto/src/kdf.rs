@@ -17,10 +17,14 @@ pub const MAC_BYTES: usize = 32;
 ///
 /// Source: SP 800-108r1 §4.1.
 pub fn kbkdf(key: &[u8], label: &str, context: &[&[u8]], out: &mut [u8]) {
-    let key = MacKey::new(key);
+    derive(&hmac::Key::new(hmac::HMAC_SHA256, key), label, context, out);
+}
+
+/// As [`kbkdf`], from a key that is prepared for HMAC-SHA256.
+pub(crate) fn derive(key: &hmac::Key, label: &str, context: &[&[u8]], out: &mut [u8]) {
     let bits = u32::try_from(out.len() * 8).expect("`out` is shorter than 512 MiB").to_be_bytes();
     for (counter, block) in (1u32..).zip(out.chunks_mut(MAC_BYTES)) {
-        let mut mac = hmac::Context::with_key(&key.0);
+        let mut mac = hmac::Context::with_key(key);
         mac.update(&counter.to_be_bytes());
         mac.update(label.as_bytes());
         mac.update(&[0]);

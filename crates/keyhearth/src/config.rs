@@ -43,6 +43,8 @@ pub struct Config {
     pub aws: Option<AwsConfig>,
     /// Tang; not served if absent.
     pub tang: Option<TangConfig>,
+    /// Boot release; not served if absent.
+    pub boot: Option<BootConfig>,
     /// Limits.
     #[serde(default)]
     pub limits: LimitsConfig,
@@ -123,6 +125,37 @@ impl TangConfig {
         let tenant = self.tenant.parse().map_err(|_| ConfigError::Value { key: "tenant", rule })?;
         let identity = self.identity.parse().map_err(|_| ConfigError::Value { key: "identity", rule })?;
         Ok(ActsAs { tenant, identity })
+    }
+}
+
+/// `[boot]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BootConfig {
+    /// Where machines that boot connect, with TLS.
+    pub listen: SocketAddr,
+    /// A folder of certificates, revocation lists and collateral that evidence is judged by.
+    pub endorsements: Option<PathBuf>,
+    /// Roots that are believed beside the built-in ones: a certificate (PEM or DER) by the label that claims show.
+    pub roots: std::collections::BTreeMap<String, PathBuf>,
+    /// Refuse evidence without a revocation list that is in force. Without this, claims say whether there was one.
+    pub require_revocation: bool,
+    /// Accept SNP reports of version 2, which do not name the processor.
+    pub legacy_reports: bool,
+    /// The privilege level that must have asked for an SNP report.
+    pub vmpl: u32,
+}
+
+impl Default for BootConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8446)),
+            endorsements: None,
+            roots: std::collections::BTreeMap::new(),
+            require_revocation: true,
+            legacy_reports: false,
+            vmpl: 0,
+        }
     }
 }
 
@@ -239,6 +272,22 @@ pub enum ConfigError {
         /// Where and what.
         error: Box<toml::de::Error>,
     },
+    /// A file among the endorsements is none.
+    #[error("{}: {refusal}; keep only certificates, revocation lists and collateral in that folder", path.display())]
+    Endorsement {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        refusal: keyhearth_attest::Refusal,
+    },
+    /// A root is none.
+    #[error("{}: {error}", path.display())]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: keyhearth_attest::RootError,
+    },
     /// A value breaks a rule.
     #[error("{key}: {rule}")]
     Value {
@@ -295,6 +344,7 @@ impl Config {
             origin: origin(),
             aws: None,
             tang: None,
+            boot: None,
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
         }
@@ -373,6 +423,7 @@ impl Config {
         let limits = LimitsConfig::default();
         let aws = AwsConfig::default();
         let tang = TangConfig::default();
+        let boot = BootConfig::default();
         format!(
             r#"# Keyhearth's configuration. Only `data` must be set; the others show their defaults.
 
@@ -415,6 +466,19 @@ origin = "{origin}"
 # identity = "{tang_identity}"
 # tls = {tang_tls}
 
+# Boot release, served only with this section: where machines connect before they boot, with TLS and without
+# certificates of theirs. Their evidence is judged by the certificates, revocation lists and collateral in a folder;
+# without a list in force it is refused unless `require_revocation` says otherwise. Roots beside the built-in ones are
+# named by a label, which claims and the log show.
+# [boot]
+# listen = "{boot_listen}"
+# endorsements = "/etc/keyhearth/endorsements"
+# require_revocation = {boot_revocation}
+# legacy_reports = {boot_legacy}
+# vmpl = {boot_vmpl}
+# [boot.roots]
+# our-lab = "/etc/keyhearth/lab-ark.pem"
+
 [limits]
 # Connections at once, in all and from one address.
 connections = {connections}
@@ -441,6 +505,10 @@ level = "info"
             tang_tenant = tang.tenant,
             tang_identity = tang.identity,
             tang_tls = tang.tls,
+            boot_listen = boot.listen,
+            boot_revocation = boot.require_revocation,
+            boot_legacy = boot.legacy_reports,
+            boot_vmpl = boot.vmpl,
             connections = limits.connections,
             per_address = limits.connections_per_address,
             principal = limits.principal_per_second,

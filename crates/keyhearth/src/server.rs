@@ -17,10 +17,11 @@ use keyhearth_proto::aws::Place;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use crate::config::{AwsConfig, Config, ConfigError, TangConfig};
+use crate::config::{AwsConfig, BootConfig, Config, ConfigError, TangConfig};
 use crate::engine::{Engine, StartError, UnsealWith, initialise};
 use crate::identity::{self, SERVER_DAYS_MAX};
 use crate::listen::aws::Aws;
+use crate::listen::boot::{Appraiser, Boot};
 use crate::listen::rest::{Rest, answer_health};
 use crate::listen::tang::{ActsAs, Tang};
 use crate::listen::{ListenError, Listener, Stop, Tls, TlsError};
@@ -195,6 +196,8 @@ pub struct Ready {
     pub aws_url: Option<String>,
     /// Where Clevis connects, if it may.
     pub tang_url: Option<String>,
+    /// Where machines that boot connect, if they may.
+    pub boot_url: Option<String>,
     /// Where health and metrics are.
     pub health_url: String,
     /// It must be unsealed first.
@@ -237,6 +240,7 @@ pub struct Running {
     rest: Arc<Listener>,
     aws: Option<(Arc<Listener>, Place)>,
     tang: Option<(Arc<Listener>, ActsAs)>,
+    boot: Option<(Arc<Listener>, Appraiser)>,
     health: Arc<Listener>,
     /// Where it listens.
     pub ready: Ready,
@@ -266,6 +270,14 @@ impl Running {
             Some(tang) => Some((Listener::bind_plain(tang.listen, config.limits()).await?, tang.acts_as()?)),
             None => None,
         };
+        let boot = match &config.boot {
+            Some(boot) => {
+                let appraiser = Appraiser::new(boot)?;
+                let tls = tls(config, Clients::Otherwise)?;
+                Some((Listener::bind(boot.listen, tls, config.limits()).await?, appraiser))
+            }
+            None => None,
+        };
         let health = Listener::bind_loopback(config.health, config.limits()).await?;
         let ready = Ready {
             url: format!("https://{}", named(rest.address())),
@@ -274,10 +286,11 @@ impl Running {
                 let scheme = if config.tang.as_ref().is_some_and(|tang| tang.tls) { "https" } else { "http" };
                 format!("{scheme}://{}", named(listener.address()))
             }),
+            boot_url: boot.as_ref().map(|(listener, _)| format!("https://{}", named(listener.address()))),
             health_url: format!("http://{}", health.address()),
             sealed: engine.is_sealed(),
         };
-        Ok(Self { config: config.clone(), engine, rest, aws, tang, health, ready })
+        Ok(Self { config: config.clone(), engine, rest, aws, tang, boot, health, ready })
     }
 
     /// Where callers connect.
@@ -297,7 +310,9 @@ impl Running {
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let (rest, config) = (Arc::clone(&self.rest), self.config.clone());
         let aws = self.aws.iter().map(|(listener, _)| Arc::clone(listener));
-        let others: Vec<_> = aws.chain(self.tang.iter().map(|(listener, _)| Arc::clone(listener))).collect();
+        let tang = self.tang.iter().map(|(listener, _)| Arc::clone(listener));
+        let boot = self.boot.iter().map(|(listener, _)| Arc::clone(listener));
+        let others: Vec<_> = aws.chain(tang).chain(boot).collect();
         self.until(async move {
             loop {
                 tokio::select! {
@@ -323,7 +338,7 @@ impl Running {
 
     /// Serves until `stop`, then finishes what is under way and seals.
     pub async fn until(self, stop: impl Future<Output = ()>) {
-        let Self { engine, rest, aws, tang, health, .. } = self;
+        let Self { engine, rest, aws, tang, boot, health, .. } = self;
         let metrics = Arc::new(Metrics::default());
         let front = Rest::new(Arc::clone(&engine), Arc::clone(&metrics));
         let (stopping, shutdown) = Stop::new();
@@ -340,6 +355,11 @@ impl Running {
             let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
             tokio::spawn(listener.serve(serve, shutdown.clone()))
         });
+        let boot_task = boot.map(|(listener, appraiser)| {
+            let front = Boot::new(Arc::clone(&engine), Arc::clone(&metrics), appraiser);
+            let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
+            tokio::spawn(listener.serve(serve, shutdown.clone()))
+        });
         let health_engine = Arc::clone(&engine);
         let health_task = tokio::spawn(health.serve(
             move |_: Arc<crate::listen::Peer<()>>, request| {
@@ -353,7 +373,7 @@ impl Running {
         stop.await;
         stopping.request();
         let _ = rest_task.await;
-        for task in aws_task.into_iter().chain(tang_task) {
+        for task in aws_task.into_iter().chain(tang_task).chain(boot_task) {
             let _ = task.await;
         }
         let _ = health_task.await;
@@ -445,7 +465,8 @@ pub async fn begin_dev(data: &Path) -> Result<Running, ServerError> {
     };
     let aws = running.aws.iter().map(|(listener, _)| listener);
     let tang = running.tang.iter().map(|(listener, _)| listener);
-    let listeners = [&running.rest, &running.health].into_iter().chain(aws).chain(tang);
+    let boot = running.boot.iter().map(|(listener, _)| listener);
+    let listeners = [&running.rest, &running.health].into_iter().chain(aws).chain(tang).chain(boot);
     let ports: Vec<String> = listeners.map(|listener| listener.address().port().to_string()).collect();
     let ports = ports.join(" ") + "\n";
     write_file(&data.join("dev.ports"), ports.as_bytes(), 0o600)?;
@@ -459,6 +480,7 @@ fn listen_dev(config: &mut Config, address: impl Fn(usize) -> SocketAddr) {
     config.aws = Some(AwsConfig { listen: address(2), ..AwsConfig::default() });
     let (tenant, identity) = ("dev".to_owned(), "dev".to_owned());
     config.tang = Some(TangConfig { listen: address(3), tenant, identity, tls: false });
+    config.boot = Some(BootConfig { listen: address(4), require_revocation: false, ..BootConfig::default() });
 }
 
 async fn make_dev(data: &Path, config: &Config) -> Result<Arc<Engine>, ServerError> {
@@ -534,7 +556,8 @@ fn dev_env(data: &Path, running: &Running, access_key: &str) -> Result<Zeroizing
          export AWS_REGION={region}\n\
          export AWS_CA_BUNDLE={}\n\
          unset AWS_SESSION_TOKEN\n\
-         export KEYHEARTH_TANG_URL={}\n",
+         export KEYHEARTH_TANG_URL={}\n\
+         export KEYHEARTH_BOOT_URL={}\n",
         shell_quote(&ready.url),
         quoted(CA_FILE),
         quoted("dev.crt"),
@@ -544,6 +567,7 @@ fn dev_env(data: &Path, running: &Running, access_key: &str) -> Result<Zeroizing
         shell_quote(secret),
         quoted(CA_FILE),
         shell_quote(ready.tang_url.as_deref().unwrap_or_default()),
+        shell_quote(ready.boot_url.as_deref().unwrap_or_default()),
         region = shell_quote(&region),
     )))
 }

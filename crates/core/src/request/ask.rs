@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Ask, KeyRef, NewGrant};
+use crate::machine::BootFacts;
 use crate::operation::Operation;
 
 macro_rules! operations_of {
@@ -57,6 +58,17 @@ impl Ask {
             Self::Decapsulate { .. } => Decapsulate,
             Self::Exchange { .. } => Exchange,
             Self::Random { .. } => Random,
+            Self::VolumeSecret { .. } => VolumeSecret,
+            Self::RecoverySecret { .. } => RecoverySecret,
+            Self::ReleaseVolumes { .. } => ReleaseVolumes,
+            Self::EnrollMachine(_) => EnrollMachine,
+            Self::ListMachines { .. } => ListMachines,
+            Self::DescribeMachine { .. } => DescribeMachine,
+            Self::UpdateMachine { .. } => UpdateMachine,
+            Self::ListApprovals { .. } => ListApprovals,
+            Self::DecideApproval { .. } => DecideApproval,
+            Self::AskApproval { .. } => AskApproval,
+            Self::ConfirmBoot { .. } => ConfirmBoot,
             Self::CreateGrant(_) => CreateGrant,
             Self::ListGrants { .. } => ListGrants,
             Self::RevokeGrant { .. } => RevokeGrant,
@@ -134,6 +146,9 @@ impl Ask {
             | Self::Encapsulate { key }
             | Self::Decapsulate { key, .. }
             | Self::Exchange { key, .. }
+            | Self::VolumeSecret { key, .. }
+            | Self::RecoverySecret { key, .. }
+            | Self::ReleaseVolumes { key, .. }
             | Self::CreateGrant(NewGrant { key, .. })
             | Self::ListGrants { key, .. }
             | Self::RevokeGrant { key, .. }
@@ -144,6 +159,14 @@ impl Ask {
             | Self::ListKeys { .. }
             | Self::ListAliases { .. }
             | Self::Random { .. }
+            | Self::EnrollMachine(_)
+            | Self::ListMachines { .. }
+            | Self::DescribeMachine { .. }
+            | Self::UpdateMachine { .. }
+            | Self::ListApprovals { .. }
+            | Self::DecideApproval { .. }
+            | Self::AskApproval { .. }
+            | Self::ConfirmBoot { .. }
             | Self::ListRetirableGrants { .. }
             | Self::IssueIdentity { .. }
             | Self::ListIdentities { .. }
@@ -190,6 +213,16 @@ impl Ask {
             | Self::TestPolicy { context, .. } => Cow::Borrowed(context),
             Self::CreateGrant(new) => Cow::Owned(new.pairs()),
             _ => Cow::Borrowed(&[]),
+        }
+    }
+
+    /// What is known of the boot that it is part of.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "one variant has it")]
+    #[must_use]
+    pub fn boot(&self) -> Option<&BootFacts> {
+        match self {
+            Self::ReleaseVolumes { release, .. } => Some(&release.facts),
+            _ => None,
         }
     }
 

@@ -4,8 +4,9 @@ use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 
 use super::{ImportId, ImportMechanism, Secret};
 use crate::grant::Grant;
-use crate::id::{Alias, KeyId, Name, PrincipalId, RequestId};
+use crate::id::{Alias, DeploymentId, KeyId, Name, PrincipalId, RequestId};
 use crate::key::{AliasOf, Key, Origin, Usage};
+use crate::machine::{Approval, Machine};
 use crate::operation::Operation;
 use crate::policy::Policy;
 use crate::principal::{AccessKey, Caller, Principal};
@@ -50,6 +51,13 @@ pub enum Response {
     Shared { key: KeyId, version: u32, origin: Origin, secret: Secret },
     Encapsulated { key: KeyId, version: u32, secret: Secret, encapsulated: Vec<u8> },
     Exchanged { key: KeyId, version: u32, point: Vec<u8> },
+    VolumeSecret { key: KeyId, version: u32, generation: u32, secret: Secret },
+    Released { machine: Box<Machine>, volumes: Vec<(Name, u32, Secret)> },
+    Machine(Box<Machine>),
+    Machines { machines: Vec<Machine>, next: Option<Vec<u8>> },
+    Approval(Box<Approval>),
+    Approvals { approvals: Vec<Approval>, next: Option<Vec<u8>> },
+    Confirmed { token: Secret },
     Random(Secret),
     Grant(Box<Grant>),
     Grants { grants: Vec<Grant>, next: Option<Vec<u8>> },
@@ -130,6 +138,8 @@ pub struct Status {
     pub keys: Option<u64>,
     pub log_size: Option<u64>,
     pub epoch: Option<u64>,
+    /// This deployment, and the public half of the key that signs releases to machines that boot; not while sealed.
+    pub release: Option<(DeploymentId, [u8; 32])>,
     pub clock_steady: bool,
     pub development: bool,
 }

@@ -353,6 +353,23 @@ impl Key {
         }
     }
 
+    /// Derives the 32-byte secret of a volume's keyslot; `label` names the purpose, `context` what it is for.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for every key but one of HMAC-SHA256.
+    ///
+    /// Source: SP 800-108r1 §4.1, as [`crate::kdf::kbkdf`].
+    pub fn volume_secret(&self, label: &str, context: &[&[u8]]) -> Result<Zeroizing<[u8; 32]>, Error> {
+        match &self.secret {
+            Secret::Hmac { key, .. } if self.algorithm.supports(Mechanism::VolumeKdf) => {
+                let mut secret = Zeroizing::new([0; 32]);
+                crate::kdf::derive(key, label, context, &mut secret[..]);
+                Ok(secret)
+            }
+            _ => Err(UNSUPPORTED),
+        }
+    }
+
     /// Checks a code of full length in constant time.
     ///
     /// # Errors

@@ -68,6 +68,11 @@ impl Turn<'_> {
             Ask::TestPolicy { identity, operation, key, context } => {
                 self.test_policy(*identity, *operation, key.as_ref(), context)
             }
+            Ask::ListMachines { page } => self.list_machines(page),
+            Ask::DescribeMachine { machine } => {
+                Ok(Effect::of(Response::Machine(Box::new(self.machine(*machine)?.value))))
+            }
+            Ask::ListApprovals { page } => self.list_approvals(page),
             Ask::ListEntries { .. } | Ask::Checkpoint | Ask::ProveEntry { .. } => self.audit(),
             _ => Err(Error::Internal("not an operation on a tenant")),
         }
@@ -102,32 +107,43 @@ impl Turn<'_> {
         request: &str,
         days: Option<u32>,
     ) -> Result<(Principal, String, Vec<Write>), Error> {
-        let roles = self.checked_roles(roles, tenant)?;
+        let mut principal = self.principal(tenant, name, self.checked_roles(roles, tenant)?)?;
+        let subject = Subject { tenant, principal: principal.id, name };
+        let issued =
+            self.open.ca.sign_client(request, subject, days.unwrap_or(CLIENT_DAYS), self.now.latest)?;
+        principal.certificates.push(issued.fingerprint);
+        let certificate = RowKey::new(Table::Certificate, TenantId::PLATFORM, &issued.fingerprint.0);
+        let owner = Owner { tenant, principal: principal.id };
+        let mut writes = Vec::from(self.principal_rows(&principal));
+        writes.push(self.open.records.create(certificate, &owner));
+        Ok((principal, issued.pem, writes))
+    }
+
+    /// A new identity that nothing proves yet.
+    pub(super) fn principal(&self, tenant: TenantId, name: &Name, roles: Roles) -> Result<Principal, Error> {
         let name_row = RowKey::new(Table::PrincipalName, tenant, name.as_str().as_bytes());
         if self.open.records.read::<PrincipalId>(&name_row)?.is_some() {
             return Err(Error::Conflict("an identity of this name exists, or has existed"));
         }
-        let id = PrincipalId::new(self.now.latest, id_bytes()?);
-        let subject = Subject { tenant, principal: id, name };
-        let issued =
-            self.open.ca.sign_client(request, subject, days.unwrap_or(CLIENT_DAYS), self.now.latest)?;
-        let principal = Principal {
-            id,
+        Ok(Principal {
+            id: PrincipalId::new(self.now.latest, id_bytes()?),
             tenant,
             name: name.clone(),
             roles,
             created: self.now.latest,
             revoked: None,
-            certificates: vec![issued.fingerprint],
-        };
-        let records = &self.open.records;
-        let certificate = RowKey::new(Table::Certificate, TenantId::PLATFORM, &issued.fingerprint.0);
-        let writes = vec![
-            records.create(RowKey::new(Table::Principal, tenant, &id.0), &principal),
-            records.create(name_row, &id),
-            records.create(certificate, &Owner { tenant, principal: id }),
-        ];
-        Ok((principal, issued.pem, writes))
+            certificates: Vec::new(),
+        })
+    }
+
+    /// The rows that make an identity.
+    pub(super) fn principal_rows(&self, principal: &Principal) -> [Write; 2] {
+        let Principal { id, tenant, name, .. } = principal;
+        let name_row = RowKey::new(Table::PrincipalName, *tenant, name.as_str().as_bytes());
+        [
+            self.open.records.create(RowKey::new(Table::Principal, *tenant, &id.0), principal),
+            self.open.records.create(name_row, id),
+        ]
     }
 
     fn issue_identity(
@@ -410,7 +426,7 @@ impl Turn<'_> {
         };
         let caller = as_caller(&principal.value);
         let key = key.as_ref().map(|key| &key.value);
-        let question = Question { caller: &caller, operation, key, context, now: self.now };
+        let question = Question { caller: &caller, operation, key, context, boot: None, now: self.now };
         let (allowed, by) = match self.open.policies(self.tenant())?.authorize(&question) {
             Verdict::Allow(by) => (principal.value.revoked.is_none(), by.to_vec()),
             Verdict::Forbid(by) => (false, by.to_vec()),

@@ -199,6 +199,7 @@ impl Turn<'_> {
                 operation,
                 key: Some(&self.held()?.key.value),
                 context: &context,
+                boot: None,
                 now: self.now,
             };
             let Verdict::Allow(permits) = authorizer.authorize(&question) else { return Err(Error::Denied) };
@@ -256,6 +257,7 @@ impl Turn<'_> {
             version: None,
             grants: &[],
             context: &[],
+            boot: None,
             reason_given: false,
             now: self.now,
         };

@@ -40,6 +40,7 @@ impl Turn<'_> {
                 operation: Operation::PutKeyPolicy,
                 key: Some(&key),
                 context: &[],
+                boot: None,
                 now: self.now,
             };
             if !matches!(self.open.policies(self.tenant())?.authorize(&question), Verdict::Allow(_)) {

@@ -28,6 +28,7 @@ mod keys;
 mod ledger;
 mod limits;
 mod log;
+mod machines;
 mod names;
 mod open;
 mod operate;
@@ -51,7 +52,8 @@ use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{KeyId, RequestId, TenantId};
 use keyhearth_core::key::Key;
-use keyhearth_core::operation::{Operation, Scope};
+use keyhearth_core::machine::BootFacts;
+use keyhearth_core::operation::{Group, Operation, Scope};
 use keyhearth_core::principal::{AccessKey, Caller, Principal, Proof};
 use keyhearth_core::request::{Ask, KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
 use keyhearth_core::state::Class;
@@ -62,6 +64,7 @@ use keyhearth_core::time::Now;
 pub use authenticate::{Authenticated, NoLogin, Signer};
 pub use clock::{Clock, Reading};
 pub use limits::{PRINCIPAL_PER_S, TENANT_PER_S};
+pub use machines::{Booting, Denial};
 pub use names::{Named, PublicHalves};
 pub use operate::UnsealWith;
 pub use start::{Initial, StartError, initialise};
@@ -223,6 +226,7 @@ struct Question<'a> {
     /// As the request or the ciphertext names it.
     version: Option<u32>,
     context: Cow<'a, [(String, String)]>,
+    boot: Option<&'a BootFacts>,
 }
 
 impl<'a> Question<'a> {
@@ -233,6 +237,7 @@ impl<'a> Question<'a> {
             key: ask.key().map(Cow::Borrowed),
             version: usage::named_version(ask),
             context: ask.context(),
+            boot: ask.boot(),
         }
     }
 
@@ -244,12 +249,14 @@ impl<'a> Question<'a> {
                 key: Some(Cow::Borrowed(source.key.as_ref().unwrap_or(key))),
                 version: usage::source_version(source),
                 context: Cow::Borrowed(&source.context),
+                boot: None,
             }),
             Ask::MoveAlias { alias, .. } => Some(Self {
                 operation: Operation::MoveAlias,
                 key: Some(Cow::Owned(KeyRef::Alias(alias.clone()))),
                 version: None,
                 context: Cow::Borrowed(&[]),
+                boot: None,
             }),
             _ => None,
         }
@@ -473,7 +480,7 @@ impl Engine {
                 let is_good = key.value.disabled.is_none();
                 (Some(key), is_good)
             }
-            Proof::Anonymous | Proof::Local => (None, true),
+            Proof::Evidence | Proof::Anonymous | Proof::Local => (None, true),
         };
         if principal.value.revoked.is_some() || principal.value.roles != caller.roles || !is_proved {
             return Err(Error::Denied);
@@ -523,6 +530,7 @@ impl Engine {
             version: question.version,
             grants: &own_grants,
             context: &question.context,
+            boot: question.boot,
             reason_given: loaded.reason_given,
             now: loaded.now,
         };
@@ -610,7 +618,7 @@ impl Engine {
         let (certificate, access_key) = match &caller.proof {
             Proof::Certificate(hash) => (Some(hash.0[..8].try_into().expect("8 of 32 bytes")), None),
             Proof::AccessKey(id) => (None, Some(id.clone())),
-            Proof::Anonymous | Proof::Local => (None, None),
+            Proof::Evidence | Proof::Anonymous | Proof::Local => (None, None),
         };
         let address = match caller.address {
             std::net::IpAddr::V4(address) => address.octets().to_vec(),
@@ -688,6 +696,9 @@ impl Engine {
         let operation = acting.permit.operation();
         if operation == Operation::Rewrap {
             return turn.rewrap();
+        }
+        if matches!(operation.info().group, Group::Boot | Group::Release) {
+            return turn.on_machine();
         }
         let key = |turn: &Turn<'_>| turn.held.is_some();
         if matches!(operation.class(), Class::Protect | Class::Process) && key(&turn) {

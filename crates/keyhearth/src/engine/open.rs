@@ -358,7 +358,10 @@ impl Open {
             | Table::Idempotency
             | Table::Import
             | Table::System
-            | Table::AccessKeyOwner => {}
+            | Table::AccessKeyOwner
+            | Table::Machine
+            | Table::MachineOwner
+            | Table::Approval => {}
         }
     }
 

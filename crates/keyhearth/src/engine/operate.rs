@@ -424,6 +424,7 @@ impl Engine {
             keys: Some(self.keys.load(std::sync::atomic::Ordering::Relaxed)),
             log_size: Some(self.ledger.log_size()),
             epoch: open.as_ref().map(|open| open.epoch()),
+            release: self.release_identity().ok(),
             clock_steady: self.clock.steady(),
             development: self.settings.development,
         })

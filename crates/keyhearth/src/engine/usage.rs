@@ -43,10 +43,14 @@ pub fn is_slow(algorithm: Algorithm) -> bool {
 /// Whether the act is a short computation that reads nothing.
 pub fn is_quick(ask: &Ask, held: &Held, version: u32) -> bool {
     let makes_pair = matches!(ask, Ask::DataKeyPair { algorithm, .. } if is_slow(*algorithm));
-    !matches!(ask, Ask::Rewrap { .. })
-        && !makes_pair
-        && !is_slow(held.key.value.algorithm)
-        && Open::is_ready(held, version)
+    let reads_more = matches!(
+        ask,
+        Ask::Rewrap { .. }
+            | Ask::VolumeSecret { .. }
+            | Ask::RecoverySecret { .. }
+            | Ask::ReleaseVolumes { .. }
+    );
+    !reads_more && !makes_pair && !is_slow(held.key.value.algorithm) && Open::is_ready(held, version)
 }
 
 /// The version that the ciphertext of a request names, for messages that carry it.

@@ -15,6 +15,7 @@
 //!   receives in the clear can stay in it until it is used again.
 
 pub mod aws;
+pub mod boot;
 mod http;
 mod limits;
 pub mod rest;

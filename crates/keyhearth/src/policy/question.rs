@@ -1,8 +1,11 @@
 //! A question in Cedar's terms.
 
+use std::collections::BTreeMap;
+
 use cedar_policy::{Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use keyhearth_core::id::{PrincipalId, TenantId};
 use keyhearth_core::key::{Key, Origin};
+use keyhearth_core::machine::{BootFacts, Claim, Comparison};
 use keyhearth_core::operation::Scope;
 use keyhearth_core::policy::Question;
 use keyhearth_core::principal::Proof;
@@ -32,15 +35,83 @@ pub(super) fn translate(tenant: TenantId, question: &Question<'_>, now: Time) ->
         texts(question.context.iter().map(|(name, value)| (name, value))),
     )
     .ok()?;
-    let context = Context::from_pairs([
-        ("ip".to_owned(), RestrictedExpression::new_ip(question.caller.address.to_canonical().to_string())),
-        ("now".to_owned(), datetime(now)),
-        ("proof".to_owned(), text(proof(&question.caller.proof))),
-        ("context".to_owned(), RestrictedExpression::new_entity_uid(v.context.clone())),
-    ]);
+    let boot = match question.boot {
+        Some(facts) => Some(boot_entities(facts)?),
+        None => None,
+    };
+    let reference = |uid: &EntityUid| RestrictedExpression::new_entity_uid(uid.clone());
+    let context = Context::from_pairs(
+        [
+            (
+                "ip".to_owned(),
+                RestrictedExpression::new_ip(question.caller.address.to_canonical().to_string()),
+            ),
+            ("now".to_owned(), datetime(now)),
+            ("proof".to_owned(), text(proof(&question.caller.proof))),
+            ("context".to_owned(), reference(&v.context)),
+        ]
+        .into_iter()
+        .chain(boot.is_some().then(|| ("boot".to_owned(), reference(&v.boot)))),
+    );
     let request = Request::new(principal.uid(), action.uid(), resource.uid(), context.ok()?, None).ok()?;
-    let entities = Entities::from_entities([principal, resource, action, pairs], None).ok()?;
+    let entities = [principal, resource, action, pairs].into_iter().chain(boot.into_iter().flatten());
+    let entities = Entities::from_entities(entities, None).ok()?;
     Some((request, entities))
+}
+
+/// What is known of a machine that boots: its attributes, and all claims of its evidence as tags.
+fn boot_entities(facts: &BootFacts) -> Option<[Entity; 2]> {
+    let v = &*VOCABULARY;
+    let (mut texts, mut numbers) = (BTreeMap::new(), BTreeMap::new());
+    facts.claims.iter().for_each(|(name, claim)| flatten(name.clone(), claim, &mut texts, &mut numbers));
+    let claimed = |name: &str| facts.claims.get(name) == Some(&Claim::Bool(true));
+    let named = |name: &str| match facts.claims.get(name) {
+        Some(Claim::Text(value)) => text(value),
+        _ => text("none"),
+    };
+    let flag = RestrictedExpression::new_bool;
+    let long = RestrictedExpression::new_long;
+    let attributes = [
+        ("kind", named("kind")),
+        ("root", named("root")),
+        ("memory_encrypted", flag(claimed("memory_encrypted"))),
+        ("reduced_assurance", flag(claimed("reduced_assurance"))),
+        ("revocation_checked", flag(claimed("revocation_checked"))),
+        ("image_known", flag(facts.comparison == Comparison::Known)),
+        ("approved", flag(facts.approval.is_some())),
+        ("counter", long(i64::try_from(facts.counter).unwrap_or(i64::MAX))),
+        ("volumes", RestrictedExpression::new_set(facts.volumes.iter().map(|name| text(name.as_str())))),
+        ("numbers", RestrictedExpression::new_entity_uid(v.numbers.clone())),
+    ];
+    let attributes = attributes.map(|(name, value)| (name.to_owned(), value));
+    let texts = texts.into_iter().map(|(name, value): (String, String)| (name, text(&value)));
+    let numbers = numbers.into_iter().map(|(name, value)| (name, long(value)));
+    Some([
+        Entity::new_with_tags(v.boot.clone(), attributes, [], texts).ok()?,
+        Entity::new_with_tags(v.numbers.clone(), [], [], numbers).ok()?,
+    ])
+}
+
+/// Members of records become `record.member`; several texts one, with spaces between.
+fn flatten(
+    name: String,
+    claim: &Claim,
+    texts: &mut BTreeMap<String, String>,
+    numbers: &mut BTreeMap<String, i64>,
+) {
+    match claim {
+        Claim::Bool(value) => drop(texts.insert(name, value.to_string())),
+        Claim::Number(value) => drop(numbers.insert(name, *value)),
+        Claim::Text(value) => drop(texts.insert(name, value.clone())),
+        Claim::Texts(values) => {
+            drop(texts.insert(name, values.iter().map(String::as_str).collect::<Vec<_>>().join(" ")));
+        }
+        Claim::Record(members) => {
+            for (member, claim) in members {
+                flatten(format!("{name}.{member}"), claim, texts, numbers);
+            }
+        }
+    }
 }
 
 fn principal(question: &Question<'_>) -> Option<Entity> {
@@ -77,6 +148,7 @@ pub(super) const fn proof(proof: &Proof) -> &'static str {
     match proof {
         Proof::Certificate(_) => "certificate",
         Proof::AccessKey(_) => "access-key",
+        Proof::Evidence => "evidence",
         Proof::Anonymous => "anonymous",
         Proof::Local => "local",
     }

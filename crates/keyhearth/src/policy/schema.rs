@@ -37,11 +37,36 @@ const ENTITIES: &str = r#"
     folded: Set<String>, // the same in lower case
   } tags String;
 
+  // A machine that boots. Its tags are what its evidence claims, as text: "measurement", "policy.smt".
+  entity Boot {
+    kind: String,            // of its evidence; "none" without any
+    root: String,            // whom the evidence rests on; "none" without any
+    memory_encrypted: Bool,
+    reduced_assurance: Bool,
+    revocation_checked: Bool,
+    image_known: Bool,       // all reference values of the machine are met, and there are some
+    approved: Bool,
+    counter: Long,           // of boots, as the machine counts them
+    volumes: Set<String>,
+    numbers: Numbers,
+  } tags String;
+
+  // What its evidence claims that is a number: "reported_tcb.snp".
+  entity Numbers tags Long;
+
   type Request = {
     ip: ipaddr,          // where the request came from
     now: datetime,
-    proof: String,       // "certificate", "access-key", "anonymous" or "local"
+    proof: String,       // "certificate", "access-key", "evidence", "anonymous" or "local"
     context: Context,
+  };
+
+  type BootRequest = {
+    ip: ipaddr,
+    now: datetime,
+    proof: String,
+    context: Context,
+    boot: Boot,
   };
 "#;
 
@@ -61,7 +86,8 @@ pub fn schema_text() -> String {
     for row in decided().map(Operation::info) {
         line(format!("\n  // {}", row.summary));
         line(format!("action \"{}\" in [\"{}\"] appliesTo {{", row.name, row.group.name()));
-        line(format!("  principal: Principal, resource: {}, context: Request", type_of(row.scope)));
+        let request = if row.operation == Operation::ReleaseVolumes { "BootRequest" } else { "Request" };
+        line(format!("  principal: Principal, resource: {}, context: {request}", type_of(row.scope)));
         line("};".to_owned());
     }
     text + "}\n"
@@ -89,6 +115,8 @@ pub(super) struct Vocabulary {
     pub(super) tenant: EntityTypeName,
     pub(super) deployment: EntityUid,
     pub(super) context: EntityUid,
+    pub(super) boot: EntityUid,
+    pub(super) numbers: EntityUid,
     /// In the order of [`Operation::ALL`], with all their groups.
     pub(super) actions: Vec<Entity>,
 }
@@ -113,6 +141,8 @@ pub(super) static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
         tenant: name("Tenant"),
         deployment: uid(&name("Deployment"), "keyhearth"),
         context: uid(&name("Context"), "request"),
+        boot: uid(&name("Boot"), "request"),
+        numbers: uid(&name("Numbers"), "request"),
         actions: Operation::ALL.iter().map(entity).collect(),
     }
 });

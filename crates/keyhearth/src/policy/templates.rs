@@ -13,7 +13,9 @@ pub const ROLES: &[(&str, &str)] = &[
     Keyhearth::Action::"random",
     Keyhearth::Action::"who-am-i",
     Keyhearth::Action::"renew-identity",
-    Keyhearth::Action::"status"
+    Keyhearth::Action::"status",
+    Keyhearth::Action::"ask-approval",
+    Keyhearth::Action::"confirm-boot"
   ],
   resource
 );"#,
@@ -48,6 +50,7 @@ pub const ROLES: &[(&str, &str)] = &[
   principal in Keyhearth::Role::"key-admin",
   action in [
     Keyhearth::Action::"manage",
+    Keyhearth::Action::"boot",
     Keyhearth::Action::"inspect",
     Keyhearth::Action::"revoke-grant"
   ],

@@ -28,6 +28,7 @@ mod tests;
 use keyhearth_core::Error;
 use keyhearth_core::id::{DeploymentId, TenantId};
 use keyhearth_crypto::algorithm::Algorithm;
+use keyhearth_crypto::kdf::kbkdf;
 use keyhearth_crypto::kh1::envelope;
 use keyhearth_crypto::note::NoteKey;
 use keyhearth_crypto::passphrase::Params;
@@ -120,7 +121,8 @@ pub fn create(deployment: DeploymentId, choice: &SealChoice<'_>) -> Result<Creat
 /// Secrets of the server itself. They stay the same for the life of a deployment.
 #[derive(Debug)]
 pub struct Secrets {
-    /// Authenticates rows: [`keyhearth_core::row::RowAuth::new`]. 32 bytes.
+    /// Authenticates rows: [`keyhearth_core::row::RowAuth::new`]; what boot release signs and authenticates with is
+    /// derived from it too. 32 bytes.
     pub row: SecretBytes,
     /// Hides values in the log. 32 bytes.
     pub audit: SecretBytes,
@@ -138,6 +140,24 @@ impl Secrets {
     pub fn checkpoint_key(&self) -> Result<NoteKey, Error> {
         let seed = self.log_seed.expose().try_into().map_err(|_| Error::Damaged("seal record"))?;
         Ok(NoteKey::from_seed(seed)?)
+    }
+
+    /// The key that signs what is released to machines that boot: they pin its public half.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the library refuses the seed; it does so for none.
+    pub fn release_key(&self) -> Result<NoteKey, Error> {
+        let mut seed = Zeroizing::new([0; SECRET_BYTES]);
+        kbkdf(self.row.expose(), "keyhearth/release", &[], &mut seed[..]);
+        Ok(NoteKey::from_seed(&seed)?)
+    }
+
+    /// The key of which a machine authenticates that it opened what was released to it by `transcript`.
+    #[must_use]
+    pub fn confirm_key(&self, transcript: &[u8; 64]) -> Zeroizing<[u8; SECRET_BYTES]> {
+        let mut key = Zeroizing::new([0; SECRET_BYTES]);
+        kbkdf(self.row.expose(), "keyhearth/confirm", &[transcript], &mut key[..]);
+        key
     }
 
     /// `row ‖ audit ‖ log_seed ‖ record_auth ‖ ca`, the form that is wrapped.

@@ -105,6 +105,8 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
+    /// As in [`Challenge`].
+    pub machine: Is<PrincipalId>,
     /// Of the release.
     pub session: Fixed<SESSION_BYTES>,
     /// What was opened.

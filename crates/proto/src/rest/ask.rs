@@ -1,10 +1,11 @@
 //! From bodies to what is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keyhearth_core::Error;
 use keyhearth_core::id::{Name, PrincipalId};
 use keyhearth_core::key;
+use keyhearth_core::machine;
 use keyhearth_core::policy::NewKeyPolicy;
 use keyhearth_core::request::{self as ask, Ask, ImportId, KeyRef, Message};
 use keyhearth_core::state;
@@ -284,6 +285,51 @@ impl Decapsulate {
     pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
         let encapsulated = self.encapsulated.public("encapsulated")?;
         Ok(Ask::Decapsulate { key, version: number(self.version), encapsulated })
+    }
+}
+
+impl VolumeOf {
+    pub(super) fn secret(self, key: KeyRef) -> Ask {
+        Ask::VolumeSecret { key, machine: self.machine.0, volume: self.volume.0 }
+    }
+
+    pub(super) fn recovery(self, key: KeyRef) -> Ask {
+        Ask::RecoverySecret { key, machine: self.machine.0, volume: self.volume.0 }
+    }
+}
+
+fn reference(values: Vec<ReferenceValue>) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+    let mut reference: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for ReferenceValue { claim, values } in values {
+        let allowed = reference.entry(claim.within("reference")?).or_default();
+        for value in values {
+            allowed.insert(value.within("reference")?);
+        }
+    }
+    Ok(reference)
+}
+
+impl NewMachine {
+    pub(super) fn ask(self) -> Result<Ask, Error> {
+        Ok(Ask::EnrollMachine(machine::NewMachine {
+            name: self.name.0,
+            key: self.key.0,
+            volumes: self.volumes.into_iter().map(|name| name.0).collect(),
+            reference: reference(self.reference.unwrap_or_default())?,
+        }))
+    }
+}
+
+impl MachineChange {
+    pub(super) fn ask(self, machine: PrincipalId) -> Result<Ask, Error> {
+        let prepared =
+            |volume: PreparedVolume| (volume.name.0, volume.generation.number(), volume.header.0.0);
+        let change = machine::MachineChange {
+            reference: self.reference.map(reference).transpose()?,
+            volumes: self.volumes.into_iter().flatten().map(prepared).collect(),
+            forget_token: self.forget_token.unwrap_or(false),
+        };
+        Ok(Ask::UpdateMachine { machine, change })
     }
 }
 

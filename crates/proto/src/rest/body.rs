@@ -6,9 +6,10 @@
 use keyhearth_core::grant::GRANT_NAME_BYTES_MAX;
 use keyhearth_core::id::{Alias, GrantId, KeyId, Name, PrincipalId};
 use keyhearth_core::key::DESCRIPTION_BYTES_MAX;
+use keyhearth_core::machine::REFERENCE_BYTES_MAX;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::POLICY_BYTES_MAX;
-use keyhearth_core::principal::Role;
+use keyhearth_core::principal::{Fingerprint, Role};
 use keyhearth_core::principal::{SESSION_MINUTES_MAX, SESSION_MINUTES_MIN};
 use keyhearth_core::request::{ImportMechanism, KeyRef, MATERIAL_DESCRIPTION_CHARS_MAX, PLAINTEXT_BYTES_MAX};
 use keyhearth_core::time::Time;
@@ -361,6 +362,62 @@ bodies! {
     MakeRandom {
         /// Number of bytes.
         bytes: Within<1, 1024>,
+    }
+
+    /// Which volume of which machine.
+    VolumeOf {
+        /// The machine.
+        machine: Is<PrincipalId>,
+        /// Its volume.
+        volume: Is<Name>,
+    }
+
+    /// What a claim of a machine's evidence must be one of.
+    ReferenceValue {
+        /// The claim, such as `measurement`, or `record.member`.
+        claim: Text<REFERENCE_BYTES_MAX>,
+        /// What it may be.
+        values: Vec<Text<REFERENCE_BYTES_MAX>>,
+    }
+
+    /// A machine to be enrolled.
+    NewMachine {
+        /// Its name among all identities of the tenant, never used again.
+        name: Is<Name>,
+        /// The key that the secrets of its volumes are derived from: one made for release.
+        key: Is<KeyRef>,
+        /// Names of its volumes, 1 to 16.
+        volumes: Vec<Is<Name>>,
+        /// What its evidence must claim.
+        reference: Option<Vec<ReferenceValue>>,
+    }
+
+    /// A volume whose keyslot was prepared.
+    PreparedVolume {
+        /// Its name.
+        name: Is<Name>,
+        /// Which secret opens it.
+        generation: Number,
+        /// The hash of its LUKS2 header.
+        header: Is<Fingerprint>,
+    }
+
+    /// Changes of a machine; absent members stay as they are.
+    #[derive(Default)]
+    MachineChange {
+        /// All reference values anew.
+        reference: Option<Vec<ReferenceValue>>,
+        /// Volumes that were prepared.
+        volumes: Option<Vec<PreparedVolume>>,
+        /// Forget the token that its volume keeps: after an older copy was put back on purpose.
+        forget_token: Option<bool>,
+    }
+
+    /// A decision about a boot.
+    #[derive(Copy)]
+    ApprovalDecision {
+        /// Whether the next boot with such claims is approved, once.
+        approve: bool,
     }
 
     /// A grant to be made.

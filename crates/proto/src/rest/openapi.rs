@@ -81,6 +81,14 @@ exchanges! {
     Decapsulate (Decapsulate) Shared;
     Exchange (Exchange) Exchanged;
     Random (MakeRandom) Random;
+    VolumeSecret (VolumeOf) VolumeSecret;
+    RecoverySecret (VolumeOf) VolumeSecret;
+    EnrollMachine (NewMachine) Machine;
+    ListMachines () Machines;
+    DescribeMachine () Machine;
+    UpdateMachine (MachineChange) Machine;
+    ListApprovals () Approvals;
+    DecideApproval (ApprovalDecision) Approval;
     CreateGrant (NewGrant) Grant;
     ListGrants () Grants;
     ListRetirableGrants () Grants;
@@ -138,12 +146,13 @@ const PROBLEMS: [(&str, &str); 10] = [
 
 /// The schema of a path parameter.
 fn path_schema(name: &str) -> Value {
-    use keyhearth_core::id::{Alias, GrantId, Name, PrincipalId, TenantId};
+    use keyhearth_core::id::{Alias, GrantId, Name, PrincipalId, RequestId, TenantId};
     match name {
         "key" => KeyRef::schema(),
         "alias" => Alias::schema(),
         "grant" => GrantId::schema(),
-        "identity" => PrincipalId::schema(),
+        "identity" | "machine" => PrincipalId::schema(),
+        "approval" => RequestId::schema(),
         "access_key" => AccessKeyId::schema(),
         "policy" => Name::schema(),
         "tenant" => TenantId::schema(),

@@ -75,6 +75,17 @@ pub fn parse(
         O::Encapsulate => nothing(Ask::Encapsulate { key: key()? })?,
         O::Decapsulate => read::<Decapsulate>(body)?.ask(key()?)?,
         O::Random => Ask::Random { bytes: read::<MakeRandom>(body)?.bytes.number() as usize },
+        O::VolumeSecret => read::<VolumeOf>(body)?.secret(key()?),
+        O::RecoverySecret => read::<VolumeOf>(body)?.recovery(key()?),
+        O::EnrollMachine => read::<NewMachine>(body)?.ask()?,
+        O::ListMachines => Ask::ListMachines { page: query.page()? },
+        O::DescribeMachine => Ask::DescribeMachine { machine: path.read("machine")? },
+        O::UpdateMachine => read::<MachineChange>(body)?.ask(path.read("machine")?)?,
+        O::ListApprovals => Ask::ListApprovals { page: query.page()? },
+        O::DecideApproval => {
+            let approve = read::<ApprovalDecision>(body)?.approve;
+            Ask::DecideApproval { approval: path.read("approval")?, approve }
+        }
         O::CreateGrant => Ask::CreateGrant(read::<NewGrant>(body)?.ask(key()?)?),
         O::ListGrants => Ask::ListGrants { key: key()?, page: query.page()? },
         O::RevokeGrant => Ask::RevokeGrant { key: key()?, grant: path.read("grant")? },
@@ -114,6 +125,10 @@ pub fn parse(
         O::Rekey => read::<Rekey>(body)?.ask()?,
         O::Unseal
         | O::RewrapFrom
+        | O::ReleaseVolumes
+        | O::AskApproval
+        | O::ConfirmBoot
+        | O::RefuseEvidence
         | O::Start
         | O::Stop
         | O::Alarm

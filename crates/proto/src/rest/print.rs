@@ -83,6 +83,20 @@ pub fn print(response: Response) -> Printed {
             of_key!(Encapsulated { key, version, secret, encapsulated })
         }
         R::Exchanged { key, version, point } => of_key!(Exchanged { key, version, point }),
+        R::VolumeSecret { key, version, generation, secret } => {
+            let (bytes, secret) = (secret.len(), secret.into());
+            json(bytes, &VolumeSecret { key: Is(key), version, generation, secret })
+        }
+        R::Machine(machine) => json(1024, &Machine::from(&*machine)),
+        R::Machines { machines, next } => {
+            json(1024, &Machines { machines: list(&machines), next: cursor(next) })
+        }
+        R::Approval(approval) => json(1024, &Approval::from(&*approval)),
+        R::Approvals { approvals, next } => {
+            json(1024, &Approvals { approvals: list(&approvals), next: cursor(next) })
+        }
+        // Only the boot protocol asks for these.
+        R::Released { .. } | R::Confirmed { .. } => json(0, &Done {}),
         R::Random(bytes) => json(bytes.len(), &Random { bytes: bytes.into() }),
         R::Key(key) | R::Material { key, .. } => json(1024, &Key::from(&*key)),
         R::Keys { keys, next } => json(1024, &Keys { keys: list(&keys), next: cursor(next) }),

@@ -44,6 +44,8 @@ const TAKEN: &[(Operation, &[Parameter])] = &[
     ),
     (Operation::ListGrants, PAGE),
     (Operation::ListRetirableGrants, PAGE),
+    (Operation::ListMachines, PAGE),
+    (Operation::ListApprovals, PAGE),
     (Operation::ListIdentities, PAGE),
     (Operation::ListAccessKeys, PAGE),
     (

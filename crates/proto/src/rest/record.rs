@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use keyhearth_core::id::Alias;
 use keyhearth_core::operation::Operation;
-use keyhearth_core::principal::{self, Proof};
+use keyhearth_core::principal::{self, Fingerprint, Proof};
 use keyhearth_core::request as ask;
-use keyhearth_core::{entry, grant, key, policy, tenant};
+use keyhearth_core::{entry, grant, key, machine, policy, tenant};
 
 use super::answer::*;
-use super::body::{Cryptoperiod, Days, Switches};
+use super::body::{Cryptoperiod, Days, ReferenceValue, Switches};
 use super::spelling::{Is, Use, Within, hex};
 
 fn some<T, U: From<T>>(value: Option<T>) -> Option<U> {
@@ -141,13 +141,70 @@ impl From<&principal::Caller> for WhoAmI {
             roles: caller.roles.iter().map(Is).collect(),
             certificate: match &caller.proof {
                 Proof::Certificate(fingerprint) => Some((*fingerprint).into()),
-                Proof::AccessKey(_) | Proof::Anonymous | Proof::Local => None,
+                Proof::AccessKey(_) | Proof::Evidence | Proof::Anonymous | Proof::Local => None,
             },
             access_key: match &caller.proof {
                 Proof::AccessKey(id) => Some(id.clone()),
-                Proof::Certificate(_) | Proof::Anonymous | Proof::Local => None,
+                Proof::Certificate(_) | Proof::Evidence | Proof::Anonymous | Proof::Local => None,
             },
             address: caller.address.to_string(),
+        }
+    }
+}
+
+impl From<&machine::Machine> for Machine {
+    fn from(machine: &machine::Machine) -> Self {
+        let reference = machine.reference.iter().map(|(claim, values)| ReferenceValue {
+            claim: claim.clone().into(),
+            values: values.iter().cloned().map(Into::into).collect(),
+        });
+        Self {
+            id: machine.id.into(),
+            tenant: machine.tenant.into(),
+            name: machine.name.clone().into(),
+            key: machine.key.into(),
+            version: machine.version,
+            volumes: list(&machine.volumes),
+            reference: reference.collect(),
+            boots: machine.boots,
+            keeps_token: machine.token.is_some() || machine.next_token.is_some(),
+            leased_until: machine.lease.as_ref().map(|lease| lease.until.into()),
+            confirmed: machine.lease.as_ref().is_some_and(|lease| lease.confirmed),
+            released: machine.released.as_ref().map(Into::into),
+            refused: machine.refused.as_ref().map(Into::into),
+            created: machine.created.into(),
+        }
+    }
+}
+
+impl From<&machine::Volume> for Volume {
+    fn from(volume: &machine::Volume) -> Self {
+        Self {
+            name: volume.name.clone().into(),
+            generation: volume.generation,
+            header: volume.header.map(|hash| Fingerprint(hash).into()),
+        }
+    }
+}
+
+impl From<&machine::Boot> for Boot {
+    fn from(boot: &machine::Boot) -> Self {
+        let (code, text) = (boot.code.clone(), boot.text.clone());
+        Self { time: boot.time.into(), request_id: boot.request.into(), code, text }
+    }
+}
+
+impl From<&machine::Approval> for Approval {
+    fn from(approval: &machine::Approval) -> Self {
+        Self {
+            id: approval.id.into(),
+            machine: approval.machine.into(),
+            name: approval.name.clone().into(),
+            summary: approval.summary.clone(),
+            asked: approval.asked.into(),
+            until: approval.until.into(),
+            decision: approval.decision.into(),
+            by: some(approval.by),
         }
     }
 }
@@ -256,6 +313,8 @@ impl From<&ask::Status> for Status {
             keys: status.keys,
             log_size: status.log_size,
             epoch: status.epoch,
+            deployment: status.release.map(|(deployment, _)| deployment.into()),
+            release_key: status.release.map(|(_, key)| key[..].into()),
             clock_steady: status.clock_steady,
             development: status.development,
         }

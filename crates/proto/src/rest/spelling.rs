@@ -9,6 +9,7 @@ use keyhearth_core::Error;
 use keyhearth_core::entry;
 use keyhearth_core::id::{Alias, DeploymentId, GrantId, KeyId, Name, PrincipalId, RequestId, TenantId};
 use keyhearth_core::key::{Origin, Usage};
+use keyhearth_core::machine::Decision;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Fingerprint, Role};
 use keyhearth_core::request::{ImportMechanism, KeyRef, Secret};
@@ -192,6 +193,14 @@ const fn origin_name(origin: Origin) -> &'static str {
     }
 }
 
+const fn decision_name(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Pending => "pending",
+        Decision::Approved => "approved",
+        Decision::Denied => "denied",
+    }
+}
+
 const fn result_name(result: entry::Result) -> &'static str {
     match result {
         entry::Result::Done => "done",
@@ -251,6 +260,9 @@ spellings! {
         schema: one_of(State::ALL.map(State::name)) }
     Origin { "must be generated or imported", read: named!([Origin::Generated, Origin::Imported], origin_name),
         write: by(origin_name), schema: one_of([Origin::Generated, Origin::Imported].map(origin_name)) }
+    Decision { "must be pending, approved or denied",
+        read: named!([Decision::Pending, Decision::Approved, Decision::Denied], decision_name),
+        write: by(decision_name), schema: one_of(["pending", "approved", "denied"]) }
     entry::Result { "must be done, refused or failed",
         read: named!([entry::Result::Done, entry::Result::Refused, entry::Result::Failed], result_name),
         write: by(result_name), schema: one_of(["done", "refused", "failed"]) }

@@ -63,8 +63,14 @@ fn decides((key, compiled): &(Key, Compiled), asked: &Asked) -> bool {
     };
     let key = Key { tags: asked.tags.clone(), ..key.clone() };
     let (_, operation) = ACTIONS.into_iter().find(|(action, _)| *action == asked.action).unwrap();
-    let question =
-        Question { caller: &caller, operation, key: Some(&key), context: &asked.context, now: NOW };
+    let question = Question {
+        caller: &caller,
+        operation,
+        key: Some(&key),
+        context: &asked.context,
+        boot: None,
+        now: NOW,
+    };
     matches!(compiled.authorize(&question), Verdict::Allow(_))
 }
 
@@ -374,6 +380,7 @@ fn the_policies_of_other_keys_are_not_asked_and_not_read() {
             operation: Operation::Encrypt,
             key: Some(&plain),
             context: &context,
+            boot: None,
             now: NOW,
         };
         assert_eq!(compiled.authorize(&question), Verdict::Allow(by(&["role:key-user"])));

@@ -13,6 +13,7 @@ fn decrypt(policies: &Compiled, key: &Key, context: &[(String, String)], now: No
         operation: Operation::Decrypt,
         key: Some(key),
         context,
+        boot: None,
         now,
     })
 }
@@ -144,7 +145,8 @@ fn every_question_fits_the_schema() {
     let (caller, key, context) =
         (alice([Role::KeyUser, Role::Developer]), key(&[("a", "b")]), pairs(&[("c", "d")]));
     for operation in decided() {
-        let question = Question { caller: &caller, operation, key: Some(&key), context: &context, now: NOW };
+        let question =
+            Question { caller: &caller, operation, key: Some(&key), context: &context, boot: None, now: NOW };
         let (request, entities) = translate(TENANT, &question, NOON).unwrap();
         Entities::from_entities(entities.iter().cloned(), schema).unwrap();
         let uid = |uid: Option<&cedar_policy::EntityUid>| uid.unwrap().clone();

@@ -97,7 +97,7 @@ fn key(tags: &[(&str, &str)]) -> Key {
 }
 
 fn ask(policies: &Compiled, caller: &Caller, operation: Operation, key: Option<&Key>) -> Verdict {
-    policies.authorize(&Question { caller, operation, key, context: &[], now: NOW })
+    policies.authorize(&Question { caller, operation, key, context: &[], boot: None, now: NOW })
 }
 
 fn by(names: &[&str]) -> Arc<[String]> {

@@ -111,7 +111,7 @@ proptest! {
         let policies = compile(&which);
         for asked in questions.iter().chain(&questions) {
             let Asked { caller, operation, key, context, now } = asked;
-            let question = Question { caller, operation: *operation, key: Some(key), context, now: *now };
+            let question = Question { caller, operation: *operation, key: Some(key), context, boot: None, now: *now };
             prop_assert_eq!(policies.authorize(&question), policies.evaluate(&question));
         }
     }
@@ -128,7 +128,7 @@ proptest! {
         let policies = compile(&which);
         for Asked { caller, operation, key, context, now } in &questions {
             let now = Now::exactly(now.latest);
-            let question = Question { caller, operation: *operation, key: Some(key), context, now };
+            let question = Question { caller, operation: *operation, key: Some(key), context, boot: None, now };
             prop_assert_eq!(policies.evaluate(&question), in_one_set(&policies, &question));
         }
     }
@@ -175,6 +175,7 @@ fn memory_is_bounded() {
             operation: Operation::Decrypt,
             key: Some(&key),
             context: &context,
+            boot: None,
             now: NOW,
         };
         assert_eq!(policies.authorize(&question), Verdict::Silent);
