@@ -21,8 +21,6 @@ pub const REFERENCE_VALUES_MAX: usize = 256;
 pub const REFERENCE_BYTES_MAX: usize = 256;
 /// Bytes of a secret of a keyslot, and of a token.
 pub const SECRET_BYTES: usize = 32;
-/// How long a machine is alone after a release, unless it renews that: in milliseconds.
-pub const LEASE_MS: u64 = 120_000;
 /// How long an approval waits to be decided, and then to be used, in milliseconds.
 pub const APPROVAL_MS: u64 = 60 * 60 * 1_000;
 /// The most approvals of one tenant that wait.
@@ -396,6 +394,8 @@ pub struct Release {
     pub transcript: [u8; 64],
     /// The hash of each volume's header.
     pub headers: Vec<[u8; 32]>,
+    /// How long the machine is alone then, in milliseconds.
+    pub lease_ms: u64,
 }
 
 /// What somebody decided, or is to decide.

@@ -402,6 +402,7 @@ pub enum Ask {
         session: [u8; 16],
         token: Option<[u8; 32]>,
         opened: Vec<Name>,
+        lease_ms: u64,
     },
 
     CreateGrant(NewGrant),

@@ -144,6 +144,8 @@ pub struct BootConfig {
     pub legacy_reports: bool,
     /// The privilege level that must have asked for an SNP report.
     pub vmpl: u32,
+    /// Seconds after a release in which no other copy of the machine is given anything.
+    pub lease_seconds: u32,
 }
 
 impl Default for BootConfig {
@@ -155,6 +157,7 @@ impl Default for BootConfig {
             require_revocation: true,
             legacy_reports: false,
             vmpl: 0,
+            lease_seconds: 120,
         }
     }
 }
@@ -476,6 +479,7 @@ origin = "{origin}"
 # require_revocation = {boot_revocation}
 # legacy_reports = {boot_legacy}
 # vmpl = {boot_vmpl}
+# lease_seconds = {boot_lease}
 # [boot.roots]
 # our-lab = "/etc/keyhearth/lab-ark.pem"
 
@@ -509,6 +513,7 @@ level = "info"
             boot_revocation = boot.require_revocation,
             boot_legacy = boot.legacy_reports,
             boot_vmpl = boot.vmpl,
+            boot_lease = boot.lease_seconds,
             connections = limits.connections,
             per_address = limits.connections_per_address,
             principal = limits.principal_per_second,

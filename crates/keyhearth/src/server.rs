@@ -240,7 +240,7 @@ pub struct Running {
     rest: Arc<Listener>,
     aws: Option<(Arc<Listener>, Place)>,
     tang: Option<(Arc<Listener>, ActsAs)>,
-    boot: Option<(Arc<Listener>, Appraiser)>,
+    boot: Option<(Arc<Listener>, Appraiser, u32)>,
     health: Arc<Listener>,
     /// Where it listens.
     pub ready: Ready,
@@ -274,7 +274,8 @@ impl Running {
             Some(boot) => {
                 let appraiser = Appraiser::new(boot)?;
                 let tls = tls(config, Clients::Otherwise)?;
-                Some((Listener::bind(boot.listen, tls, config.limits()).await?, appraiser))
+                let listener = Listener::bind(boot.listen, tls, config.limits()).await?;
+                Some((listener, appraiser, boot.lease_seconds))
             }
             None => None,
         };
@@ -286,7 +287,7 @@ impl Running {
                 let scheme = if config.tang.as_ref().is_some_and(|tang| tang.tls) { "https" } else { "http" };
                 format!("{scheme}://{}", named(listener.address()))
             }),
-            boot_url: boot.as_ref().map(|(listener, _)| format!("https://{}", named(listener.address()))),
+            boot_url: boot.as_ref().map(|(listener, ..)| format!("https://{}", named(listener.address()))),
             health_url: format!("http://{}", health.address()),
             sealed: engine.is_sealed(),
         };
@@ -311,7 +312,7 @@ impl Running {
         let (rest, config) = (Arc::clone(&self.rest), self.config.clone());
         let aws = self.aws.iter().map(|(listener, _)| Arc::clone(listener));
         let tang = self.tang.iter().map(|(listener, _)| Arc::clone(listener));
-        let boot = self.boot.iter().map(|(listener, _)| Arc::clone(listener));
+        let boot = self.boot.iter().map(|(listener, ..)| Arc::clone(listener));
         let others: Vec<_> = aws.chain(tang).chain(boot).collect();
         self.until(async move {
             loop {
@@ -355,8 +356,8 @@ impl Running {
             let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
             tokio::spawn(listener.serve(serve, shutdown.clone()))
         });
-        let boot_task = boot.map(|(listener, appraiser)| {
-            let front = Boot::new(Arc::clone(&engine), Arc::clone(&metrics), appraiser);
+        let boot_task = boot.map(|(listener, appraiser, lease_s)| {
+            let front = Boot::new(Arc::clone(&engine), Arc::clone(&metrics), appraiser, lease_s);
             let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
             tokio::spawn(listener.serve(serve, shutdown.clone()))
         });
@@ -465,7 +466,7 @@ pub async fn begin_dev(data: &Path) -> Result<Running, ServerError> {
     };
     let aws = running.aws.iter().map(|(listener, _)| listener);
     let tang = running.tang.iter().map(|(listener, _)| listener);
-    let boot = running.boot.iter().map(|(listener, _)| listener);
+    let boot = running.boot.iter().map(|(listener, ..)| listener);
     let listeners = [&running.rest, &running.health].into_iter().chain(aws).chain(tang).chain(boot);
     let ports: Vec<String> = listeners.map(|listener| listener.address().port().to_string()).collect();
     let ports = ports.join(" ") + "\n";

@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use super::failure::Failure;
 use super::input;
+use super::machine;
 use super::session::Session;
 use super::spelled::{pair, spelled};
 
@@ -26,6 +27,8 @@ const VALUE_CHARS: usize = 48;
 
 #[derive(Subcommand)]
 pub enum Verb {
+    #[command(flatten)]
+    Machine(machine::Verb),
     /// Verifies attestation evidence and prints what it claims, offline
     Appraise(Appraisal),
 }
@@ -66,6 +69,7 @@ pub struct Appraisal {
 impl Verb {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
+            Self::Machine(verb) => verb.run(session),
             Self::Appraise(appraisal) => appraisal.run(session),
         }
     }

@@ -15,6 +15,7 @@ mod grant;
 mod identity;
 mod input;
 mod key;
+mod machine;
 mod manual;
 mod material;
 mod output;

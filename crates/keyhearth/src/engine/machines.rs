@@ -13,7 +13,7 @@ use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::id::{Name, PrincipalId, RequestId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::machine::{
-    APPROVAL_MS, APPROVALS_MAX, Approval, Boot, BootFacts, Claim, Claims, Decision, LEASE_MS, Lease, Machine,
+    APPROVAL_MS, APPROVALS_MAX, Approval, Boot, BootFacts, Claim, Claims, Decision, Lease, Machine,
     MachineChange, NewMachine, Reason, Release, SECRET_BYTES, TEXT_BYTES_MAX, VOLUMES_MAX, Volume,
     check_reference,
 };
@@ -84,7 +84,9 @@ impl Turn<'_> {
             Ask::DecideApproval { approval, approve } => self.decide_approval(*approval, *approve),
             Ask::ReleaseVolumes { release, .. } => self.release_volumes(release),
             Ask::AskApproval { facts } => self.ask_approval(facts),
-            Ask::ConfirmBoot { session, token, opened } => self.confirm_boot(session, *token, opened),
+            Ask::ConfirmBoot { session, token, opened, lease_ms } => {
+                self.confirm_boot(session, *token, opened, *lease_ms)
+            }
             _ => Err(Error::Internal("not an operation on a machine")),
         }
     }
@@ -229,7 +231,7 @@ impl Turn<'_> {
         machine.lease = Some(Lease {
             session: release.session,
             transcript: release.transcript,
-            until: self.now.latest.plus_ms(LEASE_MS),
+            until: self.now.latest.plus_ms(release.lease_ms),
             confirmed: false,
         });
         let names: Vec<&str> = release.facts.volumes.iter().map(Name::as_str).collect();
@@ -260,12 +262,13 @@ impl Turn<'_> {
         session: &[u8; 16],
         token: Option<[u8; SECRET_BYTES]>,
         opened: &[Name],
+        lease_ms: u64,
     ) -> Result<Effect, Error> {
         let stored = self.machine(self.caller.principal)?;
         let mut machine = stored.value.clone();
         let lease = machine.lease.as_mut().filter(|lease| lease.session == *session);
         let lease = lease.ok_or(Error::NotFound("session"))?;
-        lease.until = self.now.latest.plus_ms(LEASE_MS);
+        lease.until = self.now.latest.plus_ms(lease_ms);
         lease.confirmed = true;
         let mut next = Zeroizing::new([0; SECRET_BYTES]);
         random::fill("boot token", &mut next[..])?;

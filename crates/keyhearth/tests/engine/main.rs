@@ -7,6 +7,7 @@ mod audit;
 mod aws;
 mod aws_cryptography;
 mod aws_keys;
+mod boot;
 mod fault;
 mod grants;
 mod key_policies;

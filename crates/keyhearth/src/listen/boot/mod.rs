@@ -20,9 +20,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use keyhearth_core::Error;
 use keyhearth_core::id::{Name, RequestId};
-use keyhearth_core::machine::{
-    BootFacts, Claim, Claims, Comparison, Decision, LEASE_MS, Reason, Release as Asked,
-};
+use keyhearth_core::machine::{BootFacts, Claim, Claims, Comparison, Decision, Reason, Release as Asked};
 use keyhearth_core::request::{Ask, KeyRef, Request as Query, Response as Answer};
 use keyhearth_crypto::random;
 use keyhearth_proto::boot::{
@@ -56,6 +54,7 @@ pub struct Boot {
     appraiser: Arc<Appraiser>,
     challenges: Mutex<Challenges>,
     appraisals: Semaphore,
+    lease_s: u32,
 }
 
 /// What a machine gets.
@@ -79,15 +78,16 @@ impl From<Error> for Failure {
 }
 
 impl Boot {
-    /// A front for `engine`.
+    /// A front for `engine`. For `lease_s` seconds after a release no other copy of a machine is given anything.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, appraiser: Appraiser) -> Arc<Self> {
+    pub fn new(engine: Arc<Engine>, metrics: Arc<Metrics>, appraiser: Appraiser, lease_s: u32) -> Arc<Self> {
         Arc::new(Self {
             engine,
             metrics,
             appraiser: Arc::new(appraiser),
             challenges: Mutex::default(),
             appraisals: Semaphore::new(APPRAISALS_MAX),
+            lease_s,
         })
     }
 
@@ -199,7 +199,8 @@ impl Boot {
             approval,
         };
         let (session, transcript_bytes) = (attest.session.0, transcript.0);
-        let asked = Asked { facts, session, transcript: transcript_bytes, headers };
+        let lease_ms = u64::from(self.lease_s) * 1_000;
+        let asked = Asked { facts, session, transcript: transcript_bytes, headers, lease_ms };
         if let Err(reason) = booting.machine.check(&asked, self.engine.now()) {
             return Err(self.refuse(Some(&booting), address, reason).await);
         }
@@ -261,9 +262,8 @@ impl Boot {
                 });
                 let volumes = volumes.collect::<Result<Vec<(Name, u32, Key)>, Error>>()?;
                 let confirm = self.engine.confirm_key(&transcript.0)?;
-                let lease_s = u32::try_from(LEASE_MS / 1_000).unwrap_or(u32::MAX);
                 let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-                let times = (now_s + u64::from(lease_s), lease_s);
+                let times = (now_s + u64::from(CHALLENGE_S), self.lease_s);
                 let signer = self.engine.release_key()?;
                 let release = Release::seal(transcript, ephemeral, &volumes, &confirm, times, &signer)?;
                 Ok(Outcome::Done(boot::write(&release)))
@@ -339,13 +339,13 @@ impl Boot {
         if !bool::from(expected.ct_eq(&confirm.mac.0)) {
             return Err(self.refuse(Some(&booting), address, Reason::ConfirmationDiffers).await);
         }
-        let ask = Ask::ConfirmBoot { session, token, opened };
+        let lease_ms = u64::from(self.lease_s) * 1_000;
+        let ask = Ask::ConfirmBoot { session, token, opened, lease_ms };
         match self.execute(&booting, Arc::new(Query::new(self.engine.request_id(), ask))).await {
             Ok(Answer::Confirmed { token }) => {
                 let token: [u8; boot::TOKEN_BYTES] =
                     token[..].try_into().map_err(|_| Error::Internal("a token of another length"))?;
-                let lease_s = u32::try_from(LEASE_MS / 1_000).unwrap_or(u32::MAX);
-                Ok(boot::write(&Confirmed { token: Fixed(token), lease_s }))
+                Ok(boot::write(&Confirmed { token: Fixed(token), lease_s: self.lease_s }))
             }
             Ok(_) => Err(Error::Internal("another answer than what was asked for gives").into()),
             Err(Error::Conflict(_)) => Err(self.refuse(Some(&booting), address, Reason::TokenStale).await),

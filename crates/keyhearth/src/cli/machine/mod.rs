@@ -1,0 +1,561 @@
+//! `boot enroll`, `boot explain` and what else is about machines that get the secrets of their volumes at boot.
+//!
+//! A machine that is named may be named by its name or its id. What is done to a disk is done by cryptsetup
+//! ([`disk`]); secrets go there through pipes and nowhere else.
+
+mod disk;
+mod template;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use keyhearth_client::Page;
+use keyhearth_core::id::{Name, PrincipalId, RequestId};
+use keyhearth_core::request::KeyRef;
+use keyhearth_crypto::algorithm::Algorithm;
+use keyhearth_proto::rest::body::{
+    ApprovalDecision, MachineChange, NewKey, NewMachine, Policy, PreparedVolume, ReferenceValue, VolumeOf,
+};
+use keyhearth_proto::rest::{Is, Text, Use, Within, answer};
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::key::PageFlags;
+use super::output;
+use super::session::{Server, Session};
+use super::spelled::{pair, spelled};
+use super::{file, input};
+use disk::Disk;
+use template::Template;
+
+/// The longest passphrase that opens a volume already, in bytes.
+const PASSPHRASE_BYTES_MAX: usize = 8 * 1024;
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Makes its key too unless one is named, prepares the volumes whose devices are given, and sets its policy.
+    Enroll(Box<Enrollment>),
+    /// Adds a keyslot for the next secret of a volume, and enrolls the header as it then is
+    Prepare {
+        #[command(flatten)]
+        machine: MachineArgument,
+        /// The volume and its device or image file.
+        #[arg(value_name = "VOLUME=DEVICE", value_parser = volume_at)]
+        volume: (Name, PathBuf),
+        #[command(flatten)]
+        opens: Opens,
+    },
+    List(PageFlags),
+    Show(MachineArgument),
+    /// Says in plain words what the next boot needs, and why the last was refused
+    Explain(MachineArgument),
+    Update {
+        #[command(flatten)]
+        machine: MachineArgument,
+        #[command(flatten)]
+        reference: Reference,
+        /// Drop all reference values.
+        #[arg(long, conflicts_with = "reference")]
+        no_reference: bool,
+        /// Forget the token that its volume keeps: after you put an older copy back on purpose.
+        #[arg(long)]
+        forget_token: bool,
+    },
+    VolumeSecret {
+        #[command(flatten)]
+        volume: VolumeArgument,
+        #[command(flatten)]
+        out: SecretFile,
+    },
+    /// Wants `--reason`, which the log keeps.
+    Recover {
+        #[command(flatten)]
+        volume: VolumeArgument,
+        #[command(flatten)]
+        out: SecretFile,
+    },
+    /// Ends a machine for ever: it gets nothing at its next boot
+    Revoke(MachineArgument),
+    Approvals(PageFlags),
+    /// The next boot with the same claims, once.
+    Approve(ApprovalArgument),
+    /// Denies a boot
+    Deny(ApprovalArgument),
+    /// Prints a policy for a machine: what its evidence must show
+    Template {
+        /// How much is asked of it.
+        #[arg(value_enum)]
+        template: Template,
+        #[command(flatten)]
+        machine: MachineArgument,
+    },
+    /// Prints the configuration of the agent of a machine
+    Config {
+        #[command(flatten)]
+        machine: MachineArgument,
+        #[command(flatten)]
+        agent: Agent,
+        /// A volume and its device, as the machine names it; can be given again.
+        #[arg(long = "volume", value_name = "VOLUME=DEVICE", value_parser = volume_at)]
+        volumes: Vec<(Name, PathBuf)>,
+    },
+}
+
+#[derive(Args)]
+pub struct Enrollment {
+    /// Its name, never used again.
+    #[arg(value_parser = spelled::<Name>())]
+    name: Is<Name>,
+    /// A volume, and its device or image file if its keyslot is to be prepared now; can be given again.
+    #[arg(long = "volume", value_name = "NAME[=DEVICE]", required = true, value_parser = volume)]
+    volumes: Vec<(Name, Option<PathBuf>)>,
+    #[command(flatten)]
+    opens: Opens,
+    /// The key that its secrets are derived from; one is made as `boot/NAME` if absent.
+    #[arg(long, value_parser = spelled::<KeyRef>())]
+    key: Option<Is<KeyRef>>,
+    #[command(flatten)]
+    reference: Reference,
+    /// Sets the policy `boot-NAME` from a template; without, no boot is allowed until a policy says so.
+    #[arg(long, value_enum)]
+    template: Option<Template>,
+    /// Writes the agent's configuration to a file.
+    #[arg(long, value_name = "FILE", requires = "server")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    agent: Agent,
+    /// Also adds a keyslot for the recovery secret to every volume that is prepared.
+    #[arg(long)]
+    recovery: bool,
+}
+
+/// What opens a volume already.
+#[derive(Args)]
+pub struct Opens {
+    /// File with a passphrase that opens the volume now; asked for if absent.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Opens {
+    fn read(&self) -> Result<keyhearth_core::request::Secret, Failure> {
+        match &self.passphrase_file {
+            Some(path) => input::read(path, PASSPHRASE_BYTES_MAX),
+            None => input::secret("A passphrase of the volume", None, PASSPHRASE_BYTES_MAX),
+        }
+    }
+}
+
+/// What evidence must claim.
+#[derive(Args)]
+pub struct Reference {
+    /// A claim of its evidence and a value that it may have; can be given again.
+    #[arg(long = "reference", value_name = "CLAIM=VALUE", value_parser = pair)]
+    reference: Vec<(String, String)>,
+}
+
+impl Reference {
+    fn values(self) -> Option<Vec<ReferenceValue>> {
+        let one = |(claim, value)| ReferenceValue { claim: Text(claim), values: vec![Text(value)] };
+        let values: Vec<_> = self.reference.into_iter().map(one).collect();
+        (!values.is_empty()).then_some(values)
+    }
+}
+
+/// Where the agent finds the server, and what it does when it is refused.
+#[derive(Args)]
+pub struct Agent {
+    /// URL of the server's boot listener, as the machine reaches it; can be given again.
+    #[arg(long = "server", id = "server", value_name = "URL")]
+    servers: Vec<String>,
+    /// What the machine does when it is refused.
+    #[arg(long, value_name = "ACTION", default_value = "halt", value_parser = ["halt", "poweroff", "reboot"])]
+    on_refusal: String,
+    /// Whom to ask, for the machine's screen.
+    #[arg(long, value_name = "TEXT")]
+    contact: Option<String>,
+}
+
+/// A machine.
+#[derive(Args)]
+pub struct MachineArgument {
+    /// The machine's name or id.
+    machine: String,
+}
+
+/// A volume of a machine.
+#[derive(Args)]
+pub struct VolumeArgument {
+    #[command(flatten)]
+    machine: MachineArgument,
+    /// The volume.
+    #[arg(value_parser = spelled::<Name>())]
+    volume: Is<Name>,
+}
+
+/// Where a secret goes.
+#[derive(Args)]
+pub struct SecretFile {
+    /// File for the secret, 32 bytes; it must not exist.
+    #[arg(long = "to", value_name = "FILE")]
+    to: PathBuf,
+}
+
+/// An approval.
+#[derive(Args)]
+pub struct ApprovalArgument {
+    /// Its id, as `boot approvals` shows it.
+    #[arg(value_parser = spelled::<RequestId>())]
+    approval: Is<RequestId>,
+}
+
+impl Verb {
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
+        let server = &session.server()?;
+        match self {
+            Self::Enroll(enrollment) => enrollment.run(session, server),
+            Self::Prepare { machine, volume: (name, device), opens } => {
+                let machine = machine.find(server)?;
+                session.show(&prepare(server, &machine, &name, &device, &opens.read()?, false)?)
+            }
+            Self::List(page) => list(session, &server.wait(server.list_machines(&page.into()))?),
+            Self::Show(machine) => session.show(&machine.find(server)?),
+            Self::Explain(machine) => explain(session, server, &machine.find(server)?),
+            Self::Update { machine, reference, no_reference, forget_token } => {
+                let reference = if no_reference { Some(Vec::new()) } else { reference.values() };
+                let change =
+                    MachineChange { reference, volumes: None, forget_token: forget_token.then_some(true) };
+                let machine = machine.find(server)?;
+                session.show(&server.wait(server.update_machine(*machine.id, &change))?)
+            }
+            Self::VolumeSecret { volume, out } => {
+                let (key, body) = volume.body(server)?;
+                out.write(session, &server.wait(server.volume_secret(&key, &body))?)
+            }
+            Self::Recover { volume, out } => {
+                let (key, body) = volume.body(server)?;
+                out.write(session, &server.wait(server.recovery_secret(&key, &body))?)
+            }
+            Self::Revoke(machine) => {
+                let machine = machine.find(server)?;
+                session.show(&server.wait(server.revoke_identity(*machine.id))?)
+            }
+            Self::Approvals(page) => approvals(session, &server.wait(server.list_approvals(&page.into()))?),
+            Self::Approve(ApprovalArgument { approval }) => decide(session, server, *approval, true),
+            Self::Deny(ApprovalArgument { approval }) => decide(session, server, *approval, false),
+            Self::Template { template, machine } => {
+                let machine = machine.find(server)?;
+                output::line(template.policy(&machine).trim_end())
+            }
+            Self::Config { machine, agent, volumes } => {
+                let machine = machine.find(server)?;
+                output::line(agent.config(server, &machine, &volumes)?.trim_end())
+            }
+        }
+    }
+}
+
+impl Enrollment {
+    /// The commit point is the machine's record: what ends before it leaves at most a key that nothing uses, and what
+    /// ends after it a machine that `boot prepare` and `policy set` complete.
+    fn run(self, session: &Session, server: &Server) -> Result<(), Failure> {
+        let devices: Vec<(&Name, &Path)> =
+            self.volumes.iter().filter_map(|(name, device)| Some((name, device.as_deref()?))).collect();
+        let passphrase = if devices.is_empty() { None } else { Some(self.opens.read()?) };
+        for (_, device) in &devices {
+            Disk::at(device).check()?;
+        }
+        let key = match self.key {
+            Some(key) => key,
+            None => Is(KeyRef::Id(*server.wait(server.create_key(&new_key(&self.name)))?.id)),
+        };
+        let new = NewMachine {
+            name: self.name.clone(),
+            key,
+            volumes: self.volumes.iter().map(|(name, _)| Is(name.clone())).collect(),
+            reference: self.reference.values(),
+        };
+        let mut machine = server.wait(server.enroll_machine(&new))?;
+        for (name, device) in devices {
+            let passphrase = passphrase.as_deref().expect("it was read, as there are devices");
+            machine = prepare(server, &machine, name, device, passphrase, self.recovery)?;
+        }
+        if let Some(template) = self.template {
+            let policy = Policy { text: Text(template.policy(&machine)) };
+            server.wait(server.put_policy(&policy_name(&machine)?, &policy))?;
+        } else {
+            session.hint("No policy allows it anything yet: see `keyhearth boot template`.");
+        }
+        if let Some(path) = self.config {
+            let mut volumes = Vec::new();
+            for (name, device) in &self.volumes {
+                let device = device.as_deref().map(|device| Disk::at(device).uuid()).transpose()?;
+                volumes.push((name.clone(), PathBuf::from(device.unwrap_or_else(|| format!("/dev/{name}")))));
+            }
+            let text = self.agent.config(server, &machine, &volumes)?;
+            file::create(&path, file::PUBLIC, text.as_bytes())?;
+        }
+        session.show(&machine)
+    }
+}
+
+/// Gives a volume a keyslot for its next secret, and enrolls its header. An older keyslot stays until it is ended.
+fn prepare(
+    server: &Server,
+    machine: &answer::Machine,
+    name: &Name,
+    device: &Path,
+    passphrase: &[u8],
+    recovery: bool,
+) -> Result<answer::Machine, Failure> {
+    let disk = Disk::at(device);
+    disk.check()?;
+    let (key, body) =
+        (machine.key.to_string(), VolumeOf { machine: machine.id.clone(), volume: Is(name.clone()) });
+    let secret = server.wait(server.volume_secret(&key, &body))?;
+    disk.add_keyslot(passphrase, &secret.secret)?;
+    if recovery {
+        let because = server.because(&format!("recovery keyslot of {name}, made when it was prepared"));
+        disk.add_keyslot(passphrase, &server.wait(because.recovery_secret(&key, &body))?.secret)?;
+    }
+    let generation =
+        Within::new(secret.generation).ok_or_else(|| Failure::new("no secret was given", "report this"))?;
+    let prepared = PreparedVolume { name: Is(name.clone()), generation, header: Is(disk.header()?) };
+    let change = MachineChange { volumes: Some(vec![prepared]), ..MachineChange::default() };
+    server.wait(server.update_machine(*machine.id, &change))
+}
+
+impl MachineArgument {
+    fn find(&self, server: &Server) -> Result<answer::Machine, Failure> {
+        if let Ok(id) = self.machine.parse::<PrincipalId>() {
+            return server.wait(server.describe_machine(id));
+        }
+        let mut page = Page::default();
+        loop {
+            let found = server.wait(server.list_machines(&page))?;
+            if let Some(machine) = found.machines.into_iter().find(|one| one.name.as_str() == self.machine) {
+                return Ok(machine);
+            }
+            let Some(next) = found.next else {
+                let what = format_args!("there is no machine `{}`", self.machine).to_string();
+                return Err(Failure::new(what, "see `keyhearth boot list`"));
+            };
+            page.after = Some(next);
+        }
+    }
+}
+
+impl VolumeArgument {
+    fn body(self, server: &Server) -> Result<(String, VolumeOf), Failure> {
+        let machine = self.machine.find(server)?;
+        Ok((machine.key.to_string(), VolumeOf { machine: machine.id, volume: self.volume }))
+    }
+}
+
+impl SecretFile {
+    fn write(&self, session: &Session, secret: &answer::VolumeSecret) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            key: &'a Is<keyhearth_core::id::KeyId>,
+            version: u32,
+            generation: u32,
+            written_to: String,
+        }
+        file::create(&self.to, file::PRIVATE, &secret.secret)?;
+        let answer::VolumeSecret { key, version, generation, .. } = secret;
+        let (version, generation) = (*version, *generation);
+        session.show(&Written { key, version, generation, written_to: self.to.display().to_string() })
+    }
+}
+
+impl Agent {
+    /// The agent's configuration, as `docs/boot/agent.md` describes it.
+    fn config(
+        &self,
+        server: &Server,
+        machine: &answer::Machine,
+        volumes: &[(Name, PathBuf)],
+    ) -> Result<String, Failure> {
+        #[derive(Serialize)]
+        struct Config<'a> {
+            servers: &'a [String],
+            ca: &'a str,
+            server: String,
+            release_key: String,
+            machine: String,
+            tee: &'a str,
+            on_refusal: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            contact: Option<&'a str>,
+            volumes: Vec<Volume<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Volume<'a> {
+            name: &'a str,
+            device: String,
+            mapping: String,
+        }
+        use base64::Engine as _;
+        let status = server.wait(server.status())?;
+        let (Some(deployment), Some(key)) = (status.deployment, status.release_key) else {
+            return Err(Failure::new("the server is sealed", "unseal it: keyhearth unseal"));
+        };
+        let volume =
+            |(name, device): &'_ (Name, PathBuf)| (name.as_str().to_owned(), device.display().to_string());
+        let volumes: Vec<_> = volumes.iter().map(volume).collect();
+        let config = Config {
+            servers: &self.servers,
+            ca: "/etc/keyhearth/ca.pem",
+            server: deployment.to_string(),
+            release_key: base64::engine::general_purpose::STANDARD.encode(&*key),
+            machine: machine.id.to_string(),
+            tee: "auto",
+            on_refusal: &self.on_refusal,
+            contact: self.contact.as_deref(),
+            volumes: volumes
+                .iter()
+                .map(|(name, device)| Volume {
+                    name,
+                    device: device.clone(),
+                    mapping: format!("{name}_crypt"),
+                })
+                .collect(),
+        };
+        toml::to_string(&config).map_err(|error| Failure::new(error, "report this"))
+    }
+}
+
+/// The name of a machine's own policy.
+fn policy_name(machine: &answer::Machine) -> Result<Name, Failure> {
+    let name = format!("boot-{}", machine.name.as_str());
+    name.parse().map_err(|_| {
+        Failure::new("the machine's name is too long for its policy's", "name the policy yourself")
+    })
+}
+
+fn new_key(name: &Name) -> NewKey {
+    NewKey {
+        algorithm: Is(Algorithm::HmacSha256),
+        usage: Some(vec![Is(Use("release"))]),
+        exportable: None,
+        import: None,
+        description: Some(Text(format!("Secrets of the volumes of {name}"))),
+        tags: None,
+        alias: format!("boot/{name}").parse().ok().map(Is),
+        activation: None,
+        cryptoperiod: None,
+        rotate_days: None,
+        policy: None,
+    }
+}
+
+fn list(session: &Session, answer: &answer::Machines) -> Result<(), Failure> {
+    let last = |machine: &answer::Machine| match (&machine.released, &machine.refused) {
+        (Some(released), Some(refused)) if *refused.time > *released.time => refused.code.clone(),
+        (Some(released), _) => released.code.clone(),
+        (None, Some(refused)) => refused.code.clone(),
+        (None, None) => "never".to_owned(),
+    };
+    let rows = answer.machines.iter().map(|machine| {
+        let volumes: Vec<&str> = machine.volumes.iter().map(|volume| volume.name.as_str()).collect();
+        vec![
+            machine.name.to_string(),
+            machine.id.to_string(),
+            volumes.join(","),
+            machine.boots.to_string(),
+            last(machine),
+        ]
+    });
+    session.list(answer, &["NAME", "ID", "VOLUMES", "BOOTS", "LAST"], rows)
+}
+
+fn approvals(session: &Session, answer: &answer::Approvals) -> Result<(), Failure> {
+    let rows = answer.approvals.iter().map(|approval| {
+        let summary: Vec<&str> = approval.summary.lines().take(2).collect();
+        vec![
+            approval.id.to_string(),
+            approval.name.to_string(),
+            approval.decision.to_string(),
+            summary.join("; "),
+        ]
+    });
+    session.list(answer, &["ID", "MACHINE", "DECISION", "ASKS FOR"], rows)
+}
+
+/// Shows what the machine showed, and decides.
+fn decide(session: &Session, server: &Server, approval: RequestId, approve: bool) -> Result<(), Failure> {
+    let decided = server.wait(server.decide_approval(approval, &ApprovalDecision { approve }))?;
+    session.show(&decided)
+}
+
+fn explain(session: &Session, server: &Server, machine: &answer::Machine) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Explained<'a> {
+        machine: &'a answer::Machine,
+        policies: Vec<String>,
+        needs: Vec<String>,
+    }
+    let policies = server.wait(server.list_policies())?.policies;
+    let id = machine.id.to_string();
+    let named: Vec<_> = policies.iter().filter(|policy| policy.text.contains(&id)).collect();
+    let mut needs = Vec::new();
+    for volume in &machine.volumes {
+        match (&volume.header, volume.generation) {
+            (Some(_), 1..) => {}
+            _ => needs
+                .push(format!("volume {} has no secret yet: keyhearth boot prepare", volume.name.as_str())),
+        }
+    }
+    let own: Vec<String> = named.iter().flat_map(|policy| template::descriptions(&policy.text)).collect();
+    if named.is_empty() {
+        needs.push(
+            "no policy names this machine: unless a general one allows it, every boot is refused".to_owned(),
+        );
+    }
+    needs.extend(own);
+    if machine.reference.is_empty() {
+        needs.push("it has no reference values: a policy that asks for a known image refuses it".to_owned());
+    }
+    for value in &machine.reference {
+        let values: Vec<&str> = value.values.iter().map(|value| value.0.as_str()).collect();
+        needs.push(format!("a known image has the claim {} = {}", value.claim.0, values.join(" or ")));
+    }
+    if machine.keeps_token {
+        needs.push("its volume must show the token that the boot before left in it".to_owned());
+    }
+    let names = named.iter().map(|policy| policy.name.to_string()).collect();
+    let explained = Explained { machine, policies: names, needs };
+    let mut words = format!("{}: {} boots so far.\n", machine.name.as_str(), machine.boots);
+    words.push_str("The next boot needs:\n");
+    explained.needs.iter().for_each(|need| words.extend(["  - ", need, "\n"]));
+    if let Some(until) = &machine.leased_until {
+        words.extend(["The newest release is leased until ", &output::moment(&until.to_string()), ".\n"]);
+    }
+    for (what, boot) in [("released", &machine.released), ("refused", &machine.refused)] {
+        match boot {
+            None => words.extend(["Never ", what, ".\n"]),
+            Some(boot) => {
+                let time = output::moment(&boot.time.to_string());
+                let id = boot.request_id.to_string();
+                let line = format!("Last {what} {time} ({}): {}\n  audit id {id}\n", boot.code, boot.text);
+                words.push_str(&line);
+            }
+        }
+    }
+    session.say(&explained, words.trim_end())
+}
+
+/// Reads `NAME` or `NAME=DEVICE`.
+fn volume(text: &str) -> Result<(Name, Option<PathBuf>), String> {
+    let (name, device) = match text.split_once('=') {
+        Some((name, device)) => (name, Some(PathBuf::from(device))),
+        None => (text, None),
+    };
+    Ok((name.parse().map_err(|error: keyhearth_core::Error| error.to_string())?, device))
+}
+
+/// Reads `NAME=DEVICE`.
+fn volume_at(text: &str) -> Result<(Name, PathBuf), String> {
+    let (name, device) = volume(text)?;
+    Ok((name, device.ok_or("must be NAME=DEVICE")?))
+}

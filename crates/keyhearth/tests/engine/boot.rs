@@ -1,0 +1,422 @@
+//! The boot front over a socket: a machine without evidence, what it is given, and everything that it is refused for.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use keyhearth::config::BootConfig;
+use keyhearth::listen::boot::{Appraiser, Boot};
+use keyhearth::listen::{Limits, Listener, Stop};
+use keyhearth::telemetry::Metrics;
+use keyhearth_core::Error;
+use keyhearth_core::entry::Result as Outcome;
+use keyhearth_core::id::{DeploymentId, Name, RequestId};
+use keyhearth_core::key::Key;
+use keyhearth_core::machine::{Approval, Decision, Machine, MachineChange, NewMachine, Reason};
+use keyhearth_core::operation::Operation;
+use keyhearth_core::request::{Ask, NewKey, Page, Response};
+use keyhearth_crypto::algorithm::Algorithm;
+use keyhearth_crypto::hpke::KeyPair;
+use keyhearth_proto::boot::{
+    self, Attest, Challenge, Challenged, Confirm, Confirmed, Covered, Fixed, Message, Opened, Pending,
+    Refused, Release, Tee, Transcript,
+};
+use keyhearth_proto::rest::Is;
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::support::{House, Household, because, by_id, got, new_key};
+
+const HEADER: [u8; 32] = [7; 32];
+
+struct Scene {
+    home: Household,
+    address: SocketAddr,
+    key: Key,
+    machine: Machine,
+    secret: Vec<u8>,
+    house: House,
+    _stop: Stop,
+}
+
+/// One machine's attempt to boot, between the challenge and the answer.
+struct Attempt {
+    challenged: Challenged,
+    keys: KeyPair,
+    transcript: Transcript,
+    attest: Attest,
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+impl Scene {
+    /// An enrolled machine that no policy allows anything. Leases end at once.
+    async fn new() -> Self {
+        Self::leasing(0).await
+    }
+
+    async fn leasing(lease_s: u32) -> Self {
+        let house = House::new().await;
+        let home = house.tenant("one").await;
+        let listener = Listener::bind_plain((Ipv4Addr::LOCALHOST, 0).into(), Limits::default());
+        let listener = listener.await.unwrap();
+        let appraiser = Appraiser::new(&BootConfig::default()).unwrap();
+        let front = Boot::new(home.engine(), Arc::new(Metrics::default()), appraiser, lease_s);
+        let (stop, shutdown) = Stop::new();
+        let address = listener.address();
+        let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
+        tokio::spawn(listener.serve(serve, shutdown));
+        let new = NewKey { usage: vec!["release".to_owned()], ..new_key(Algorithm::HmacSha256) };
+        let key = home.create(new).await;
+        let new = NewMachine {
+            name: name("web-1"),
+            key: by_id(key.id),
+            volumes: vec![name("root"), name("data")],
+            reference: [].into(),
+        };
+        let machine =
+            got!(home.ask(&home.key_admin, Ask::EnrollMachine(new)).await, Response::Machine(one) => *one);
+        let mut scene = Self { home, address, key, machine, secret: Vec::new(), house, _stop: stop };
+        scene.secret = scene.volume_secret("root").await.1;
+        scene.prepare("root", 1).await;
+        scene
+    }
+
+    async fn allowed() -> Self {
+        let scene = Self::new().await;
+        scene.policy("boot", "").await;
+        scene
+    }
+
+    /// Allows the machine to boot under a condition.
+    async fn policy(&self, policy: &str, condition: &str) {
+        let text = format!(
+            r#"permit (principal == Keyhearth::Principal::"{}", action == Keyhearth::Action::"release-volumes", resource){condition};"#,
+            self.machine.id
+        );
+        let put = Ask::PutPolicy { name: name(policy), text };
+        self.home.ask(&self.home.admin, put).await.unwrap();
+    }
+
+    async fn volume_secret(&self, volume: &str) -> (u32, Vec<u8>) {
+        let ask =
+            Ask::VolumeSecret { key: by_id(self.key.id), machine: self.machine.id, volume: name(volume) };
+        got!(self.home.ask(&self.home.key_admin, ask).await,
+            Response::VolumeSecret { generation, secret, .. } => (generation, secret.to_vec()))
+    }
+
+    async fn prepare(&self, volume: &str, generation: u32) {
+        let volumes = vec![(name(volume), generation, HEADER)];
+        self.change(MachineChange { volumes, ..MachineChange::default() }).await;
+    }
+
+    async fn change(&self, change: MachineChange) {
+        let ask = Ask::UpdateMachine { machine: self.machine.id, change };
+        self.home.ask(&self.home.key_admin, ask).await.unwrap();
+    }
+
+    async fn machine(&self) -> Machine {
+        let ask = Ask::DescribeMachine { machine: self.machine.id };
+        got!(self.home.ask(&self.home.auditor, ask).await, Response::Machine(one) => *one)
+    }
+
+    async fn post(&self, step: boot::Step, message: &impl Serialize) -> (u16, Vec<u8>) {
+        let body = boot::write(message);
+        let mut connection = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("POST {step} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        connection.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(connection.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        connection.read_exact(&mut body).await.unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    async fn challenge(&self, tee: Tee, volumes: &[&str]) -> Attempt {
+        let volumes: Vec<Name> = volumes.iter().map(|volume| name(volume)).collect();
+        let wanted = volumes.iter().cloned().map(Is).collect();
+        let wanted = Challenge { machine: Is(self.machine.id), tee, volumes: wanted };
+        let (status, body) = self.post(boot::Step::Challenge, &wanted).await;
+        assert_eq!(status, 200);
+        let challenged: Challenged = boot::read(&body).unwrap();
+        let keys = boot::ephemeral().unwrap();
+        let headers = vec![HEADER; volumes.len()];
+        let transcript = Transcript::of(&Covered {
+            session: &challenged.session.0,
+            nonce: &challenged.nonce.0,
+            server: DeploymentId(challenged.server.0.0),
+            machine: self.machine.id,
+            ephemeral: &keys.public,
+            volumes: &volumes,
+            headers: &headers,
+            boot_counter: 3,
+            tee,
+        });
+        let attest = Attest {
+            session: challenged.session,
+            ephemeral: keys.public.as_slice().into(),
+            headers: headers.into_iter().map(Fixed).collect(),
+            boot_counter: 3,
+            evidence: None,
+            endorsements: Vec::new(),
+        };
+        Attempt { challenged, keys, transcript, attest }
+    }
+
+    async fn attest<T: Message>(&self, attempt: &Attempt) -> (u16, T) {
+        let (status, body) = self.post(boot::Step::Attest, &attempt.attest).await;
+        (status, boot::read(&body).unwrap_or_else(|_| panic!("{status} {}", String::from_utf8_lossy(&body))))
+    }
+
+    /// A whole boot of the root volume that is released.
+    async fn boot(&self) -> (Attempt, Opened) {
+        let attempt = self.challenge(Tee::None, &["root"]).await;
+        let (status, release): (_, Release) = self.attest(&attempt).await;
+        assert_eq!(status, 200);
+        let (_, public) = self.home.engine().release_identity().unwrap();
+        let opened = release.open(&attempt.transcript, &attempt.keys, &public).unwrap();
+        (attempt, opened)
+    }
+
+    /// The reason that an attempt is refused for, which the machine's record and the log have too.
+    async fn refusal(&self, attempt: &Attempt) -> String {
+        let (status, refused): (_, Refused) = self.attest(attempt).await;
+        assert_eq!(status, 403);
+        let entry = self.home.newest(Operation::RefuseEvidence).await;
+        assert_eq!((entry.request, entry.result), (*refused.audit, Outcome::Refused));
+        assert!(entry.detail.unwrap().starts_with(&refused.code));
+        let kept = self.machine().await.refused.unwrap();
+        assert_eq!((kept.code.as_str(), kept.request), (refused.code.as_str(), *refused.audit));
+        refused.code
+    }
+
+    async fn confirm(
+        &self,
+        (attempt, opened): &(Attempt, Opened),
+        token: Option<[u8; 32]>,
+    ) -> Result<[u8; 32], String> {
+        let names = [name("root")];
+        let mac = Fixed(boot::confirm_mac(&opened.confirm, &names, token.as_ref()));
+        let confirm = Confirm {
+            machine: Is(self.machine.id),
+            session: attempt.challenged.session,
+            opened: names.map(Is).to_vec(),
+            token: token.map(Fixed),
+            mac,
+        };
+        let (status, body) = self.post(boot::Step::Confirm, &confirm).await;
+        match status {
+            200 => Ok(boot::read::<Confirmed>(&body).unwrap().token.0),
+            _ => Err(boot::read::<Refused>(&body).unwrap().code),
+        }
+    }
+
+    async fn approvals(&self) -> Vec<Approval> {
+        let page = Page { after: Vec::new(), limit: 100 };
+        got!(self.home.ask(&self.home.key_admin, Ask::ListApprovals { page }).await,
+            Response::Approvals { approvals, .. } => approvals)
+    }
+
+    async fn decide(&self, approval: RequestId, approve: bool) -> Result<Response, Error> {
+        self.home.ask(&self.home.key_admin, Ask::DecideApproval { approval, approve }).await
+    }
+
+    async fn pending(&self) -> RequestId {
+        let attempt = self.challenge(Tee::None, &["root"]).await;
+        let (status, pending): (_, Pending) = self.attest(&attempt).await;
+        assert_eq!(status, 202);
+        *pending.approval
+    }
+}
+
+#[tokio::test]
+async fn a_machine_gets_the_secret_that_its_keyslot_was_made_of() {
+    let scene = Scene::allowed().await;
+    let (_, opened) = scene.boot().await;
+    let (volume, generation, secret) = &opened.volumes[0];
+    assert_eq!((volume.as_str(), *generation, secret.to_vec()), ("root", 1, scene.secret.clone()));
+    let machine = scene.machine().await;
+    assert_eq!((machine.boots, machine.released.unwrap().code.as_str()), (1, "released"));
+    let entry = scene.home.newest(Operation::ReleaseVolumes).await;
+    assert_eq!((entry.actor, entry.key, entry.result), (Some(machine.id), Some(scene.key.id), Outcome::Done));
+    assert_eq!(entry.by, ["boot"]);
+    // The next secret is another one, and opens once its keyslot is there.
+    let (generation, next) = scene.volume_secret("root").await;
+    assert_eq!(generation, 2);
+    assert_ne!(next, scene.secret);
+    assert_eq!(scene.boot().await.1.volumes[0].1, 1);
+    scene.prepare("root", 2).await;
+    assert_eq!(scene.boot().await.1.volumes[0].2.to_vec(), next);
+}
+
+#[tokio::test]
+async fn a_challenge_serves_once() {
+    let scene = Scene::allowed().await;
+    let attempt = scene.challenge(Tee::None, &["root"]).await;
+    let (status, _): (_, Release) = scene.attest(&attempt).await;
+    assert_eq!(status, 200);
+    let (status, refused): (_, Refused) = scene.attest(&attempt).await;
+    assert_eq!((status, refused.code.as_str()), (403, Reason::ChallengeUnknown.code()));
+    // Also after a refusal.
+    let mut attempt = scene.challenge(Tee::Snp, &["root"]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::EvidenceMissing.code());
+    attempt.attest.evidence = Some(vec![0; 1184].into());
+    let (_, refused): (_, Refused) = scene.attest(&attempt).await;
+    assert_eq!(refused.code, Reason::ChallengeUnknown.code());
+}
+
+#[tokio::test]
+async fn what_policies_do_not_allow_is_refused_and_what_is_missing_is_said() {
+    let scene = Scene::new().await;
+    let refusal = async || scene.refusal(&scene.challenge(Tee::None, &["root"]).await).await;
+    assert_eq!(refusal().await, Reason::Policy.code());
+    scene.policy("boot", " when { context.boot.memory_encrypted }").await;
+    assert_eq!(refusal().await, Reason::PolicyMemory.code());
+    scene.policy("boot", " when { context.boot.image_known }").await;
+    assert_eq!(refusal().await, Reason::PolicyImage.code());
+    scene
+        .policy("boot", " when { context.boot.volumes.contains(\"root\") && context.boot.counter == 3 }")
+        .await;
+    scene.boot().await;
+    let forbid = r#"forbid (principal, action == Keyhearth::Action::"release-volumes", resource) when { context.ip.isLoopback() };"#;
+    let put = Ask::PutPolicy { name: name("elsewhere"), text: forbid.to_owned() };
+    scene.home.ask(&scene.home.admin, put).await.unwrap();
+    assert_eq!(refusal().await, Reason::Policy.code());
+}
+
+#[tokio::test]
+async fn what_the_machine_itself_is_refused_for_has_its_reason() {
+    let scene = Scene::allowed().await;
+    // Evidence of another kind than announced, and none that is known.
+    let mut attempt = scene.challenge(Tee::None, &["root"]).await;
+    attempt.attest.evidence = Some(vec![1; 100].into());
+    assert_eq!(scene.refusal(&attempt).await, Reason::EvidenceKind.code());
+    let mut attempt = scene.challenge(Tee::Tpm, &["root"]).await;
+    attempt.attest.evidence = Some(vec![1; 100].into());
+    assert_eq!(scene.refusal(&attempt).await, keyhearth_attest::Reason::EvidenceUnknown.code());
+    // A volume that is unknown, one without a secret, and a header that was altered.
+    for volume in ["other", "data"] {
+        let attempt = scene.challenge(Tee::None, &[volume]).await;
+        assert_eq!(scene.refusal(&attempt).await, Reason::VolumeUnknown.code());
+    }
+    let mut attempt = scene.challenge(Tee::None, &["root"]).await;
+    attempt.attest.headers = vec![Fixed([8; 32])];
+    assert_eq!(scene.refusal(&attempt).await, Reason::HeaderDiffers.code());
+    // The key is suspended; the machine is revoked.
+    scene.home.manage(Ask::SuspendKey { key: by_id(scene.key.id), version: None }).await.unwrap();
+    let attempt = scene.challenge(Tee::None, &["root"]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::KeyUnusable.code());
+    scene.home.manage(Ask::ResumeKey { key: by_id(scene.key.id), version: None }).await.unwrap();
+    scene.boot().await;
+    scene.home.ask(&scene.home.admin, Ask::RevokeIdentity { identity: scene.machine.id }).await.unwrap();
+    let attempt = scene.challenge(Tee::None, &["root"]).await;
+    let (status, refused): (_, Refused) = scene.attest(&attempt).await;
+    assert_eq!((status, refused.code.as_str()), (403, Reason::MachineUnknown.code()));
+}
+
+#[tokio::test]
+async fn only_one_copy_of_a_machine_runs_at_a_time() {
+    let scene = Scene::leasing(60).await;
+    scene.policy("boot", "").await;
+    scene.boot().await;
+    let attempt = scene.challenge(Tee::None, &["root"]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::Leased.code());
+}
+
+#[tokio::test]
+async fn a_copy_or_an_older_state_of_the_volume_shows_a_stale_token() {
+    let scene = Scene::allowed().await;
+    let first = scene.boot().await;
+    let token = scene.confirm(&first, None).await.unwrap();
+    // Written, and shown again: the one before is over.
+    scene.confirm(&first, Some(token)).await.unwrap();
+    let second = scene.boot().await;
+    assert_eq!(scene.confirm(&second, None).await, Err(Reason::TokenStale.code().to_owned()));
+    assert_eq!(scene.confirm(&second, Some([9; 32])).await, Err(Reason::TokenStale.code().to_owned()));
+    assert_eq!(scene.machine().await.refused.unwrap().code, Reason::TokenStale.code());
+    assert_eq!(scene.confirm(&first, Some(token)).await, Err(Reason::SessionUnknown.code().to_owned()));
+    scene.confirm(&second, Some(token)).await.unwrap();
+    let forged = (second.0, Opened { confirm: [1; 32].into(), ..second.1 });
+    assert_eq!(scene.confirm(&forged, Some(token)).await, Err(Reason::ConfirmationDiffers.code().to_owned()));
+    // Its owner put an older copy back on purpose.
+    scene.change(MachineChange { forget_token: true, ..MachineChange::default() }).await;
+    let third = scene.boot().await;
+    scene.confirm(&third, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_approval_is_for_one_boot_with_new_evidence() {
+    let scene = Scene::new().await;
+    scene.policy("boot", " when { context.boot.approved }").await;
+    let approval = scene.pending().await;
+    // Asked again meanwhile, it is the same.
+    assert_eq!(scene.pending().await, approval);
+    let waiting = scene.approvals().await;
+    assert_eq!((waiting.len(), waiting[0].id, waiting[0].decision), (1, approval, Decision::Pending));
+    assert!(waiting[0].summary.contains("volumes root"), "{}", waiting[0].summary);
+    assert_eq!(
+        scene.home.ask(&scene.home.user, Ask::DecideApproval { approval, approve: true }).await.err(),
+        Some(Error::Denied)
+    );
+    scene.decide(approval, true).await.unwrap();
+    scene.boot().await;
+    assert!(scene.approvals().await.is_empty());
+    let entry = scene.home.newest(Operation::ReleaseVolumes).await;
+    assert!(entry.detail.unwrap().contains(&approval.to_string()));
+    let another = scene.pending().await;
+    assert_ne!(another, approval);
+    scene.decide(another, false).await.unwrap();
+    assert!(matches!(scene.decide(another, true).await, Err(Error::Conflict(_))));
+    let attempt = scene.challenge(Tee::None, &["root"]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::ApprovalDenied.code());
+}
+
+#[tokio::test]
+async fn secrets_of_volumes_are_for_those_who_enroll_and_recovery_for_a_reason() {
+    let scene = Scene::new().await;
+    let (machine, volume, key) = (scene.machine.id, name("root"), by_id(scene.key.id));
+    for caller in [&scene.home.user, &scene.home.auditor, &scene.home.admin] {
+        let ask = Ask::VolumeSecret { key: key.clone(), machine, volume: volume.clone() };
+        assert_eq!(scene.home.ask(caller, ask).await.err(), Some(Error::Denied));
+    }
+    let recover = || Ask::RecoverySecret { key: key.clone(), machine, volume: volume.clone() };
+    let without = scene.home.ask(&scene.home.key_admin, recover()).await;
+    assert!(matches!(without, Err(Error::Invalid { field: "reason", .. })));
+    let engine = scene.home.engine();
+    let given = because(&engine, &scene.home.key_admin, recover(), Some("the machine is gone")).await;
+    let secret = got!(given, Response::VolumeSecret { generation: 0, secret, .. } => secret.to_vec());
+    assert_ne!(secret, scene.secret);
+    let entry = scene.home.newest(Operation::RecoverySecret).await;
+    assert_eq!(entry.reason.as_deref(), Some("the machine is gone"));
+    drop(scene.house);
+}
+
+#[tokio::test]
+async fn a_machine_is_enrolled_with_a_key_for_release_and_nothing_else() {
+    let scene = Scene::new().await;
+    let other = scene.home.create(new_key(Algorithm::Aes256)).await;
+    let new = |key, volumes: &[&str]| NewMachine {
+        name: name("web-2"),
+        key,
+        volumes: volumes.iter().map(|volume| name(volume)).collect(),
+        reference: [].into(),
+    };
+    for (new, field) in [
+        (new(by_id(other.id), &["root"]), "key"),
+        (new(by_id(scene.key.id), &[]), "volumes"),
+        (new(by_id(scene.key.id), &["root", "root"]), "volumes"),
+    ] {
+        let refused = scene.home.ask(&scene.home.key_admin, Ask::EnrollMachine(new)).await;
+        assert!(matches!(refused, Err(Error::Invalid { field: found, .. }) if found == field), "{field}");
+    }
+    let both =
+        NewKey { usage: vec!["mac".to_owned(), "release".to_owned()], ..new_key(Algorithm::HmacSha256) };
+    let refused = scene.home.ask(&scene.home.key_admin, Ask::CreateKey(both)).await;
+    assert!(matches!(refused, Err(Error::Invalid { field: "usage", .. })));
+}
