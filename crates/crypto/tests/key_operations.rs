@@ -135,6 +135,14 @@ fn exchange(key: &Key) {
     );
 }
 
+fn derive_secrets(key: &Key) {
+    let secret = |label, context: &[&[u8]]| *key.volume_secret(label, context).unwrap();
+    assert_eq!(secret("a", &[b"one", b"two"]), secret("a", &[b"onetwo"]));
+    assert_ne!(secret("a", &[b"one"]), secret("b", &[b"one"]));
+    assert_ne!(secret("a", &[b"one"]), secret("a", &[b"two"]));
+    assert_ne!(secret("a", &[b"one"]), *new(key.algorithm()).volume_secret("a", &[b"one"]).unwrap());
+}
+
 fn round_trip(key: &Key, mechanism: Mechanism, purpose: Purpose) {
     match purpose {
         Purpose::Encrypt if mechanism == Mechanism::Kh1 => assert_eq!(key.kh1_material().unwrap().len(), 32),
@@ -145,6 +153,7 @@ fn round_trip(key: &Key, mechanism: Mechanism, purpose: Purpose) {
         Purpose::Agree => agree_both_ways(key),
         Purpose::Encapsulate => encapsulate_and_decapsulate(key),
         Purpose::Exchange => exchange(key),
+        Purpose::Release => derive_secrets(key),
     }
 }
 

@@ -7,6 +7,7 @@ use keyhearth_core::Error;
 use keyhearth_core::entry::Result as Outcome;
 use keyhearth_core::id::KeyId;
 use keyhearth_core::key::{Key, TAGS_MAX, Usage};
+use keyhearth_core::machine::NewMachine;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Ask, KeyChange, Message, NewKey, Request, Response};
 use keyhearth_core::state::{State, Switches, Transition};
@@ -277,12 +278,13 @@ async fn every_algorithm_serves_each_of_its_uses() {
             continue;
         }
         let usage = Usage::possible(algorithm).names().map(str::to_owned);
-        // A key for exchange is for nothing else.
-        let (alone, usage): (Vec<_>, Vec<_>) = usage.partition(|name| name == "exchange");
+        // A key for one of these is for nothing else.
+        let (alone, usage): (Vec<_>, Vec<_>) =
+            usage.partition(|name| ["exchange", "release"].contains(&name.as_str()));
         let key = home.create(NewKey { usage, ..new_key(algorithm) }).await;
         for &mechanism in algorithm.info().mechanisms {
             for &purpose in mechanism.purposes() {
-                if purpose == Purpose::Exchange {
+                if matches!(purpose, Purpose::Exchange | Purpose::Release) {
                     let key = home.create(NewKey { usage: alone.clone(), ..new_key(algorithm) }).await;
                     serve(&home, &key, purpose, mechanism).await;
                 } else {
@@ -378,6 +380,17 @@ async fn serve(home: &Household, key: &Key, purpose: Purpose, mechanism: Mechani
             assert_eq!(other.exchange(&public).unwrap(), ours[..], "{name}");
             let agree = Ask::Agree { key: id(), version, peer };
             assert!(matches!(home.ask(user, agree).await, Err(Error::Unsupported(_))), "{name}");
+        }
+        Purpose::Release => {
+            let (machine, volume) = ("web-1".parse().unwrap(), "root".parse().unwrap());
+            let new = NewMachine { name: machine, key: id(), volumes: vec![volume], reference: [].into() };
+            let enrolled = home.ask(&home.key_admin, Ask::EnrollMachine(new)).await;
+            let machine = got!(enrolled, Response::Machine(machine) => machine.id);
+            let next = || Ask::VolumeSecret { key: id(), machine, volume: "root".parse().unwrap() };
+            let [one, two] =
+                [home.ask(&home.key_admin, next()).await, home.ask(&home.key_admin, next()).await]
+                    .map(|given| got!(given, Response::VolumeSecret { secret, .. } => secret));
+            assert!(one.len() == 32 && one != two, "{name}");
         }
         Purpose::Encapsulate => {
             let (made, encapsulated) = got!(home.ask(user, Ask::Encapsulate { key: id() }).await,
