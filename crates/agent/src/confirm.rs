@@ -52,15 +52,19 @@ fn confirmed(config: &Config, root: &Path, state: &Path) -> Result<(), Stop> {
     let token = |error| Stop::Token(root.join(FOLDER).join(TOKEN), error);
     let old = read_token(root).map_err(token)?;
     let transport = Transport::new(&config.ca).map_err(|error| Stop::Ca(config.ca.clone(), error))?;
-    let message = write(&Confirm {
-        session: Fixed(session.session),
-        opened: session.opened.iter().cloned().map(Is).collect(),
-        token: old.map(Fixed),
-        mac: Fixed(confirm_mac(&session.key, &session.opened, old.as_ref())),
-    });
+    let message = |token: Option<[u8; TOKEN_BYTES]>| {
+        write(&Confirm {
+            machine: Is(config.machine),
+            session: Fixed(session.session),
+            opened: session.opened.iter().cloned().map(Is).collect(),
+            token: token.map(Fixed),
+            mac: Fixed(confirm_mac(&session.key, &session.opened, token.as_ref())),
+        })
+    };
+    let shown = message(old);
     let mut rounds = Rounds::new(config);
     let confirmed: Confirmed = loop {
-        match post(&transport, rounds.server(), Step::Confirm, &message) {
+        match post(&transport, rounds.server(), Step::Confirm, &shown) {
             Ok(confirmed) => break confirmed,
             Err(Failure::Stop(stop)) => return Err(stop),
             Err(Failure::Again(why, after_s)) => rounds.wait(&why, after_s)?,
@@ -68,6 +72,9 @@ fn confirmed(config: &Config, root: &Path, state: &Path) -> Result<(), Stop> {
         }
     };
     replace_token(root, &confirmed.token.0).map_err(token)?;
+    // Shown once more, the old one is over at once and not only at the next boot. That may fail.
+    let new = message(Some(confirmed.token.0));
+    let _ = post::<Confirmed>(&transport, rounds.server(), Step::Confirm, &new);
     Session::forget(state).map_err(kept)?;
     screen::note("the boot is confirmed");
     Ok(())
@@ -88,8 +95,8 @@ fn read_token(root: &Path) -> io::Result<Option<[u8; TOKEN_BYTES]>> {
 
 /// Puts another token in the place of the old one, also where root is mounted to be read only, as initramfs do.
 ///
-/// The commit point is the renaming. Before it the next boot presents the old token, which the server takes for a
-/// copy's: a machine whose power fails just here needs somebody who approves.
+/// The commit point is the renaming. Before it the next boot presents the old token, which the server takes until it
+/// was shown the new one.
 fn replace_token(root: &Path, token: &[u8; TOKEN_BYTES]) -> io::Result<()> {
     match write_token(root, token) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {

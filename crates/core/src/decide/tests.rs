@@ -83,6 +83,7 @@ fn ask(
         version,
         grants,
         context: &[],
+        boot: None,
         reason_given: false,
         now: NOW,
     };
@@ -186,6 +187,7 @@ fn tenants_do_not_meet() {
         version: None,
         grants: &[],
         context: &[],
+        boot: None,
         reason_given: false,
         now: NOW,
     };
@@ -207,6 +209,7 @@ fn tenants_do_not_meet() {
         version: None,
         grants: &[],
         context: &[],
+        boot: None,
         reason_given: false,
         now: NOW,
     };
@@ -232,7 +235,8 @@ fn a_compromised_version_is_used_for_a_reason_only() {
     let tenant = tenant(TENANT);
     let ask = |operation, reason_given| {
         let (key, version, grants, context) = (Some(&key), None, &[][..], &[][..]);
-        let facts = Facts { tenant: &tenant, key, version, grants, context, reason_given, now: NOW };
+        let facts =
+            Facts { tenant: &tenant, key, version, grants, context, boot: None, reason_given, now: NOW };
         decide(&caller(TENANT), operation, &facts, &allow()).map(drop).map_err(|refusal| refusal.error)
     };
     assert!(matches!(ask(Operation::Decrypt, false), Err(Error::Invalid { field: "reason", .. })));
