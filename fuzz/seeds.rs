@@ -3,14 +3,6 @@
 //! Run it after a format has changed: `scripts/fuzz --seeds`. The private keys among them are made here and used
 //! nowhere else.
 
-#[path = "../crates/attest/tests/synthetic/mod.rs"]
-#[allow(dead_code, reason = "tests use all of it")]
-mod synthetic;
-
-#[path = "../crates/attest/tests/synthetic/tpm.rs"]
-#[allow(dead_code, reason = "tests use all of it")]
-mod machine;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Result;
@@ -46,6 +38,7 @@ use keyhearth_crypto::note::NoteKey;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
+use keyhearth_machines::{snp, tdx, tpm};
 use keyhearth_proto::aws::sigv4::{Message, Scope, SigningKey, authorization};
 use keyhearth_proto::aws::{self, Field, Place, coverage};
 use keyhearth_proto::tang::Point;
@@ -454,10 +447,10 @@ fn files(files: &[Vec<u8>]) -> Vec<u8> {
 /// What comes with the report of a made machine: the root, a revocation list, certificates.
 fn endorsements(generation: Generation, signer: Signer) -> [Vec<u8>; 4] {
     [
-        synthetic::ark().der(),
-        synthetic::List::of(&[9]).der(),
-        synthetic::intermediate(generation, signer).der(),
-        synthetic::Leaf::new(generation, signer).der(),
+        snp::ark().der(),
+        snp::List::of(&[9]).der(),
+        snp::intermediate(generation, signer).der(),
+        snp::Leaf::new(generation, signer).der(),
     ]
 }
 
@@ -465,8 +458,8 @@ fn endorsements(generation: Generation, signer: Signer) -> [Vec<u8>; 4] {
 fn reports() -> Result<()> {
     for (version, generation) in [(2, Generation::Milan), (3, Generation::Genoa), (5, Generation::Turin)] {
         for signer in [Signer::Vcek, Signer::Vlek] {
-            let mut report = synthetic::report(version, generation, signer);
-            synthetic::sign(&mut report);
+            let mut report = snp::report(version, generation, signer);
+            snp::sign(&mut report);
             let endorsements = endorsements(generation, signer);
             let files = files(&[&[report][..], &endorsements].concat());
             write("attest_snp", &format!("v{version}-{}-{}", generation.name(), signer.name()), files)?;
@@ -510,16 +503,40 @@ fn headers() -> Result<()> {
     Ok(())
 }
 
+/// TDX quotes of made machines, each with the root and collateral, together and one by one.
+fn quotes_of_tdx() -> Result<()> {
+    let lists = [tdx::List::of_root(&[9]), tdx::List::of_pck_ca(&[9])];
+    let (tcb_info, qe_identity) = (tdx::tcb_info(), tdx::qe_identity());
+    let together = tdx::together(&tcb_info, &qe_identity, [&lists[0], &lists[1]]);
+    for body in tdx::Body::ALL {
+        let parts = [tdx::Quote::new(body).bytes(), tdx::root().der(), together.clone()];
+        write("attest_tdx", &format!("{body:?}"), files(&parts))?;
+    }
+    let bare = tdx::Quote { chain: Vec::new(), kinds: [6, 1], ..tdx::Quote::new(tdx::Body::V4) };
+    let parts = [
+        bare.bytes(),
+        tdx::root().der(),
+        tdx::Pck::default().der(),
+        tdx::pck_ca().der(),
+        tdx::statement_signer().der(),
+        lists[0].der(),
+        lists[1].der(),
+        tdx::answer("tcbInfo", &tcb_info, tdx::By::StatementSigner),
+        tdx::answer("enclaveIdentity", &qe_identity, tdx::By::StatementSigner),
+    ];
+    write("attest_tdx", "answers", files(&parts))
+}
+
 /// Quotes of made machines, on a host and on Azure, and the logs of how they booted.
 fn quotes() -> Result<()> {
-    let events = machine::boot();
-    let log = machine::log(&events, &[machine::SHA1, machine::SHA256]);
+    let events = tpm::boot();
+    let log = tpm::log(&events, &[tpm::SHA1, tpm::SHA256]);
     write("attest_eventlog", "boot", &log)?;
-    write("attest_eventlog", "sha384", machine::log(&events, &[machine::SHA384]))?;
-    let pcrs = machine::pcrs(&events, BootPhase::EnterInitrd);
-    let quote = machine::Quote::of(&pcrs, &[0xda; 64]).bytes();
-    for ak in machine::Ak::ALL {
-        for (form, key) in [("spki", ak.spki()), ("public", ak.public(machine::ATTRIBUTES))] {
+    write("attest_eventlog", "sha384", tpm::log(&events, &[tpm::SHA384]))?;
+    let pcrs = tpm::pcrs(&events, BootPhase::EnterInitrd);
+    let quote = tpm::Quote::of(&pcrs, &[0xda; 64]).bytes();
+    for ak in tpm::Ak::ALL {
+        for (form, key) in [("spki", ak.spki()), ("public", ak.public(tpm::ATTRIBUTES))] {
             let signature = ak.sign(&quote);
             let (quote, pcrs, log) = (quote.clone(), pcrs.clone(), Some(log.clone()));
             let document = Evidence { quote, signature, ak: Some(key), pcrs, log, hcl_report: None };
@@ -527,12 +544,12 @@ fn quotes() -> Result<()> {
         }
     }
     let (generation, signer) = (Generation::Genoa, Signer::Vcek);
-    let runtime_data = machine::runtime_data(&machine::Ak::Rsassa.modulus());
-    let mut report = synthetic::report(3, generation, signer);
+    let runtime_data = tpm::runtime_data(&tpm::Ak::Rsassa.modulus());
+    let mut report = snp::report(3, generation, signer);
     report[0x50..0x90].copy_from_slice(&[sha256(&[runtime_data.as_bytes()]), [0; 32]].concat());
-    synthetic::sign(&mut report);
-    let hcl_report = Some(machine::hcl_report(&report, 2, 1, &runtime_data));
-    let signature = machine::Ak::Rsassa.sign(&quote);
+    snp::sign(&mut report);
+    let hcl_report = Some(tpm::hcl_report(&report, 2, 1, &runtime_data));
+    let signature = tpm::Ak::Rsassa.sign(&quote);
     let document = Evidence { quote, signature, ak: None, pcrs, log: Some(log), hcl_report };
     let endorsements = endorsements(generation, signer);
     write("attest_tpm", "azure", files(&[&[document.encode()][..], &endorsements].concat()))?;

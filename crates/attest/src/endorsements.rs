@@ -132,6 +132,16 @@ impl Roots {
         Self { amd: snp::built_in_roots(), intel: tdx::built_in_roots() }
     }
 
+    /// Adds a root of either form: Intel's have keys of P-256, AMD's others.
+    ///
+    /// # Errors
+    /// [`RootError`], as for [`Self::with_amd`].
+    pub fn with(self, label: &str, certificate: &[u8]) -> Result<Self, RootError> {
+        let der = Self::extra(label, certificate)?;
+        let is_intel = Certificate::parse(&der).is_ok_and(|root| root.p256_key().is_some());
+        if is_intel { self.with_intel(label, &der) } else { self.with_amd(label, &der) }
+    }
+
     /// Adds a root of AMD's form (an ARK), in PEM or DER. Claims name it by its label, so that a policy can tell
     /// what rests on it from what AMD vouches for.
     ///

@@ -1,7 +1,5 @@
 //! SNP reports of made machines: what is sound is accepted as what it is, and every reason to refuse is reached.
 
-mod synthetic;
-
 use std::collections::BTreeSet;
 
 use keyhearth_attest::snp::{Generation, Signer, SnpClaims, Tcb};
@@ -9,11 +7,12 @@ use keyhearth_attest::{
     Area, CERTIFICATES_MAX, Claims, Demands, ENDORSEMENT_BYTES_MAX, EVIDENCE_BYTES_MAX, Endorsements, Reason,
     Refusal, Revocation, RootError, Roots, Specific, appraise,
 };
+use keyhearth_machines::NOW_S;
+use keyhearth_machines::snp::{Certificate, LEVELS, Leaf, List, ark, intermediate, report, sign, tcb};
 use proptest::prelude::*;
 use sev::firmware::guest::AttestationReport;
 use sev::firmware::host::TcbVersion;
 use sev::parser::ByteParser as _;
-use synthetic::{LEVELS, Leaf, List, NOW_S, ark, intermediate, report, sign, tcb};
 
 /// Evidence, what comes with it, and what is demanded; each test makes one thing otherwise.
 struct Case {
@@ -21,7 +20,7 @@ struct Case {
     /// Changed after it was signed.
     forged: Vec<(usize, u8)>,
     leaf: Option<Leaf>,
-    issuer: Option<synthetic::Certificate>,
+    issuer: Option<Certificate>,
     lists: Vec<List>,
     files: Vec<Vec<u8>>,
     roots: Roots,
@@ -57,7 +56,7 @@ impl Case {
         self.leaf.as_mut().expect("no test asks after it took the leaf away")
     }
 
-    fn issuer(&mut self) -> &mut synthetic::Certificate {
+    fn issuer(&mut self) -> &mut Certificate {
         self.issuer.as_mut().expect("no test asks after it took the issuer away")
     }
 
@@ -171,9 +170,9 @@ const BROKEN: &[(Reason, Change)] = &[
 ];
 
 /// A certificate that is no other's.
-fn serial(number: usize) -> synthetic::Certificate {
+fn serial(number: usize) -> Certificate {
     let serial = u8::try_from(number).expect("the limit is small");
-    synthetic::Certificate { serial, ..ark() }
+    Certificate { serial, ..ark() }
 }
 
 #[test]

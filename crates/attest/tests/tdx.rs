@@ -1,11 +1,6 @@
 //! TDX quotes of made machines: what is sound is accepted as what it is, every reason to refuse is reached, and
 //! another verifier judges alike.
 
-#[path = "synthetic/tdx.rs"]
-mod machine;
-#[allow(dead_code, reason = "tests of SNP use all of it")]
-mod synthetic;
-
 use std::collections::BTreeSet;
 
 use dcap_qvl::config::{Config, CryptoProvider};
@@ -21,14 +16,14 @@ use keyhearth_attest::{
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::digest::{sha256, sha384};
 use keyhearth_crypto::key::{Input, PublicKey};
-use machine::{
+use keyhearth_machines::NOW_S;
+use keyhearth_machines::tdx::{
     Body, By, Certificate, List, Pck, Quote, answer, member, pck_ca, pem, qe_identity, root,
     statement_signer, tcb_info, together,
 };
 use proptest::prelude::*;
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
 use serde_json::{Value, json};
-use synthetic::NOW_S;
 
 /// Evidence, what comes with it, and what is demanded; each test makes one thing otherwise.
 struct Case {
@@ -54,7 +49,7 @@ impl Case {
         Self {
             quote: Quote { chain: Vec::new(), kinds: [6, 1], ..Quote::new(body) },
             forge: |_| {},
-            pck: Some(Pck::new()),
+            pck: Some(Pck::default()),
             pck_ca: Some(pck_ca()),
             statement_signer: Some(statement_signer()),
             by: [By::StatementSigner; 2],
@@ -268,8 +263,8 @@ const BROKEN: &[(Reason, Change)] = &[
     (Reason::IssuerMissing, |case| case.statement_signer().subject = "Hearth TCB Signing"),
     (Reason::RootUntrusted, |case| case.roots = Roots::built_in()),
     (Reason::CertificateUnfit, |case| case.pck_ca = Some(pck_ca().issuing(false))),
-    (Reason::CertificateUnfit, |case| case.pck().certificate = Pck::new().certificate.issuing(true)),
-    (Reason::CertificateUnfit, |case| case.pck().certificate = Pck::new().certificate.with_unknown()),
+    (Reason::CertificateUnfit, |case| case.pck().certificate = Pck::default().certificate.issuing(true)),
+    (Reason::CertificateUnfit, |case| case.pck().certificate = Pck::default().certificate.with_unknown()),
     (Reason::CertificateUnfit, |case| case.statement_signer = Some(statement_signer().issuing(true))),
     (Reason::CertificateSignature, |case| case.pck().certificate.by = By::Root),
     (Reason::CertificateSignature, |case| case.pck_ca().by = By::PckCa),
@@ -503,7 +498,7 @@ proptest! {
         sound in [(); 5].map(|()| proptest::bool::weighted(0.7)),
     ) {
         let mut quote = Quote::new(body);
-        let mut pck = Pck::new();
+        let mut pck = Pck::default();
         let mut info = tcb_info();
         // Mostly each part is what it should be, so that all of it is now and then.
         let [sound_pck, sound_tdx, sound_now, sound_attribute, sound_qe] = sound;

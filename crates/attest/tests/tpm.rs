@@ -1,11 +1,6 @@
 //! Quotes, event logs and Azure evidence of made machines: what is sound is accepted as what it is, every reason to
 //! refuse is reached, and a log that was altered tells nothing that did not happen.
 
-#[path = "synthetic/tpm.rs"]
-mod machine;
-#[allow(dead_code, reason = "tests of SNP use all of it")]
-mod synthetic;
-
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
@@ -17,12 +12,13 @@ use keyhearth_attest::{
     Specific, appraise,
 };
 use keyhearth_crypto::digest::sha256;
-use machine::{
+use keyhearth_machines::NOW_S;
+use keyhearth_machines::snp::{self, Leaf, List, ark, intermediate, report};
+use keyhearth_machines::tpm::{
     ATTRIBUTES, Ak, Event, Quote, SHA1, SHA256, SHA384, boot, hcl_report, log, pcrs, runtime_data,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use synthetic::{Leaf, List, NOW_S, ark, intermediate, report};
 
 /// What the request demands of reports; the quote carries its SHA-256.
 const REPORT_DATA: [u8; 64] = [0xda; 64];
@@ -64,7 +60,7 @@ impl Azure {
         let vouched = self.vouched.as_ref().unwrap_or(&self.runtime_data);
         let mut hardware = self.hardware.clone();
         hardware[0x50..0x90].copy_from_slice(&[&sha256(&[vouched.as_bytes()])[..], &[0; 32]].concat());
-        synthetic::sign(&mut hardware);
+        snp::sign(&mut hardware);
         (self.alter)(hcl_report(&hardware, self.report_type, self.hash_type, &self.runtime_data))
     }
 }

@@ -12,6 +12,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("keyhearth-core", &["keyhearth-crypto"]),
     ("keyhearth-proto", &["keyhearth-core", "keyhearth-crypto"]),
     ("keyhearth-attest", &["keyhearth-crypto"]),
+    ("keyhearth-machines", &["keyhearth-attest", "keyhearth-crypto"]),
     ("keyhearth-client", &["keyhearth-proto", "keyhearth-sys", "keyhearth-core", "keyhearth-crypto"]),
     (
         "keyhearth-agent",
@@ -24,6 +25,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "keyhearth-client",
             "keyhearth-core",
             "keyhearth-crypto",
+            "keyhearth-machines",
             "keyhearth-proto",
             "keyhearth-sys",
         ],

@@ -2,13 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its functions too")]
 
-#[path = "../../attest/tests/synthetic/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "made for other tests, which use all of it")]
-mod synthetic;
-#[path = "../../attest/tests/synthetic/tpm.rs"]
-#[allow(dead_code, unreachable_pub, reason = "made for other tests, which use all of it")]
-mod tpm;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -18,8 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use keyhearth_attest::eventlog::BootPhase;
 use keyhearth_attest::snp::{Generation, Signer};
 use keyhearth_attest::tpm::Evidence;
+use keyhearth_machines::snp::{Leaf, List, ark, intermediate, report, sign};
+use keyhearth_machines::{tdx, tpm};
 use serde_json::Value;
-use synthetic::{Leaf, List, ark, intermediate, report, sign};
 use tempfile::TempDir;
 
 const AT: &str = "2025-07-01T00:00:00Z";
@@ -156,4 +150,51 @@ fn a_tpm_is_judged_by_the_key_it_was_enrolled_with() {
     let claims: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!((&claims["vtpm_host_trusted"], &claims["boot"]["secure_boot"]), (&true.into(), &true.into()));
     assert_eq!(appraise(folder.path(), &["--ak", "00"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_tdx_machine_is_judged_by_collateral_in_the_folder() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("endorsements")).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let mut tcb_info = tdx::tcb_info();
+    let lists = [tdx::List::of_root(&[]), tdx::List::of_pck_ca(&[])];
+    write("report.bin", &tdx::Quote::new(tdx::Body::Td15).bytes());
+    write("root.pem", tdx::pem(&[tdx::root().der()]).as_bytes());
+    let nonce = "da".repeat(64);
+    let arguments = ["--root", "lab=root.pem", "--nonce", &nonce];
+
+    let missing = appraise(folder.path(), &arguments);
+    let text = String::from_utf8(missing.stderr).unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text.contains("tdx-tcb-info-missing") && text.contains("f5bc00000000"), "{text}");
+    assert!(text.contains("where they come from"), "{text}");
+
+    // Everything together, and each answer of Intel's service as a file.
+    let together = tdx::together(&tcb_info, &tdx::qe_identity(), [&lists[0], &lists[1]]);
+    write("endorsements/collateral.json", &together);
+    let accepted = appraise(folder.path(), &arguments);
+    let text = String::from_utf8(accepted.stdout).unwrap();
+    assert_eq!(accepted.status.code(), Some(0), "{}", String::from_utf8_lossy(&accepted.stderr));
+    assert!(accepted.stderr.is_empty(), "nothing is left unchecked");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    for (name, value) in
+        [("kind", "tdx"), ("root", "lab"), ("tcb status", "UpToDate"), ("certified fmspc", "f5bc00000000")]
+    {
+        let row = text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        assert_eq!(row, Some(value), "{name} in {text}");
+    }
+
+    // A newer statement counts, and what it asks for has to be accepted.
+    tcb_info["tcbEvaluationDataNumber"] = 19.into();
+    tcb_info["tcbLevels"][0]["tcbStatus"] = "SWHardeningNeeded".into();
+    write("endorsements/newer.json", &tdx::answer("tcbInfo", &tcb_info, tdx::By::StatementSigner));
+    let hardening = appraise(folder.path(), &arguments);
+    assert!(String::from_utf8_lossy(&hardening.stderr).contains("tdx-tcb-hardening"));
+    let accepted = appraise(folder.path(), &[&arguments[..], &["--sw-hardening", "--json"]].concat());
+    let claims: Value = serde_json::from_slice(&accepted.stdout).unwrap();
+    assert_eq!(
+        (&claims["tcb_status"], &claims["reduced_assurance"]),
+        (&"SWHardeningNeeded".into(), &true.into())
+    );
 }

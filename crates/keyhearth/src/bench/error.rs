@@ -2,6 +2,7 @@
 
 use std::io;
 
+use keyhearth_attest::Refusal;
 use rustls::pki_types::{InvalidDnsNameError, pem};
 
 use crate::listen::{ListenError, TlsError};
@@ -62,4 +63,7 @@ pub enum Error {
     /// No certificate could be made.
     #[error("can not make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// A made machine was refused.
+    #[error("a made machine was refused: {0}; please report this")]
+    Appraisal(#[from] Refusal),
 }

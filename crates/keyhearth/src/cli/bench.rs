@@ -39,7 +39,7 @@ pub struct Bench {
     /// Whose certificates to believe at that server, if it has one.
     #[arg(long, value_name = "FILE", requires = "peer")]
     peer_ca: Option<PathBuf>,
-    /// Numbers of connections.
+    /// Numbers of connections, if there are any.
     #[arg(long, value_delimiter = ',', default_values_t = Extent::default().connections)]
     connections: Vec<usize>,
     /// Milliseconds of each measurement.
@@ -59,6 +59,8 @@ enum Protocol {
     Rest,
     /// The AWS KMS API, with signed requests.
     Aws,
+    /// None: appraisal of attestation evidence, on one core.
+    Boot,
 }
 
 impl Verb {
@@ -82,12 +84,19 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 impl Bench {
     fn run(self, session: &Session) -> Result<(), Failure> {
-        let data = ThrowAway::new(&self.within)?;
-        let Self { only, protocol, peer, peer_ca, connections, measure_ms, rounds, within: _ } = self;
+        let Self { only, protocol, peer, peer_ca, connections, measure_ms, rounds, within } = self;
         let extent = Extent { connections, measure_ms, rounds, ..Extent::default() };
         let protocol = match (protocol, peer) {
             (Protocol::Rest, None) => suite::Protocol::Rest,
-            (Protocol::Rest, Some(_)) => {
+            (Protocol::Boot, None) => {
+                let report = suite::boot::run(only.as_deref(), &extent).map_err(unmeasured)?;
+                return if session.json() {
+                    session.show(&report)
+                } else {
+                    output::line(&report.to_string())
+                };
+            }
+            (Protocol::Rest | Protocol::Boot, Some(_)) => {
                 return Err(Failure::new(
                     "only servers of the AWS KMS API are compared",
                     "add `--protocol aws`",
@@ -99,6 +108,7 @@ impl Bench {
                 suite::Protocol::Aws(Some(Elsewhere { url, roots }))
             }
         };
+        let data = ThrowAway::new(&within)?;
         let report = suite::run(&data.0, &protocol, only.as_deref(), &extent).map_err(unmeasured)?;
         if session.json() { session.show(&report) } else { output::line(&report.to_string()) }
     }

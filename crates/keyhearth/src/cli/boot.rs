@@ -38,7 +38,7 @@ pub struct Appraisal {
     /// The evidence, as the hardware gave it; a TPM's in a document of docs/formats/tpm-evidence.md.
     #[arg(long, value_name = "FILE")]
     evidence: PathBuf,
-    /// Folder with certificates and revocation lists, PEM or DER, whatever their names.
+    /// Folder with certificates and revocation lists (PEM or DER) and Intel's collateral (JSON), whatever their names.
     #[arg(long, value_name = "FOLDER")]
     endorsements: Option<PathBuf>,
     /// When the evidence is judged; now if absent.
@@ -54,6 +54,9 @@ pub struct Appraisal {
     /// Accept SNP reports of version 2, which do not name the processor.
     #[arg(long)]
     legacy: bool,
+    /// Accept TDX platforms on which Intel says that software must be hardened.
+    #[arg(long)]
+    sw_hardening: bool,
     /// Refuse without a revocation list that is in force.
     #[arg(long)]
     require_crl: bool,
@@ -94,6 +97,7 @@ impl Appraisal {
             revocation: if self.require_crl { Revocation::Demanded } else { Revocation::IfGiven },
             vmpl: self.vmpl,
             legacy_reports: self.legacy,
+            sw_hardening: self.sw_hardening,
             enrolled_aks: self.aks.clone(),
             ..Demands::at(now_s)
         };
@@ -121,7 +125,7 @@ impl Appraisal {
     fn roots(&self) -> Result<Roots, Failure> {
         self.roots.iter().try_fold(Roots::built_in(), |roots, (label, path)| {
             let certificate = input::read(Path::new(path), ENDORSEMENT_BYTES_MAX)?;
-            let added = roots.with_amd(label, &certificate);
+            let added = roots.with(label, &certificate);
             added.map_err(|error| Failure::new(error, "correct --root"))
         })
     }
@@ -137,7 +141,7 @@ fn read_folder(folder: &Path) -> Result<Endorsements, Failure> {
     let mut endorsements = Endorsements::default();
     for path in paths.iter().filter(|path| path.is_file()) {
         endorsements.add(&input::read(path, ENDORSEMENT_BYTES_MAX)?).map_err(|refusal| {
-            let next = "keep only certificates and revocation lists in that folder, PEM or DER";
+            let next = "keep only certificates, revocation lists and Intel's collateral in that folder";
             Failure::new(format_args!("{}: {refusal}", path.display()), next)
         })?;
     }
@@ -146,8 +150,20 @@ fn read_folder(folder: &Path) -> Result<Endorsements, Failure> {
 
 fn refused(refusal: Refusal) -> Failure {
     let next = match (refusal.reason, refusal.reason.area()) {
-        (Reason::SnpCertificateMissing, _) | (_, Area::Certificates) => {
-            "give the certificates and lists that belong to it; docs/boot/appraisal.md says where they come from"
+        (
+            Reason::SnpCertificateMissing
+            | Reason::TdxCertificateMissing
+            | Reason::TdxTcbInfoMissing
+            | Reason::TdxQeIdentityMissing
+            | Reason::TdxTcbInfoStale
+            | Reason::TdxQeIdentityStale,
+            _,
+        )
+        | (_, Area::Certificates) => {
+            "give the endorsements that belong to it; docs/boot/appraisal.md says where they come from"
+        }
+        (Reason::TdxTcbHardening, _) => {
+            "give --sw-hardening if this machine's software is hardened as Intel advises"
         }
         (Reason::EvidenceTooLarge | Reason::EvidenceUnknown, _) => "give what the hardware gave, unchanged",
         (Reason::TpmKeyUntrusted, _) => {

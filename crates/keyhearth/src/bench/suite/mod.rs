@@ -1,7 +1,8 @@
 //! What `keyhearth bench` measures: a development server in a throw-away directory, with TLS and the durable log
-//! on, and the operations that its users wait for.
+//! on, and the operations that its users wait for; and, without a server, what boot release waits for.
 
 mod aws;
+pub mod boot;
 mod rest;
 
 use std::path::{Path, PathBuf};

@@ -1,21 +1,29 @@
-//! A made machine with a TPM: quotes, event logs and HCL reports, so that what no real machine gives can be signed.
-//! The keys are made once in each process.
-//!
-//! Used by the tests of this crate and, for seeds, by fuzzing.
+//! Machines with a TPM: quotes, event logs and HCL reports.
 
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyhearth_attest::eventlog::BootPhase;
 use keyhearth_attest::tpm::Pcrs;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::digest::{sha256, sha384};
-use keyhearth_crypto::key::{Input, Key, generate};
+use keyhearth_crypto::key::{Input, Key};
 
+use crate::der::der_integer;
+use crate::make;
+
+/// `TPM_ALG_SHA1`.
 pub const SHA1: u16 = 0x0004;
+/// `TPM_ALG_SHA256`.
 pub const SHA256: u16 = 0x000b;
+/// `TPM_ALG_SHA384`.
 pub const SHA384: u16 = 0x000c;
+/// `TPM_ALG_RSASSA`.
 pub const RSASSA: u16 = 0x0014;
+/// `TPM_ALG_RSAPSS`.
 pub const RSAPSS: u16 = 0x0016;
+/// `TPM_ALG_ECDSA`.
 pub const ECDSA: u16 = 0x0018;
 
 struct Keys {
@@ -24,20 +32,22 @@ struct Keys {
     p384: Key,
 }
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| {
-    let make = |algorithm| {
-        let material = generate(algorithm).expect("randomness and locked memory");
-        Key::load(algorithm, &material).expect("what was generated loads")
-    };
-    Keys { rsa: make(Algorithm::Rsa2048), p256: make(Algorithm::EcP256), p384: make(Algorithm::EcP384) }
+static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
+    rsa: make(Algorithm::Rsa2048),
+    p256: make(Algorithm::EcP256),
+    p384: make(Algorithm::EcP384),
 });
 
 /// The attestation keys of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ak {
+    /// RSA of 2048 bits, signing by RSASSA with SHA-256.
     Rsassa,
+    /// The same key, signing by RSAPSS with SHA-256.
     Rsapss,
+    /// ECDSA P-256 with SHA-256.
     P256,
+    /// ECDSA P-384 with SHA-384.
     P384,
 }
 
@@ -50,6 +60,7 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Ak {
+    /// Every kind.
     pub const ALL: [Self; 4] = [Self::Rsassa, Self::Rsapss, Self::P256, Self::P384];
 
     fn key(self) -> &'static Key {
@@ -120,20 +131,20 @@ impl Ak {
     }
 }
 
-fn der_integer(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (number, rest) = bytes[2..].split_at(bytes[1].into());
-    (number.strip_prefix(&[0]).unwrap_or(number), rest)
-}
-
 /// What a TPM signs; what is not made otherwise is sound.
 #[derive(Clone)]
 pub struct Quote {
+    /// What shows that a TPM made it.
     pub magic: u32,
+    /// What kind of statement it is.
     pub kind: u16,
+    /// What the request asked to be in it.
     pub extra_data: Vec<u8>,
+    /// Whether the clock is known not to have gone back.
     pub safe: u8,
     /// The algorithm of each bank, and its PCRs as bits.
     pub banks: Vec<(u16, Vec<u8>)>,
+    /// Of the values of these PCRs.
     pub digest: [u8; 32],
 }
 
@@ -178,10 +189,13 @@ impl Quote {
 /// What is measured, and what the log says of it.
 #[derive(Clone)]
 pub struct Event {
+    /// The PCR that it extends.
     pub register: u32,
+    /// The type of the event.
     pub kind: u32,
     /// What its digests are of.
     pub measured: Vec<u8>,
+    /// What the log says of it.
     pub data: Vec<u8>,
 }
 
@@ -193,10 +207,12 @@ const EV_EFI_BOOT_SERVICES_APPLICATION: u32 = 0x8000_0003;
 const EV_EFI_ACTION: u32 = 0x8000_0007;
 
 impl Event {
+    /// An event of any kind.
     pub fn new(register: u32, kind: u32, measured: &[u8], data: &[u8]) -> Self {
         Self { register, kind, measured: measured.to_vec(), data: data.to_vec() }
     }
 
+    /// What ends the firmware's part of a register.
     pub fn separator(register: u32) -> Self {
         Self::new(register, EV_SEPARATOR, &[0; 4], &[0; 4])
     }
@@ -334,17 +350,11 @@ pub fn pcrs(events: &[Event], phase: BootPhase) -> Pcrs {
 
 /// The runtime data of an Azure VM whose TPM has this key.
 pub fn runtime_data(modulus: &[u8]) -> String {
-    let number = base64(modulus);
+    let number = URL_SAFE_NO_PAD.encode(modulus);
     format!(
         r#"{{"keys":[{{"kid":"HCLAkPub","kty":"RSA","e":"AQAB","n":"{number}"}},{{"kid":"HCLEkPub"}}],
 "vm-configuration":{{"vmUniqueId":"5a64a0e6-30d5-4dfa-9a3c-1d0b8f6c5e11","secure-boot":true}}}}"#
     )
-}
-
-/// base64url without padding.
-fn base64(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The paravisor's report, as long as the place that it has in a TPM.

@@ -1,8 +1,4 @@
-//! A maker of TDX machines: its own root, platform CA, platform certificate (PCK), quoting enclave and signer of
-//! collateral, so that quotes that no real machine gives can be signed. Names, extensions and formats are Intel's; the
-//! keys are made once in each process.
-//!
-//! Used by the tests of this crate and, for seeds, by fuzzing.
+//! TDX machines: their own root, platform CA, platform certificate (PCK), quoting enclave and collateral.
 
 use std::sync::LazyLock;
 
@@ -10,13 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::digest::sha256;
-use keyhearth_crypto::key::{Input, Key, generate};
+use keyhearth_crypto::key::{Input, Key};
 use serde_json::{Value, json};
 
-use crate::synthetic::{
-    AFTER, BEFORE, bits, certificate_body, constraints, ecdsa_numbers, extension, integer, list_body,
-    sequence, tlv, unknown_extension,
+use crate::der::{
+    bits, certificate_body, constraints, ecdsa_numbers, extension, integer, list_body, sequence, tlv,
+    unknown_extension,
 };
+use crate::{AFTER, BEFORE, make};
 
 const ROOT: &str = "Hearth SGX Root CA";
 const PCK_CA: &str = "Hearth SGX PCK Platform CA";
@@ -26,19 +23,19 @@ const STATEMENT_SIGNER: &str = "Intel SGX TCB Signing";
 /// Whose key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
+    /// The root.
     Root,
+    /// The issuer of platform certificates.
     PckCa,
+    /// The platform.
     Pck,
+    /// The signer of TCB info and QE identity.
     StatementSigner,
+    /// The quoting enclave's own key.
     AttestationKey,
 }
 
-static KEYS: LazyLock<[Key; 5]> = LazyLock::new(|| {
-    [(); 5].map(|()| {
-        let material = generate(Algorithm::EcP256).expect("randomness and locked memory");
-        Key::load(Algorithm::EcP256, &material).expect("what was generated loads")
-    })
-});
+static KEYS: LazyLock<[Key; 5]> = LazyLock::new(|| [(); 5].map(|()| make(Algorithm::EcP256)));
 
 impl By {
     fn key(self) -> &'static Key {
@@ -73,13 +70,21 @@ fn signed(body: &[u8], by: By) -> Vec<u8> {
 /// Everything that a certificate says.
 #[derive(Clone)]
 pub struct Certificate {
+    /// Its number.
     pub serial: u8,
+    /// Common name of its holder.
     pub subject: &'static str,
+    /// Common name of its issuer.
     pub issuer: &'static str,
+    /// When it begins, as `UTCTime`.
     pub not_before: &'static str,
+    /// When it ends, as `UTCTime`.
     pub not_after: &'static str,
+    /// In DER, one after another; the first one says whether it is an issuer's.
     pub extensions: Vec<Vec<u8>>,
+    /// Whose key it is for.
     pub key: By,
+    /// Whose key signs it.
     pub by: By,
 }
 
@@ -98,12 +103,14 @@ impl Certificate {
     }
 
     /// Adds the extension that nobody knows and that must be known.
+    #[must_use]
     pub fn with_unknown(mut self) -> Self {
         self.extensions.push(unknown_extension());
         self
     }
 
     /// Makes it, or keeps it from being, an issuer's.
+    #[must_use]
     pub fn issuing(mut self, may: bool) -> Self {
         self.extensions[0] = constraints(may);
         self
@@ -128,12 +135,19 @@ pub fn statement_signer() -> Certificate {
 /// The certificate of a platform, and what Intel's extension in it says.
 #[derive(Clone)]
 pub struct Pck {
+    /// What certificates of any kind say.
     pub certificate: Certificate,
+    /// The kind of platform.
     pub fmspc: [u8; 6],
+    /// The enclave that certifies.
     pub pce_id: [u8; 2],
+    /// The processor package, 16 bytes.
     pub ppid: Vec<u8>,
+    /// The platform, if it has several packages.
     pub instance_id: Option<[u8; 16]>,
+    /// Security versions of its parts.
     pub components: [u8; 16],
+    /// Security version of the enclave that certifies.
     pub pce_svn: u16,
     /// Whether packages may be added, Intel keeps the keys, and multithreading is on.
     pub settings: Option<[bool; 3]>,
@@ -141,9 +155,9 @@ pub struct Pck {
     pub more: Vec<u8>,
 }
 
-impl Pck {
+impl Default for Pck {
     /// That of the machine, at its level.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             certificate: Certificate::new(4, [PCK_CA, "Hearth SGX PCK Certificate"], By::Pck, By::PckCa),
             fmspc: [0xf5, 0xbc, 0, 0, 0, 0],
@@ -156,7 +170,10 @@ impl Pck {
             more: Vec::new(),
         }
     }
+}
 
+impl Pck {
+    /// The certificate, signed.
     pub fn der(&self) -> Vec<u8> {
         let levels = (1..).zip(self.components).map(|(number, level)| member(&[2, number], &integer(level)));
         let mut levels: Vec<u8> = levels.flatten().collect();
@@ -197,10 +214,15 @@ pub fn member(path: &[u8], value: &[u8]) -> Vec<u8> {
 /// A revocation list.
 #[derive(Clone)]
 pub struct List {
+    /// Common name of its issuer.
     pub issuer: &'static str,
+    /// Numbers of certificates.
     pub revoked: Vec<u8>,
+    /// When it begins, as `UTCTime`.
     pub this_update: &'static str,
+    /// When it ends, as `UTCTime`.
     pub next_update: Option<&'static str>,
+    /// Whose key signs it.
     pub by: By,
 }
 
@@ -216,6 +238,7 @@ impl List {
         Self { issuer: PCK_CA, by: By::PckCa, ..Self::of_root(revoked) }
     }
 
+    /// The list, signed.
     pub fn der(&self) -> Vec<u8> {
         let Self { issuer, revoked, this_update, next_update, by } = self;
         let extensions = [
@@ -242,7 +265,7 @@ pub fn tcb_info() -> Value {
             "tcbStatus": status,
         })
     };
-    let mut older = Pck::new().components;
+    let mut older = Pck::default().components;
     older[0] = 2;
     let module = |id: &str, levels: Value| {
         json!({
@@ -274,7 +297,7 @@ pub fn tcb_info() -> Value {
             ])),
         ],
         "tcbLevels": [
-            level(&Pck::new().components, 11, &[5, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            level(&Pck::default().components, 11, &[5, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
                 "2024-11-13T00:00:00Z", "UpToDate"),
             level(&older, 5, &[3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
                 "2018-01-04T00:00:00Z", "OutOfDate"),
@@ -330,6 +353,7 @@ pub fn together(tcb_info: &Value, qe_identity: &Value, lists: [&List; 2]) -> Vec
     .into_bytes()
 }
 
+/// Certificates as texts, one after another.
 pub fn pem(certificates: &[Vec<u8>]) -> String {
     let block = |der: &Vec<u8>| {
         format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der))
@@ -355,6 +379,7 @@ pub enum Body {
 }
 
 impl Body {
+    /// Every kind.
     pub const ALL: [Self; 4] = [Self::V4, Self::Td10, Self::Td15, Self::Td15Extended];
 
     const fn bytes(self) -> usize {
@@ -371,8 +396,11 @@ impl Body {
 pub struct Quote {
     /// What precedes the TD report.
     pub header: Vec<u8>,
+    /// The TD report.
     pub report: Vec<u8>,
+    /// The report of the quoting enclave.
     pub qe_report: Vec<u8>,
+    /// What the enclave hashes with its key.
     pub qe_data: Vec<u8>,
     /// The type of the certification data around the QE report, and of that inside.
     pub kinds: [u16; 2],
@@ -380,7 +408,9 @@ pub struct Quote {
     pub chain: Vec<u8>,
     /// Whether the QE vouches for the attestation key.
     pub vouched: bool,
+    /// Whose key signs the TD report.
     pub by: By,
+    /// Whose key signs the QE's report.
     pub qe_by: By,
 }
 
@@ -405,7 +435,7 @@ impl Quote {
             qe_report: vec![0; 384],
             qe_data: (0..32).collect(),
             kinds: [6, 5],
-            chain: pem(&[Pck::new().der(), pck_ca().der(), root().der()]).into_bytes(),
+            chain: pem(&[Pck::default().der(), pck_ca().der(), root().der()]).into_bytes(),
             vouched: true,
             by: By::AttestationKey,
             qe_by: By::Pck,

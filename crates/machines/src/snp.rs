@@ -1,19 +1,16 @@
-//! A maker of SNP machines: its own ARK, ASK, ASVK, VCEK and VLEK, so that reports that no real machine gives can be
-//! signed. Names, extensions and algorithms are AMD's; the keys are made once in each process.
-//!
-//! Used by the tests of this crate and, for seeds, by fuzzing.
+//! SNP machines: their own ARK, ASK, ASVK, VCEK and VLEK.
 
 use std::sync::LazyLock;
 
 use keyhearth_attest::snp::{Generation, REPORT_BYTES, Signer};
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
-use keyhearth_crypto::key::{Input, Key, generate};
+use keyhearth_crypto::key::{Input, Key};
 
-/// 2025-07-01, when everything is valid that is not made otherwise.
-pub const NOW_S: u64 = 1_751_328_000;
-
-pub const BEFORE: &str = "240101000000Z";
-pub const AFTER: &str = "300101000000Z";
+use crate::der::{
+    bits, certificate_body, constraints, ecdsa_numbers, extension, integer, list_body, sequence, tlv,
+    unknown_extension,
+};
+use crate::{AFTER, BEFORE, make};
 
 struct Keys {
     root: Key,
@@ -23,10 +20,6 @@ struct Keys {
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
-    let make = |algorithm| {
-        let material = generate(algorithm).expect("randomness and locked memory");
-        Key::load(algorithm, &material).expect("what was generated loads")
-    };
     let other = std::thread::spawn(move || make(Algorithm::Rsa4096));
     Keys {
         root: make(Algorithm::Rsa4096),
@@ -34,40 +27,6 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| {
         intermediate: other.join().expect("it makes a key"),
     }
 });
-
-/// A DER value.
-pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let contents = parts.concat();
-    let length = contents.len();
-    let mut value = vec![tag];
-    match u8::try_from(length) {
-        Ok(short @ 0..=0x7f) => value.push(short),
-        Ok(long) => value.extend([0x81, long]),
-        Err(_) => {
-            let [high, low] = u16::try_from(length).expect("nothing here is longer").to_be_bytes();
-            value.extend([0x82, high, low]);
-        }
-    }
-    value.extend(contents);
-    value
-}
-
-pub fn sequence(parts: &[&[u8]]) -> Vec<u8> {
-    tlv(0x30, parts)
-}
-
-pub fn integer(number: u8) -> Vec<u8> {
-    if number < 0x80 { tlv(0x02, &[&[number]]) } else { tlv(0x02, &[&[0, number]]) }
-}
-
-fn time(text: &str) -> Vec<u8> {
-    tlv(0x17, &[text.as_bytes()])
-}
-
-fn name(common: &str) -> Vec<u8> {
-    let attribute = sequence(&[&[0x06, 0x03, 0x55, 0x04, 0x03], &tlv(0x0c, &[common.as_bytes()])]);
-    sequence(&[&tlv(0x31, &[&attribute])])
-}
 
 /// RSASSA-PSS with SHA-384 for message and mask, and this many bytes of salt.
 fn pss(salt: u8) -> Vec<u8> {
@@ -78,86 +37,31 @@ fn pss(salt: u8) -> Vec<u8> {
     sequence(&[&rsa(10), &sequence(&[&parameters])])
 }
 
-pub fn bits(bytes: &[u8]) -> Vec<u8> {
-    tlv(0x03, &[&[0], bytes])
-}
-
-pub fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
-    let critical: &[u8] = if critical { &[0x01, 0x01, 0xff] } else { &[] };
-    sequence(&[&tlv(0x06, &[oid]), critical, &tlv(0x04, &[value])])
-}
-
 /// An extension of AMD's: what follows 1.3.6.1.4.1.3704.1 in its name.
 fn amd(last: &[u8], value: &[u8]) -> Vec<u8> {
     extension(&[&[0x2b, 0x06, 0x01, 0x04, 0x01, 0x9c, 0x78, 0x01], last].concat(), false, value)
 }
 
-/// What a certificate's signature is over, of version 3; `algorithm` is that of the signature.
-pub fn certificate_body(
-    serial: u8,
-    algorithm: &[u8],
-    [issuer, subject]: [&str; 2],
-    [not_before, not_after]: [&str; 2],
-    spki: &[u8],
-    extensions: &[Vec<u8>],
-) -> Vec<u8> {
-    sequence(&[
-        &tlv(0xa0, &[&integer(2)]),
-        &integer(serial),
-        algorithm,
-        &name(issuer),
-        &sequence(&[&time(not_before), &time(not_after)]),
-        &name(subject),
-        spki,
-        &tlv(0xa3, &[&sequence(&[&extensions.concat()])]),
-    ])
-}
-
-/// What a revocation list's signature is over.
-pub fn list_body(
-    algorithm: &[u8],
-    issuer: &str,
-    this_update: &str,
-    next_update: Option<&str>,
-    revoked: &[u8],
-    extensions: &[u8],
-) -> Vec<u8> {
-    let revoked = revoked.iter().map(|serial| sequence(&[&integer(*serial), &time(BEFORE)]));
-    let revoked: Vec<u8> = revoked.flatten().collect();
-    sequence(&[
-        &integer(1),
-        algorithm,
-        &name(issuer),
-        &time(this_update),
-        &next_update.map(time).unwrap_or_default(),
-        &if revoked.is_empty() { Vec::new() } else { sequence(&[&revoked]) },
-        &if extensions.is_empty() { Vec::new() } else { tlv(0xa0, &[&sequence(&[extensions])]) },
-    ])
-}
-
-/// The extension that says whether a certificate is an issuer's.
-pub fn constraints(may: bool) -> Vec<u8> {
-    let constraints = if may { sequence(&[&[0x01, 0x01, 0xff]]) } else { sequence(&[]) };
-    extension(&[0x55, 0x1d, 0x13], true, &constraints)
-}
-
-/// The extension that nobody knows and that must be known.
-pub fn unknown_extension() -> Vec<u8> {
-    extension(&[0x55, 0x1d, 0x36], true, &integer(0))
-}
-
 /// Everything that a certificate says.
 #[derive(Clone)]
 pub struct Certificate {
+    /// Its number.
     pub serial: u8,
+    /// Common name of its holder.
     pub subject: String,
+    /// Common name of its issuer.
     pub issuer: String,
+    /// When it begins, as `UTCTime`.
     pub not_before: &'static str,
+    /// When it ends, as `UTCTime`.
     pub not_after: &'static str,
+    /// In DER, one after another.
     pub extensions: Vec<Vec<u8>>,
+    /// Bytes of salt in the signature.
     pub salt: u8,
     /// Signed by the root's key, rather than the intermediate one.
     pub by_root: bool,
+    /// The holder's public key, `SubjectPublicKeyInfo`.
     pub spki: Vec<u8>,
 }
 
@@ -192,12 +96,14 @@ impl Certificate {
     }
 
     /// Adds the extension that nobody knows and that must be known.
+    #[must_use]
     pub fn with_unknown(mut self) -> Self {
         self.extensions.push(unknown_extension());
         self
     }
 
     /// Makes it, or keeps it from being, an issuer's.
+    #[must_use]
     pub fn issuing(mut self, may: bool) -> Self {
         self.extensions = vec![constraints(may)];
         self
@@ -237,16 +143,22 @@ pub const LEVELS: Levels = [1, 4, 2, 24, 217];
 /// The certificate of a machine's signing key.
 #[derive(Clone)]
 pub struct Leaf {
+    /// AMD's name of the product.
     pub product: String,
+    /// The firmware that the key belongs to.
     pub levels: Levels,
+    /// The chip; only a VCEK's certificate says it.
     pub hardware_id: Vec<u8>,
     /// Older certificates have the hardware id without a tag.
     pub bare_id: bool,
+    /// Whether it is a VCEK or a VLEK.
     pub signer: Signer,
+    /// What certificates of any kind say.
     pub certificate: Certificate,
 }
 
 impl Leaf {
+    /// That of a machine at [`LEVELS`].
     pub fn new(generation: Generation, signer: Signer) -> Self {
         let subject = format!("SEV-{}", signer.name().to_uppercase());
         let (_, issuer) = issuer(generation, signer);
@@ -260,6 +172,7 @@ impl Leaf {
         }
     }
 
+    /// The certificate, signed.
     pub fn der(&self) -> Vec<u8> {
         let [fmc, bootloader, tee, snp, microcode] = self.levels;
         let mut certificate = self.certificate.clone();
@@ -348,28 +261,17 @@ pub fn sign(report: &mut [u8]) {
     }
 }
 
-/// The two numbers of a signature in DER, each with its highest byte first.
-pub fn ecdsa_numbers<const N: usize>(der: &[u8]) -> [[u8; N]; 2] {
-    let (r, rest) = der_integer(&der[2..]);
-    let (s, _) = der_integer(rest);
-    [r, s].map(|digits| {
-        let mut number = [0; N];
-        number[N - digits.len()..].copy_from_slice(digits);
-        number
-    })
-}
-
-fn der_integer(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (number, rest) = bytes[2..].split_at(bytes[1].into());
-    (number.strip_prefix(&[0]).unwrap_or(number), rest)
-}
-
 /// A revocation list of the root's.
 pub struct List {
+    /// Common name of its issuer.
     pub issuer: &'static str,
+    /// Numbers of certificates.
     pub revoked: Vec<u8>,
+    /// When it begins, as `UTCTime`.
     pub this_update: &'static str,
+    /// When it ends, as `UTCTime`.
     pub next_update: Option<&'static str>,
+    /// Signed by the root's key, rather than the intermediate one.
     pub by_root: bool,
 }
 
@@ -380,6 +282,7 @@ impl List {
         Self { issuer, revoked, this_update: BEFORE, next_update: Some(AFTER), by_root: true }
     }
 
+    /// The list, signed.
     pub fn der(&self) -> Vec<u8> {
         let body = list_body(&pss(48), self.issuer, self.this_update, self.next_update, &self.revoked, &[]);
         signed(&body, 48, if self.by_root { &KEYS.root } else { &KEYS.intermediate })
