@@ -158,12 +158,18 @@ fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, Error> {
 }
 
 /// A stream that ends at a time, however slowly its peer speaks.
-struct Timed {
+pub(crate) struct Timed {
     stream: TcpStream,
     deadline: Instant,
 }
 
 impl Timed {
+    /// Connects to an address; all of it takes no longer than `wait`.
+    pub(crate) fn connect(address: SocketAddr, wait: Duration) -> io::Result<Self> {
+        let deadline = Instant::now() + wait;
+        Ok(Self { stream: TcpStream::connect_timeout(&address, wait)?, deadline })
+    }
+
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }

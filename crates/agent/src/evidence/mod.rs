@@ -5,6 +5,8 @@
 //!
 //! Called by [`crate::run`] and by `keyhearth-boot check`.
 
+mod azure;
+mod quote;
 mod tsm;
 
 use std::fmt;
@@ -94,6 +96,9 @@ impl Machine {
     /// The strongest evidence that this machine has.
     #[must_use]
     pub fn detect(&self) -> Tee {
+        if azure::is_here(self) {
+            return Tee::Azure;
+        }
         match tsm::provider(&self.tsm).as_deref() {
             Ok("sev_guest") => Tee::Snp,
             Ok("tdx_guest") => Tee::Tdx,
@@ -130,7 +135,8 @@ impl Machine {
             Tee::Tdx => {
                 Err(Error::Absent("quotes of TDX need configfs-tsm: Linux 6.7, CONFIG_TDX_GUEST_DRIVER"))
             }
-            Tee::Tpm | Tee::Azure => Err(Error::Absent("quotes of TPMs are not collected yet")),
+            Tee::Tpm => quote::collect(self, &transcript.qualifying_data()),
+            Tee::Azure => azure::collect(self, &transcript.qualifying_data()),
             Tee::None => Ok(Collected::default()),
         }
     }

@@ -8,7 +8,7 @@ const ALG_ECC: u16 = 0x0023;
 const ECC_NIST_P256: u16 = 0x0003;
 /// `fixedTPM`, `fixedParent`, `sensitiveDataOrigin`, `userWithAuth`, `noDA`, `restricted` and `sign`: the TPM made
 /// it, keeps it, and signs nothing with it but what it says itself.
-const ATTRIBUTES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 10 | 1 << 16 | 1 << 18;
+pub(super) const ATTRIBUTES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 10 | 1 << 16 | 1 << 18;
 /// Makes it another key than one that other software derives from an otherwise equal template.
 const UNIQUE: &[u8; 32] = b"keyhearth boot attestation key 1";
 

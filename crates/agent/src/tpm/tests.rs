@@ -1,67 +1,7 @@
 //! Commands to a real software TPM.
 
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
+use super::testing::Swtpm;
 use super::*;
-
-/// swtpm with a state of its own, ended with this.
-struct Swtpm {
-    child: Child,
-    folder: tempfile::TempDir,
-}
-
-impl Swtpm {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let child = Self::spawn(folder.path());
-        Self { child, folder }
-    }
-
-    fn spawn(folder: &Path) -> Child {
-        let socket = |name: &str| format!("type=unixio,path={}", folder.join(name).display());
-        Command::new("swtpm")
-            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
-            .arg(format!("dir={}", folder.display()))
-            .args(["--server", &socket("tpm"), "--ctrl", &socket("control")])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("swtpm is installed")
-    }
-
-    /// Starts the same TPM anew, as a reset of the machine does.
-    fn restart(&mut self) {
-        self.end();
-        for name in ["tpm", "control"] {
-            let _ = std::fs::remove_file(self.folder.path().join(name));
-        }
-        self.child = Self::spawn(self.folder.path());
-    }
-
-    fn end(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn connect(&self) -> Tpm<UnixStream> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            match UnixStream::connect(self.folder.path().join("tpm")) {
-                Ok(stream) => return Tpm::new(stream),
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Swtpm {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
 
 #[test]
 fn the_attestation_key_is_the_same_at_every_boot_and_another_in_another_tpm() {
