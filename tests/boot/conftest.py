@@ -1,8 +1,10 @@
-"""What every boot needs: the kernel, the package of the agent, and an initramfs.
+"""What every boot needs: the kernel, the package of the agent, an initramfs, and a server.
 
-KEYHEARTH_BOOT_PACKAGE names the package; `scripts/test boot` makes it.
+KEYHEARTH_BIN names the server's program, KEYHEARTH_BOOT_PACKAGE the agent's package; `scripts/test boot` makes both.
 """
 
+import functools
+import itertools
 import os
 import pathlib
 import subprocess
@@ -11,7 +13,8 @@ import pytest
 
 import image
 from guests import Guest
-from server import Away
+from server import Away, Server
+from snp import Chain
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +50,40 @@ def base(kernel, unpacked, tmp_path_factory):
 def alone(tmp_path, kernel, base):
     """A machine whose server is away."""
     return Guest(tmp_path, kernel, base, Away())
+
+
+@pytest.fixture(scope="session")
+def chain():
+    return Chain()
+
+
+@pytest.fixture(scope="session")
+def serve(unpacked, chain, tmp_path_factory):
+    """Makes servers."""
+    program, agent = pathlib.Path(os.environ["KEYHEARTH_BIN"]), unpacked / "usr/sbin/keyhearth-boot"
+    return lambda **settings: Server(program, agent, tmp_path_factory.mktemp("server"), chain, **settings)
+
+
+@pytest.fixture(scope="session")
+def server(serve):
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def machine(tmp_path, kernel, base):
+    """Makes machines that a server knows."""
+    numbers = itertools.count()
+
+    def make(server, **enrolment):
+        folder = tmp_path / f"guest-{next(numbers)}"
+        folder.mkdir()
+        return Guest(folder, kernel, base, server, **enrolment)
+
+    return make
+
+
+@pytest.fixture
+def enrol(machine, server):
+    """Makes machines of the server that all tests share."""
+    return functools.partial(machine, server)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import disk
 import image
@@ -60,17 +61,34 @@ class Guest:
         assert "the boot is confirmed" in console, console
         return console
 
-    def refused(self, code, **hardware):
-        """Boots it; it must halt with its disk closed, without a prompt, and show this reason, if there is one."""
+    def stopped(self, **hardware):
+        """Boots it; it must halt, at whatever point, without a prompt."""
         with self.boot(**hardware) as machine:
             end = machine.end()
         console = machine.console
-        assert end == "halted", console
-        assert disk.PROOF not in console and not SHELL.search(console), console
+        assert end == "halted" and not SHELL.search(console), console
+        return console
+
+    def refused(self, code, **hardware):
+        """Boots it; it must halt with its disk closed and show this reason, if there is one."""
+        console = self.stopped(**hardware)
+        assert disk.PROOF not in console, console
         if code:
             assert "THIS MACHINE DOES NOT START" in console, console
             assert re.search(rf"^ Code +{code}$", console, re.MULTILINE), console
         return console
+
+    def on_snp(self, hardware):
+        """Puts it on a processor with SEV-SNP, as far as it can tell."""
+        self.settings["tee"] = "snp"
+        self.files |= {
+            "etc/hardware": f"{HOST}:{hardware.port}",
+            "scripts/before": (image.GUEST / "before-snp").read_text(),
+            "sbin/tsm": (image.CACHE / "tsm").read_bytes(),
+        }
+
+    def copy_disk(self, name):
+        return shutil.copy(self.disk, self.folder / name)
 
 
 def toml(settings):

@@ -33,8 +33,9 @@ class Tpm:
     def __enter__(self):
         socket = self.folder / "sock"
         socket.unlink(missing_ok=True)
-        words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.folder}", "--ctrl", f"type=unixio,path={socket}"]
-        self.process = subprocess.Popen([*words, "--flags", "startup-clear", "--terminate"], stderr=subprocess.PIPE)
+        words = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.folder}", "--flags", "startup-clear"]
+        words += ["--ctrl", f"type=unixio,path={socket}", "--terminate"]
+        self.process = subprocess.Popen(words, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 20
         while not socket.exists():
             assert self.process.poll() is None, self.process.stderr.read()

@@ -1,10 +1,17 @@
-"""Key servers as machines know them."""
+"""Key servers as machines know them: one that runs, and one that is away."""
 
 import base64
 import dataclasses
 import datetime
+import http.client
+import json
 import os
+import re
+import signal
 import socket
+import ssl
+import subprocess
+import threading
 import uuid
 
 from cryptography import x509
@@ -13,6 +20,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 # The host, as a machine sees it that QEMU gives a network.
 HOST = "10.0.2.2"
+PASSPHRASE = b"a passphrase of the tests, long enough"
+START_S_MAX = 60
+CONFIGURATION = """
+data = "{data}"
+listen = "127.0.0.1:0"
+health = "127.0.0.1:0"
+anchor = "{folder}/anchor"
+[boot]
+listen = "127.0.0.1:{boot_port}"
+endorsements = "{folder}/endorsements"
+roots = {{ made = "{folder}/ark.pem" }}
+lease_seconds = {lease_s}
+"""
 
 
 @dataclasses.dataclass
@@ -39,6 +59,126 @@ class Away:
 
     def prepared(self, enrolled, disk):
         pass
+
+
+class Server:
+    """`keyhearth serve` with a boot listener, and one tenant. `chain` is what vouches for made SNP hardware."""
+
+    def __init__(self, program, agent, folder, chain, lease_s=120):
+        self.program, self.agent, self.folder, self.process = program, agent, folder, None
+        self.data, self.passphrase, self.configuration = folder / "data", folder / "passphrase", folder / "server.toml"
+        (folder / "endorsements").mkdir(parents=True)
+        (folder / "endorsements/crl").write_bytes(chain.revocations().public_bytes(serialization.Encoding.DER))
+        (folder / "ark.pem").write_bytes(chain.ark.public_bytes(serialization.Encoding.PEM))
+        self.passphrase.write_bytes(PASSPHRASE)
+        self.passphrase.chmod(0o600)
+        # Machines know the port, also after a restart.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.boot_port = free.getsockname()[1]
+        values = {"data": self.data, "folder": folder, "boot_port": self.boot_port, "lease_s": lease_s}
+        self.configuration.write_text(CONFIGURATION.format(**values))
+        words = ["init", "--data", self.data, "--passphrase-file", self.passphrase, "--anchor", folder / "anchor"]
+        made = subprocess.run([program, *words, "--name", HOST, "--name", "127.0.0.1"], capture_output=True, text=True)
+        assert made.returncode == 0, made.stderr
+        self.ca = (self.data / "ca.crt").read_text()
+
+    def __enter__(self):
+        self.start()
+        operator = self.data / "operator/operator"
+        self.run(operator, "tenant", "create", "acme", "--admin", "admin", "--out", self.folder)
+        self.admin = self.folder / "admin"
+        self.run(self.admin, "identity", "issue", "keys", "--role", "key-admin", "--out", self.folder)
+        self.keys = self.folder / "keys"
+        status = self.call(self.admin, "GET", "/v1/status")
+        self.deployment, self.release_key = status["deployment"], status["release_key"]
+        new = {"algorithm": "hmac-sha256", "usage": ["release"]}
+        self.key = self.call(self.keys, "POST", "/v1/keys", new)["id"]
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        words = ["serve", "--config", self.configuration, "--passphrase-file", self.passphrase]
+        said = self.folder / "said"
+        with said.open("w") as stderr:
+            self.process = subprocess.Popen([self.program, *words], stdout=subprocess.PIPE, stderr=stderr, text=True)
+        timer = threading.Timer(START_S_MAX, self.process.kill)
+        timer.start()
+        ready = self.process.stdout.readline()
+        timer.cancel()
+        assert ready == "ready\n", f"it did not start: {said.read_text()}"
+        self.port = int(re.search(r"listening on https://\S+?:(\d+)", said.read_text())[1])
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+    def run(self, who, *words):
+        """A command of `who`, whose certificate and key are these files without their suffixes."""
+        environment = {
+            "KEYHEARTH_URL": f"https://127.0.0.1:{self.port}",
+            "KEYHEARTH_CA_FILE": self.data / "ca.crt",
+            "KEYHEARTH_CERT_FILE": f"{who}.crt",
+            "KEYHEARTH_KEY_FILE": f"{who}.key",
+        }
+        environment = os.environ | {name: str(value) for name, value in environment.items()}
+        done = subprocess.run([self.program, *words], env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def call(self, who, method, path, body=None):
+        """A request of `who`, which must be granted."""
+        context = ssl.create_default_context(cadata=self.ca)
+        context.load_cert_chain(f"{who}.crt", f"{who}.key")
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=context)
+        connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        said = answer.read()
+        connection.close()
+        assert answer.status == 200, f"{method} {path}: {answer.status} {said[:500]!r}"
+        return json.loads(said)
+
+    def enrol(self, policy="true", reference=None):
+        """A machine that may open its volume when `policy` holds, a condition in Cedar."""
+        name = f"machine-{uuid.uuid4()}"
+        new = {"name": name, "key": self.key, "volumes": ["root"], "reference": listed(reference or {})}
+        machine = self.call(self.keys, "POST", "/v1/machines", new)["id"]
+        text = (
+            f'permit (principal == Keyhearth::Principal::"{machine}", action == Keyhearth::Action::"release-volumes", '
+            f'resource == Keyhearth::Key::"{self.key}") when {{ {policy} }};'
+        )
+        self.call(self.admin, "PUT", f"/v1/policies/{name}", {"text": text})
+        volume = {"machine": machine, "volume": "root"}
+        given = self.call(self.keys, "POST", f"/v1/keys/{self.key}/volume-secret", volume)
+        return Enrolled(machine, base64.b64decode(given["secret"]))
+
+    def prepared(self, enrolled, disk):
+        """Tells the server which header the volume has, as the agent reads it."""
+        look = self.folder / f"{enrolled.id}.toml"
+        look.write_text(
+            f'servers = ["https://{HOST}:{self.boot_port}"]\nca = "{self.data}/ca.crt"\n'
+            f'release_key = "{self.release_key}"\nserver = "{self.deployment}"\nmachine = "{enrolled.id}"\n'
+            f'tee = "none"\n[[volumes]]\nname = "root"\ndevice = "{disk}"\nmapping = "root"\n'
+        )
+        words = [self.agent, "--config", look, "check", "--json"]
+        found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+        volume = {"name": "root", "generation": 1, "header": found["volumes"][0]["header"]}
+        self.call(self.keys, "PATCH", f"/v1/machines/{enrolled.id}", {"volumes": [volume]})
+
+    def refer(self, enrolled, reference):
+        """Says what the machine's evidence has to claim."""
+        self.call(self.keys, "PATCH", f"/v1/machines/{enrolled.id}", {"reference": listed(reference)})
+
+    def machine(self, enrolled):
+        return self.call(self.keys, "GET", f"/v1/machines/{enrolled.id}")
+
+    def decide(self, approval, approve=True):
+        return self.call(self.keys, "POST", f"/v1/approvals/{approval}", {"approve": approve})
+
+
+def listed(reference):
+    return [{"claim": claim, "values": [value]} for claim, value in reference.items()]
 
 
 def authority():
