@@ -360,14 +360,13 @@ impl Key {
     ///
     /// Source: SP 800-108r1 §4.1, as [`crate::kdf::kbkdf`].
     pub fn volume_secret(&self, label: &str, context: &[&[u8]]) -> Result<Zeroizing<[u8; 32]>, Error> {
-        match &self.secret {
-            Secret::Hmac { key, .. } if self.algorithm.supports(Mechanism::VolumeKdf) => {
-                let mut secret = Zeroizing::new([0; 32]);
-                crate::kdf::derive(key, label, context, &mut secret[..]);
-                Ok(secret)
-            }
-            _ => Err(UNSUPPORTED),
+        let Secret::Hmac { key, .. } = &self.secret else { return Err(UNSUPPORTED) };
+        if !self.algorithm.supports(Mechanism::VolumeKdf) {
+            return Err(UNSUPPORTED);
         }
+        let mut secret = Zeroizing::new([0; 32]);
+        crate::kdf::derive(key, label, context, &mut secret[..]);
+        Ok(secret)
     }
 
     /// Checks a code of full length in constant time.

@@ -16,6 +16,7 @@ use super::spelling::AccessKeyId;
 /// # Errors
 /// [`Error::Invalid`] with field and rule, or [`Error::TooLarge`] with field and limit. [`Error::Unsupported`]
 /// for unsealing, which the server does outside of all requests, and for what has no path.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub fn parse(
     operation: Operation,
     path: &Params<'_>,
