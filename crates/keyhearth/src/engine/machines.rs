@@ -37,7 +37,7 @@ const RECOVERY_LABEL: &str = "keyhearth/volume-recovery";
 
 /// Claims that differ at every boot of the same machine in the same state: an approval does not cover them.
 const CLAIMS_OF_ONE_BOOT: [&str; 7] =
-    ["report_data", "report_id", "report_id_ma", "clock", "reset_count", "restart_count", "clock_safe"];
+    ["report_data", "report_id", "report_id_ma", "clock_ms", "clock_safe", "reset_count", "restart_count"];
 
 /// A machine that boots, as the server knows it.
 pub struct Booting {

@@ -8,6 +8,8 @@ use keyhearth_attest::{
     Demands, ENDORSEMENT_BYTES_MAX, Endorsements, Reason, Refusal, Revocation, Roots, appraise,
 };
 use keyhearth_core::machine::{Claim, Claims, Machine};
+use keyhearth_core::principal::Fingerprint;
+use keyhearth_proto::rest::Spelling as _;
 use serde_json::Value;
 
 use crate::config::{BootConfig, ConfigError};
@@ -69,18 +71,24 @@ impl Appraiser {
             revocation: if self.require_revocation { Revocation::Demanded } else { Revocation::IfGiven },
             vmpl: self.vmpl,
             legacy_reports: self.legacy_reports,
+            enrolled_aks: enrolled_aks(machine),
             ..Demands::at(now_s)
         };
         let mut endorsements = self.endorsements.clone();
         for one in given {
             endorsements.add(one)?;
         }
-        let _ = machine;
         let claims = appraise(evidence, &endorsements, &self.roots, &demands)?;
         let value = serde_json::to_value(&claims).map_err(|_| Refusal::from(Reason::EvidenceUnknown))?;
         let Value::Object(members) = value else { return Err(Reason::EvidenceUnknown.into()) };
         Ok(members.into_iter().filter_map(|(name, value)| Some((name, claim(value)?))).collect())
     }
+}
+
+/// The attestation keys of TPMs that the machine was enrolled with: its reference values of the claim `ak`.
+fn enrolled_aks(machine: &Machine) -> Vec<[u8; 32]> {
+    let values = machine.reference.get("ak").into_iter().flatten();
+    values.filter_map(|digits| Fingerprint::read(digits).map(|Fingerprint(digest)| digest)).collect()
 }
 
 /// A claim as policies read it; nothing for what is not claimed.

@@ -202,7 +202,10 @@ impl Boot {
         let lease_ms = u64::from(self.lease_s) * 1_000;
         let asked = Asked { facts, session, transcript: transcript_bytes, headers, lease_ms };
         if let Err(reason) = booting.machine.check(&asked, self.engine.now()) {
-            return Err(self.refuse(Some(&booting), address, reason).await);
+            let refused = self.refuse(Some(&booting), address, reason).await;
+            // The same machine may have crashed and started again: it waits until it is alone for certain.
+            let wait = Error::Unavailable { retry_after_ms: self.lease_s.saturating_mul(1_000) };
+            return Err(if reason == Reason::Leased { wait.into() } else { refused });
         }
         self.release(&booting, asked, &attest.ephemeral, &transcript).await
     }
