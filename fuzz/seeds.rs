@@ -38,7 +38,7 @@ use keyhearth_crypto::note::NoteKey;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
-use keyhearth_machines::{snp, tdx, tpm};
+use keyhearth_machines::{images, snp, tdx, tpm};
 use keyhearth_proto::aws::sigv4::{Message, Scope, SigningKey, authorization};
 use keyhearth_proto::aws::{self, Field, Place, coverage};
 use keyhearth_proto::tang::Point;
@@ -66,7 +66,8 @@ fn main() -> Result<()> {
     aws_requests()?;
     reports()?;
     headers()?;
-    quotes()
+    quotes()?;
+    files_to_measure()
 }
 
 fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
@@ -560,4 +561,24 @@ fn quotes() -> Result<()> {
         "vcek": URL_SAFE_NO_PAD.encode(leaf),
     });
     write("attest_tpm", "azure-json", files(&[json.to_string().into_bytes(), root, list, issuer]))
+}
+
+/// Firmware, and a unified kernel image of each age.
+fn files_to_measure() -> Result<()> {
+    let sections = [(0x1000, 4096, 1), (0x2000, 4096, 2), (0x3000, 4096, 3), (0x4000, 4096, 0x10)];
+    write("measure", "ovmf", &images::ovmf(&sections, Some(0x4c00))[2048..])?;
+    for stub in ["252.39-1", "257.13", "262.1"] {
+        let (magic, kernel) = (images::magic(stub), images::kernel("6.12.1"));
+        let sections: [(&str, &[u8]); 7] = [
+            (".sdmagic", magic.as_bytes()),
+            (".sbat", b"sbat,1"),
+            (".osrel", b"ID=any"),
+            (".cmdline", b"ro quiet"),
+            (".uname", b"6.12.1"),
+            (".initrd", b"ramdisk"),
+            (".linux", &kernel),
+        ];
+        write("measure", &format!("uki-{stub}"), images::signed(images::pe(true, &sections), true))?;
+    }
+    Ok(())
 }

@@ -16,6 +16,7 @@ mod demands;
 mod ecdsa;
 mod endorsements;
 pub mod eventlog;
+pub mod measure;
 mod reader;
 mod reason;
 pub mod snp;

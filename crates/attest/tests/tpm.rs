@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use keyhearth_attest::eventlog::{BootFacts, BootPhase, EVENTS_MAX};
+use keyhearth_attest::eventlog::{self, BootFacts, BootPhase, EVENTS_MAX, Quoted};
 use keyhearth_attest::snp::{Generation, Signer};
 use keyhearth_attest::tpm::{AkTrust, Evidence, Pcrs, TpmClaims};
 use keyhearth_attest::{
@@ -595,6 +595,43 @@ fn a_log_in_its_place_is_filled_up() {
         let mut case = Case::enrolled();
         case.log = case.log.take().map(|log| [log, vec![filler; 100]].concat());
         assert!(case.judge().is_ok(), "{filler}");
+    }
+}
+
+/// Logs of a virtual machine (OVMF 2022.11, systemd-stub 252, Linux 6.1) without Secure Boot and with it, and the PCRs that
+/// its TPM had.
+#[test]
+fn logs_of_a_booted_image_lead_to_its_registers() {
+    let off: &[u8] = include_bytes!("../vectors/ovmf-uki.log");
+    let on: &[u8] = include_bytes!("../vectors/ovmf-uki-secure-boot.log");
+    let had_off = [
+        (0, "93b4db75f808ff05b1cc1d62e7921d13e9424e3cbbf4226fa6323d8043f300b2"),
+        (1, "ec09678bc9a85dd840b3b05f457edda355a003a8c2c20e65463803e44087f8a6"),
+        (4, "ab5962435175c70e7279f9243b92dce5f9907c7027a1990a59e534e14e559176"),
+        (7, "65caf8dd1e0ea7a6347b635d2b379c93b9a1351edc2afc3ecda700e534eb3068"),
+        (9, "9fcc95894e4b56df3281f40278750f910be6c23b76d3728242c9efac3d52224e"),
+        (11, "7f5e26ff998c776f2525ef901b5406ee4d5cc9192f9f07d3f0652305baa5032f"),
+    ];
+    let had_on = [
+        (0, "47bf47eb465a3e81299fd159eb9ffd94636b4baf42c1e53b2fc3108ad461f00c"),
+        (1, "ec09678bc9a85dd840b3b05f457edda355a003a8c2c20e65463803e44087f8a6"),
+        (4, "97971c590b9bd4fe3c61fafd737a5471bbaff8c378916fc45b0f6add9f3d000f"),
+        (7, "02a4f904010ebddfb1ce765622af8d48ac2408422e220ad4eed1e1856407f704"),
+        (9, "9fcc95894e4b56df3281f40278750f910be6c23b76d3728242c9efac3d52224e"),
+        (11, "7f5e26ff998c776f2525ef901b5406ee4d5cc9192f9f07d3f0652305baa5032f"),
+    ];
+    for (log, had, secure_boot, applications) in [(off, had_off, false, 2), (on, had_on, true, 1)] {
+        let led = eventlog::replayed(log).expect("it is sound");
+        for (index, value) in had {
+            assert_eq!(keyhearth_attest::Bytes(led[&index].to_vec()).to_string(), value, "PCR {index}");
+        }
+        let told = eventlog::appraise(log, &Quoted::Pcrs(&led)).expect("it is sound");
+        assert_eq!(told.secure_boot, Some(secure_boot));
+        assert_eq!(told.boot_applications.map(|of| of.len()), Some(applications));
+        let sections: Vec<_> = told.image_sections.expect("there is an image").into_keys().collect();
+        assert_eq!(sections, ["cmdline", "initrd", "linux", "osrel"]);
+        assert_eq!((told.phase, told.pk.is_some()), (Some(BootPhase::BeforeInitrd), true));
+        assert_eq!(told.command_line_overrides, Some(Vec::new()));
     }
 }
 

@@ -1,4 +1,4 @@
-//! `boot appraise` on a made machine: what a user types, what comes back, and what is refused.
+//! `boot appraise` and `boot measure` on a made machine: what a user types, what comes back, and what is refused.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, its functions too")]
 
@@ -12,7 +12,7 @@ use keyhearth_attest::eventlog::BootPhase;
 use keyhearth_attest::snp::{Generation, Signer};
 use keyhearth_attest::tpm::Evidence;
 use keyhearth_machines::snp::{Leaf, List, ark, intermediate, report, sign};
-use keyhearth_machines::{tdx, tpm};
+use keyhearth_machines::{images, tdx, tpm};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -197,4 +197,74 @@ fn a_tdx_machine_is_judged_by_collateral_in_the_folder() {
         (&claims["tcb_status"], &claims["reduced_assurance"]),
         (&"SWHardeningNeeded".into(), &true.into())
     );
+}
+
+fn measure(folder: &Path, arguments: &[&str]) -> Output {
+    let command = Command::new(env!("CARGO_BIN_EXE_keyhearth"))
+        .args([&["boot", "measure"], arguments].concat())
+        .current_dir(folder)
+        .output();
+    command.unwrap()
+}
+
+#[test]
+fn an_image_is_measured_before_it_boots() {
+    let folder = TempDir::new().unwrap();
+    let (magic, kernel) = (images::magic("257.13-1"), images::kernel("6.12.1"));
+    let sections: [(&str, &[u8]); 3] =
+        [(".sdmagic", magic.as_bytes()), (".cmdline", b"ro"), (".linux", &kernel)];
+    fs::write(folder.path().join("uki.efi"), images::pe(true, &sections)).unwrap();
+    fs::write(folder.path().join("kernel"), &kernel).unwrap();
+    let json = |more: &[&str]| -> Value {
+        let output = measure(folder.path(), &[&["uki", "--uki", "uki.efi", "--json"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (off, on) = (json(&[]), json(&["--secure-boot"]));
+    assert_eq!((&off["stub"], &off["pcr11"]), (&257.into(), &on["pcr11"]));
+    let applications = |measured: &Value| measured["boot_applications"].as_array().unwrap().len();
+    assert_eq!((applications(&off), applications(&on)), (2, 1));
+    assert!(off["pcr4"] != on["pcr4"] && off["image_sections"]["cmdline"].is_string());
+
+    let output = measure(folder.path(), &["uki", "--uki", "uki.efi"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(text.contains(&off["pcr11"].as_str().unwrap()[..48]), "{text}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("PCR 9"));
+
+    let refused = measure(folder.path(), &["uki", "--uki", "kernel"]);
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text.contains(".sdmagic") && text.contains("docs/boot/measure.md"), "{text}");
+}
+
+#[test]
+fn a_guest_is_measured_before_it_starts() {
+    let folder = TempDir::new().unwrap();
+    let firmware = images::ovmf(&[(0x1000, 4096, 2), (0x4000, 4096, 0x10)], Some(0x4c00));
+    fs::write(folder.path().join("OVMF.fd"), firmware).unwrap();
+    fs::write(folder.path().join("vmlinuz"), b"a kernel").unwrap();
+    let digest = |more: &[&str]| {
+        let usual = ["snp", "--ovmf", "OVMF.fd", "--vcpus", "2", "--vcpu-type", "EPYC-Milan-v2", "--json"];
+        let output = measure(folder.path(), &[&usual[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let measured: Value = serde_json::from_slice(&output.stdout).unwrap();
+        measured["measurement"].as_str().unwrap().to_owned()
+    };
+    let kernel = ["--kernel", "vmlinuz", "--cmdline", "ro"];
+    let digests = [
+        digest(&[]),
+        digest(&kernel[..2]),
+        digest(&kernel),
+        digest(&["--guest-features", "0x21"]),
+        digest(&["--vmm", "ec2"]),
+    ];
+    assert!(digests.iter().all(|digest| digest.len() == 96));
+    assert!((1..5).all(|index| !digests[..index].contains(&digests[index])), "{digests:?}");
+    for wrong in
+        [&["--vcpus", "0"][..], &["--vcpu-type", "EPYC-Next"], &["--vmm", "other"], &["--initrd", "vmlinuz"]]
+    {
+        let usual = ["snp", "--ovmf", "OVMF.fd"];
+        assert_eq!(measure(folder.path(), &[&usual[..], wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
 }

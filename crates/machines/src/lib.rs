@@ -8,6 +8,7 @@
 //! where a caller asks for what makes no sense; they are not for input from outside.
 
 mod der;
+pub mod images;
 pub mod snp;
 pub mod tdx;
 pub mod tpm;

@@ -76,9 +76,11 @@ pub enum BootPhase {
 }
 
 impl BootPhase {
+    pub(crate) const ENTER_INITRD: &'static str = "enter-initrd";
+
     /// What is measured when a phase begins, in order.
     const WORDS: [(Self, &str); 6] = [
-        (Self::EnterInitrd, "enter-initrd"),
+        (Self::EnterInitrd, Self::ENTER_INITRD),
         (Self::LeaveInitrd, "leave-initrd"),
         (Self::Sysinit, "sysinit"),
         (Self::Ready, "ready"),

@@ -54,20 +54,32 @@ pub fn from_base64(text: &[u8], limit: usize) -> Result<Secret, Failure> {
 
 /// Reads a file, or standard input for `-`; more than `limit` bytes are an error.
 pub fn read(path: &Path, limit: usize) -> Result<Secret, Failure> {
+    // Never grown, so that no copy of a secret stays behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    read_into(&mut bytes, path, limit)?;
+    Ok(bytes)
+}
+
+/// The same of what everybody may know, however much it may be.
+pub fn public(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    read_into(&mut bytes, path, limit)?;
+    Ok(bytes)
+}
+
+fn read_into(bytes: &mut Vec<u8>, path: &Path, limit: usize) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::at(path.display(), &error);
-    let mut source: Box<dyn Read> = if path == Path::new(STDIN) {
+    let source: Box<dyn Read> = if path == Path::new(STDIN) {
         Box::new(io::stdin().lock())
     } else {
         Box::new(File::open(path).map_err(failed)?)
     };
-    // Never grown, so that no copy of a secret stays behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
-    source.by_ref().take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    source.take(limit as u64 + 1).read_to_end(bytes).map_err(failed)?;
     if bytes.len() > limit {
         let next = "give less: large data goes under a data key (`keyhearth data-key`), and large messages are signed by digest";
         return Err(Failure::new(format_args!("{} has more than {limit} bytes", path.display()), next));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Reads a text file.

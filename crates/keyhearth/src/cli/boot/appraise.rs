@@ -1,12 +1,10 @@
-//! `boot …`: evidence of machines that ask for keys before they boot.
-//!
-//! `appraise` is offline: it believes the roots in this program and those that are named, and nothing else.
+//! `boot appraise`: verifies evidence. It believes the roots in this program and those that are named, and nothing else.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use keyhearth_attest::{
     Area, Claims, Demands, ENDORSEMENT_BYTES_MAX, ENROLLED, EVIDENCE_BYTES_MAX, Endorsements,
     REPORT_DATA_BYTES, Reason, Refusal, Revocation, Roots, appraise,
@@ -14,24 +12,12 @@ use keyhearth_attest::{
 use keyhearth_core::time::Time;
 use keyhearth_proto::rest::Is;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
-use super::failure::Failure;
-use super::input;
-use super::machine;
-use super::session::Session;
-use super::spelled::{pair, spelled};
-
-/// Where wide values are broken, in characters: 24 bytes in digits. Names of claims leave so much of 80 columns.
-const VALUE_CHARS: usize = 48;
-
-#[derive(Subcommand)]
-pub enum Verb {
-    #[command(flatten)]
-    Machine(machine::Verb),
-    /// Verifies attestation evidence and prints what it claims, offline
-    Appraise(Appraisal),
-}
+use super::show::show;
+use crate::cli::failure::Failure;
+use crate::cli::input;
+use crate::cli::session::Session;
+use crate::cli::spelled::{pair, spelled};
 
 #[derive(Args)]
 pub struct Appraisal {
@@ -69,15 +55,6 @@ pub struct Appraisal {
     roots: Vec<(String, String)>,
 }
 
-impl Verb {
-    pub fn run(self, session: &Session) -> Result<(), Failure> {
-        match self {
-            Self::Machine(verb) => verb.run(session),
-            Self::Appraise(appraisal) => appraisal.run(session),
-        }
-    }
-}
-
 /// What `appraise` found.
 #[derive(Serialize)]
 struct Accepted<'a> {
@@ -87,7 +64,7 @@ struct Accepted<'a> {
 }
 
 impl Appraisal {
-    fn run(self, session: &Session) -> Result<(), Failure> {
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
         let now_s = match &self.at {
             Some(at) => at.0.unix_ms() / 1000,
             None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -106,12 +83,10 @@ impl Appraisal {
         let evidence = input::read(&self.evidence, EVIDENCE_BYTES_MAX)?;
         let claims = appraise(&evidence, &endorsements, &roots, &demands).map_err(refused)?;
         let accepted = Accepted { result: "accepted", claims: &claims };
+        show(session, &accepted)?;
         if session.json() {
-            return session.show(&accepted);
+            return Ok(());
         }
-        let value = serde_json::to_value(&accepted).map_err(|error| Failure::new(error, "report this"))?;
-        let members = value.as_object().into_iter().flatten();
-        session.show(&members.flat_map(|(name, value)| rows(name, value)).collect::<Map<_, _>>())?;
         if self.nonce.is_none() {
             session.hint("Whether it is fresh was not checked: give --nonce.");
         }
@@ -176,50 +151,6 @@ fn refused(refusal: Refusal) -> Failure {
     Failure::of(refusal.reason.code(), refusal.reason.sentence(), &refusal.detail, next)
 }
 
-/// Claims for people, by their names: records of bits and numbers are one, others one for each member.
-fn rows(name: &str, value: &Value) -> Vec<(String, Value)> {
-    match value.as_object() {
-        Some(members) if members.values().any(|member| !member.is_boolean() && !member.is_number()) => {
-            members.iter().flat_map(|(member, value)| rows(&format!("{name} {member}"), value)).collect()
-        }
-        _ => vec![(name.to_owned(), in_words(value))],
-    }
-}
-
-/// A claim for people: bits that are set and numbers by their names, and nothing wider than [`VALUE_CHARS`].
-fn in_words(value: &Value) -> Value {
-    let part = |(name, value): (&String, &Value)| match value.as_bool() {
-        Some(yes) => yes.then(|| name.replace('_', " ")),
-        None => Some(format!("{} {value}", name.replace('_', " "))),
-    };
-    if let Some(members) = value.as_object() {
-        broken(&members.iter().filter_map(part).collect::<Vec<_>>().join(", ")).into()
-    } else if let Some(texts) = value.as_array() {
-        let texts: Vec<_> = texts.iter().map(|text| broken(text.as_str().unwrap_or_default())).collect();
-        texts.join("\n").into()
-    } else if let Some(text) = value.as_str() {
-        broken(text).into()
-    } else {
-        value.clone()
-    }
-}
-
-/// The text in lines: broken at spaces, or anywhere in words that are wider than a line.
-fn broken(text: &str) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is always a line");
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() <= VALUE_CHARS {
-            line.push(' ');
-            line.push_str(word);
-            continue;
-        }
-        let letters: Vec<_> = word.chars().collect();
-        lines.extend(letters.chunks(VALUE_CHARS).map(|part| part.iter().collect()));
-    }
-    lines[1..].join("\n")
-}
-
 /// Reads report data from hexadecimal digits.
 fn report_data(text: &str) -> Result<[u8; REPORT_DATA_BYTES], String> {
     let rule = || format!("must be 1 to {REPORT_DATA_BYTES} bytes in hexadecimal digits");
@@ -246,30 +177,7 @@ fn digits(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn claims_are_shown_in_words_that_fit() {
-        let policy = json!({ "abi_major": 1, "smt": true, "debug": false, "single_socket": true });
-        assert_eq!(in_words(&policy), json!("abi major 1, smt, single socket"));
-        assert_eq!(rows("policy", &policy).len(), 1);
-        let boot = json!({ "phase": "ready", "mok": ["aa", "bb"], "secure_boot": true });
-        let told = [
-            ("boot mok", json!("aa\nbb")),
-            ("boot phase", json!("ready")),
-            ("boot secure_boot", json!(true)),
-        ];
-        let mut shown = rows("boot", &boot);
-        shown.sort_by(|one, other| one.0.cmp(&other.0));
-        assert_eq!(shown, told.map(|(name, value)| (name.to_owned(), value)));
-        let digits = "0".repeat(2 * VALUE_CHARS + 1);
-        let lines: Vec<_> = broken(&digits).lines().map(str::len).collect();
-        assert_eq!(lines, [VALUE_CHARS, VALUE_CHARS, 1]);
-        assert_eq!(broken(""), "");
-        assert!(broken(&"word ".repeat(40)).lines().all(|line| line.len() <= VALUE_CHARS));
-    }
 
     #[test]
     fn report_data_is_padded() {

@@ -1,0 +1,34 @@
+//! `boot …`: machines that ask for keys before they boot, what they are, and what they will be.
+//!
+//! `appraise` and `measure` are offline.
+
+mod appraise;
+mod measure;
+mod show;
+
+use clap::Subcommand;
+
+use super::failure::Failure;
+use super::machine;
+use super::session::Session;
+
+#[derive(Subcommand)]
+pub enum Verb {
+    #[command(flatten)]
+    Machine(machine::Verb),
+    /// Verifies attestation evidence and prints what it claims, offline
+    Appraise(appraise::Appraisal),
+    /// Computes what a machine will measure from the files that it boots, offline
+    #[command(subcommand)]
+    Measure(measure::Subject),
+}
+
+impl Verb {
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Machine(verb) => verb.run(session),
+            Self::Appraise(appraisal) => appraisal.run(session),
+            Self::Measure(subject) => subject.run(session),
+        }
+    }
+}
