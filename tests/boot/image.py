@@ -50,7 +50,7 @@ def libraries(program):
 def base(kernel, package):
     """The initramfs without the configuration of one machine; `package` is the agent's, unpacked."""
     archive = Archive()
-    for folder in ("dev", "proc", "sys", "run", "root", "tmp", "etc"):
+    for folder in ("dev", "proc", "sys", "run", "newroot", "tmp", "etc"):
         archive.folder(folder)
     archive.file("bin/busybox", pathlib.Path("/bin/busybox").read_bytes(), 0o755)
     archive.file("init", (GUEST / "init").read_bytes(), 0o755)

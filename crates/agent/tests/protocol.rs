@@ -354,8 +354,9 @@ fn each_confirmation_brings_the_token_of_the_one_before() {
     let session = Session::new([4; 16], &Key::new(CONFIRM_KEY), vec!["root".parse().unwrap()]);
     session.write(&state).unwrap();
     confirm(&scene.config, &root, &state).unwrap();
-    assert_eq!(*tokens.lock().unwrap(), [None, Some([1; 32])]);
-    assert_eq!(fs::read(root.join("var/lib/keyhearth/boot-token")).unwrap(), [2; 32]);
+    // Each new token is shown at once, so that the one before is over.
+    assert_eq!(*tokens.lock().unwrap(), [None, Some([1; 32]), Some([1; 32]), Some([3; 32])]);
+    assert_eq!(fs::read(root.join("var/lib/keyhearth/boot-token")).unwrap(), [3; 32]);
 }
 
 #[test]

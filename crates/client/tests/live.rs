@@ -205,6 +205,38 @@ async fn uses_of_keys() {
 }
 
 #[tokio::test]
+async fn machines_that_boot() {
+    let Some(server) = server() else { return };
+    let client = server.client().because("a test");
+    let usage = Some(vec![Use("release").into()]);
+    let key = create(&client, body::NewKey { usage, ..Algorithm::HmacSha256.into() }).await;
+    let new = body::NewMachine {
+        name: "web-1".parse::<id::Name>().unwrap().into(),
+        key: key.parse::<KeyRef>().unwrap().into(),
+        volumes: vec!["root".parse::<id::Name>().unwrap().into()],
+        reference: None,
+    };
+    let machine = client.enroll_machine(&new).await.unwrap();
+    let of = body::VolumeOf { machine: machine.id.clone(), volume: machine.volumes[0].name.clone() };
+    let secret = client.volume_secret(&key, &of).await.unwrap();
+    assert_eq!((secret.generation, secret.secret.len()), (1, 32));
+    assert_ne!(client.recovery_secret(&key, &of).await.unwrap().secret, secret.secret);
+    let prepared = body::PreparedVolume {
+        name: of.volume.clone(),
+        generation: Within::new(1).unwrap(),
+        header: keyhearth_core::principal::Fingerprint([1; 32]).into(),
+    };
+    let change = body::MachineChange { volumes: Some(vec![prepared]), ..body::MachineChange::default() };
+    assert_eq!(client.update_machine(*machine.id, &change).await.unwrap().volumes[0].generation, 1);
+    assert_eq!(client.describe_machine(*machine.id).await.unwrap().boots, 0);
+    assert_eq!(client.list_machines(&Page::default()).await.unwrap().machines.len(), 1);
+    assert!(client.list_approvals(&Page::default()).await.unwrap().approvals.is_empty());
+    let none =
+        client.decide_approval(id::RequestId([0; 16]), &body::ApprovalDecision { approve: true }).await;
+    assert!(none.is_err());
+}
+
+#[tokio::test]
 async fn who_may_do_what() {
     let Some(server) = server() else { return };
     let client = server.client();

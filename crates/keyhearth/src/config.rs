@@ -1,15 +1,18 @@
 //! The configuration: one TOML file, read once. Every key has a default but `data`.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use keyhearth_attest::{ENDORSEMENT_BYTES_MAX, Endorsements, Revocation, Roots};
 use keyhearth_core::Error;
 use keyhearth_proto::aws::Place;
 use serde::Deserialize;
 
 use crate::engine::{PRINCIPAL_PER_S, Settings, TENANT_PER_S};
 use crate::listen::Limits;
+use crate::listen::boot::{Appraiser, Rules};
 use crate::listen::tang::ActsAs;
 
 /// The longest configuration file, in bytes.
@@ -160,6 +163,47 @@ impl Default for BootConfig {
             lease_seconds: 120,
         }
     }
+}
+
+impl BootConfig {
+    /// What evidence is judged by: reads the files that are named.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a file that cannot be read, or is none of what it should be.
+    pub fn appraiser(&self) -> Result<Appraiser, ConfigError> {
+        let mut endorsements = Endorsements::default();
+        if let Some(folder) = &self.endorsements {
+            let mut paths = fs::read_dir(folder)
+                .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>())
+                .map_err(|error| ConfigError::Read { path: folder.clone(), error })?;
+            paths.sort();
+            for path in paths.iter().filter(|path| path.is_file()) {
+                let added = endorsements.add(&read_endorsement(path)?);
+                added.map_err(|refusal| ConfigError::Endorsement { path: path.clone(), refusal })?;
+            }
+        }
+        let mut roots = Roots::built_in();
+        for (label, path) in &self.roots {
+            let certificate = read_endorsement(path)?;
+            roots = match roots.clone().with_amd(label, &certificate) {
+                Ok(roots) => roots,
+                Err(_) => roots
+                    .with_intel(label, &certificate)
+                    .map_err(|error| ConfigError::Root { path: path.clone(), error })?,
+            };
+        }
+        let revocation = if self.require_revocation { Revocation::Demanded } else { Revocation::IfGiven };
+        let rules = Rules { revocation, legacy_reports: self.legacy_reports, vmpl: self.vmpl };
+        Ok(Appraiser::new(endorsements, roots, rules))
+    }
+}
+
+fn read_endorsement(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let failed = |error| ConfigError::Read { path: path.to_owned(), error };
+    if fs::metadata(path).map_err(failed)?.len() > ENDORSEMENT_BYTES_MAX as u64 {
+        return Err(ConfigError::TooLong(path.to_owned()));
+    }
+    fs::read(path).map_err(failed)
 }
 
 /// `[limits]`
@@ -469,10 +513,10 @@ origin = "{origin}"
 # identity = "{tang_identity}"
 # tls = {tang_tls}
 
-# Boot release, served only with this section: where machines connect before they boot, with TLS and without
-# certificates of theirs. Their evidence is judged by the certificates, revocation lists and collateral in a folder;
-# without a list in force it is refused unless `require_revocation` says otherwise. Roots beside the built-in ones are
-# named by a label, which claims and the log show.
+# Boot release, served only with this section: where machines connect before they boot, with TLS and no certificates
+# of theirs. Their evidence is judged by what lies in a folder: certificates, revocation lists and collateral. Without
+# a list in force it is refused, unless `require_revocation` says otherwise. Roots beside the built-in ones are named by
+# a label, which claims and the log show.
 # [boot]
 # listen = "{boot_listen}"
 # endorsements = "/etc/keyhearth/endorsements"
@@ -539,10 +583,16 @@ mod tests {
             uncommented.replace("\n# external_ca", "\nexternal_ca").replace("\n# anchor", "\nanchor");
         assert!(Config::parse(&uncommented).unwrap().anchor.is_some());
         let mut sections = uncommented;
-        for name in ["[aws]", "listen", "account", "region", "[tang]", "tenant", "identity", "tls"] {
+        let of_boot =
+            ["[boot]", "endorsements", "require_revocation", "legacy_reports", "vmpl", "lease_seconds"];
+        let others = ["[aws]", "listen", "account", "region", "[tang]", "tenant", "identity", "tls"];
+        for name in others.into_iter().chain(of_boot) {
             sections = sections.replace(&format!("\n# {name}"), &format!("\n{name}"));
         }
-        let Config { aws, tang, .. } = Config::parse(&sections).unwrap();
+        let Config { aws, tang, boot, .. } = Config::parse(&sections).unwrap();
+        let folder = Some(PathBuf::from("/etc/keyhearth/endorsements"));
+        let defaults = BootConfig { endorsements: folder, ..BootConfig::default() };
+        assert_eq!(format!("{:?}", boot.unwrap()), format!("{defaults:?}"));
         assert_eq!(format!("{:?}", aws.unwrap()), format!("{:?}", AwsConfig::default()));
         assert_eq!(format!("{:?}", tang.unwrap()), format!("{:?}", TangConfig::default()));
     }

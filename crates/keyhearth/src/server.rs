@@ -272,7 +272,7 @@ impl Running {
         };
         let boot = match &config.boot {
             Some(boot) => {
-                let appraiser = Appraiser::new(boot)?;
+                let appraiser = boot.appraiser()?;
                 let tls = tls(config, Clients::Otherwise)?;
                 let listener = Listener::bind(boot.listen, tls, config.limits()).await?;
                 Some((listener, appraiser, boot.lease_seconds))

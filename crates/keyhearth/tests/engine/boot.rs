@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use keyhearth::config::BootConfig;
-use keyhearth::listen::boot::{Appraiser, Boot};
+use keyhearth::listen::boot::Boot;
 use keyhearth::listen::{Limits, Listener, Stop};
 use keyhearth::telemetry::Metrics;
 use keyhearth_core::Error;
@@ -62,7 +62,7 @@ impl Scene {
         let home = house.tenant("one").await;
         let listener = Listener::bind_plain((Ipv4Addr::LOCALHOST, 0).into(), Limits::default());
         let listener = listener.await.unwrap();
-        let appraiser = Appraiser::new(&BootConfig::default()).unwrap();
+        let appraiser = BootConfig::default().appraiser().unwrap();
         let front = Boot::new(home.engine(), Arc::new(Metrics::default()), appraiser, lease_s);
         let (stop, shutdown) = Stop::new();
         let address = listener.address();

@@ -46,6 +46,8 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::DeleteAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::MoveAlias { key: k(), alias: "new".parse().unwrap() },
         Ask::ListGrants { key: k(), page: page(1_000) },
+        Ask::VolumeSecret { key: k(), machine: PrincipalId([1; 16]), volume: "root".parse().unwrap() },
+        Ask::RecoverySecret { key: k(), machine: PrincipalId([1; 16]), volume: "root".parse().unwrap() },
     ];
     let data_key_pair = |with_plaintext| Ask::DataKeyPair {
         key: k(),

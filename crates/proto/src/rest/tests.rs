@@ -102,6 +102,23 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ("POST", "/v1/keys/k/encapsulate", none.clone()),
         ("POST", "/v1/keys/k/decapsulate", json!({ "version": 1, "encapsulated": "AQID" })),
         ("POST", "/v1/keys/k/exchange", json!({ "version": 1, "peer": "AQID" })),
+        ("POST", "/v1/keys/k/volume-secret", json!({ "machine": ID, "volume": "root" })),
+        ("POST", "/v1/keys/k/recovery-secret", json!({ "machine": ID, "volume": "root" })),
+        (
+            "POST",
+            "/v1/machines",
+            json!({ "name": "web-1", "key": "k", "volumes": ["root"],
+                "reference": [{ "claim": "measurement", "values": ["00"] }] }),
+        ),
+        ("GET", "/v1/machines?limit=10", Value::Null),
+        ("GET", "/v1/machines/01990a3e-7c1d-7e52-9f60-3b1f2a6c8d10", Value::Null),
+        (
+            "PATCH",
+            "/v1/machines/01990a3e-7c1d-7e52-9f60-3b1f2a6c8d10",
+            json!({ "volumes": [{ "name": "root", "generation": 1, "header": "00".repeat(32) }], "forget_token": true }),
+        ),
+        ("GET", "/v1/approvals?limit=10", Value::Null),
+        ("POST", "/v1/approvals/01990a3e-7c1d-7e52-9f60-3b1f2a6c8d10", json!({ "approve": true })),
         ("POST", "/v1/random", json!({ "bytes": 32 })),
         (
             "POST",

@@ -33,7 +33,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
-pub use appraiser::Appraiser;
+pub use appraiser::{Appraiser, Rules};
 use challenges::{Challenge, Challenges};
 
 use super::{BodyError, Peer, discard_body, read_body};

@@ -1,4 +1,5 @@
 use cedar_policy::{Entities, Request};
+use keyhearth_core::machine::{BootFacts, Claim, Comparison};
 
 use super::*;
 use crate::policy::question::translate;
@@ -139,14 +140,69 @@ fn statements_about_others_do_not_apply() {
     assert_eq!(verdict, Verdict::Allow(by(&["p3"])));
 }
 
+/// A boot with a claim of each kind.
+fn boot_facts() -> BootFacts {
+    let record = [("snp".to_owned(), Claim::Number(23)), ("smt".to_owned(), Claim::Bool(true))];
+    let claims = [
+        ("kind", Claim::Text("snp".to_owned())),
+        ("memory_encrypted", Claim::Bool(true)),
+        ("advisories", Claim::Texts(["A".to_owned(), "B".to_owned()].into())),
+        ("reported_tcb", Claim::Record(record.into())),
+    ];
+    BootFacts {
+        volumes: vec!["root".parse().unwrap()],
+        claims: claims.map(|(name, claim)| (name.to_owned(), claim)).into(),
+        comparison: Comparison::Known,
+        counter: 7,
+        approval: None,
+    }
+}
+
+#[test]
+fn what_a_machine_shows_can_be_asked_for() {
+    let asks = |condition: &str| {
+        let text = format!(
+            "permit (principal, action == Keyhearth::Action::\"release-volumes\", resource) when {{ {condition} }};"
+        );
+        let (caller, key, facts) = (alice([]), key(&[]), boot_facts());
+        let operation = Operation::ReleaseVolumes;
+        let question = Question {
+            caller: &caller,
+            operation,
+            key: Some(&key),
+            context: &[],
+            boot: Some(&facts),
+            now: NOW,
+        };
+        matches!(compile(&[&text]).authorize(&question), Verdict::Allow(_))
+    };
+    for met in [
+        "context.boot.memory_encrypted && !context.boot.reduced_assurance && context.boot.image_known",
+        r#"context.boot.kind == "snp" && context.boot.root == "none" && context.boot.counter == 7"#,
+        r#"context.boot.volumes.contains("root") && context.proof == "certificate""#,
+        r#"context.boot.hasTag("reported_tcb.smt") && context.boot.getTag("reported_tcb.smt") == "true""#,
+        r#"context.boot.numbers.hasTag("reported_tcb.snp") && context.boot.numbers.getTag("reported_tcb.snp") >= 23"#,
+        r#"context.boot.hasTag("advisories") && context.boot.getTag("advisories") like "*B*""#,
+    ] {
+        assert!(asks(met), "{met}");
+    }
+    for unmet in
+        ["context.boot.approved", r#"context.boot.hasTag("measurement")"#, "context.boot.revocation_checked"]
+    {
+        assert!(!asks(unmet), "{unmet}");
+    }
+}
+
 #[test]
 fn every_question_fits_the_schema() {
     let schema = Some(VOCABULARY.validator.schema());
     let (caller, key, context) =
         (alice([Role::KeyUser, Role::Developer]), key(&[("a", "b")]), pairs(&[("c", "d")]));
+    let facts = boot_facts();
     for operation in decided() {
+        let boot = (operation == Operation::ReleaseVolumes).then_some(&facts);
         let question =
-            Question { caller: &caller, operation, key: Some(&key), context: &context, boot: None, now: NOW };
+            Question { caller: &caller, operation, key: Some(&key), context: &context, boot, now: NOW };
         let (request, entities) = translate(TENANT, &question, NOON).unwrap();
         Entities::from_entities(entities.iter().cloned(), schema).unwrap();
         let uid = |uid: Option<&cedar_policy::EntityUid>| uid.unwrap().clone();

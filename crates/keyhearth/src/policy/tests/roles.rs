@@ -6,13 +6,14 @@ use keyhearth_core::operation::{Group, Scope};
 use super::*;
 use crate::policy::schema::{VOCABULARY, decided};
 
-const EVERYONE: &str = "random renew-identity status who-am-i";
-const READ_KEYS: &str =
-    "describe-key key-policy last-use list-aliases list-grants list-keys list-retirable-grants public-key";
+const EVERYONE: &str = "ask-approval confirm-boot random renew-identity status who-am-i";
+const READ_KEYS: &str = "describe-key describe-machine key-policy last-use list-aliases list-approvals list-grants list-keys list-machines \
+    list-retirable-grants public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
     import-key import-parameters move-alias resume-key rotate-key schedule-destroy set-alias suspend-key unload-key update-key";
 const USE: &str = "agree data-key data-key-pair data-key-pair-without-plaintext data-key-without-plaintext decapsulate decrypt \
     encapsulate encrypt exchange mac rewrap rewrap-from sign unwrap verify verify-mac wrap";
+const BOOT: &str = "decide-approval enroll-machine recovery-secret update-machine volume-secret";
 const DELEGATE: &str = "create-grant revoke-grant";
 const READ_GOVERN: &str = "diff-policy list-access-keys list-identities list-policies test-policy";
 const CHANGE_GOVERN: &str = "bind-certificate create-access-key delete-policy disable-access-key issue-identity \
@@ -27,7 +28,7 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
     vec![
         (Role::PlatformOperator, vec![EVERYONE, OPERATE, READ_GOVERN, CHANGE_GOVERN]),
         (Role::TenantAdmin, vec![EVERYONE, READ_KEYS, READ_GOVERN, CHANGE_GOVERN, GOVERN_KEYS, "who-can"]),
-        (Role::KeyAdmin, vec![EVERYONE, READ_KEYS, MANAGE, "revoke-grant"]),
+        (Role::KeyAdmin, vec![EVERYONE, READ_KEYS, MANAGE, BOOT, "revoke-grant"]),
         (Role::KeyUser, vec![EVERYONE, READ_KEYS, USE, DELEGATE]),
         (Role::Auditor, vec![EVERYONE, READ_KEYS, READ_GOVERN, READ_LOG, "who-can", "export-log"]),
         (Role::Custodian, vec![EVERYONE, READ_KEYS, "destroy-key", "rekey rotate-root seal unseal"]),
@@ -37,6 +38,8 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
                 EVERYONE,
                 READ_KEYS,
                 MANAGE,
+                BOOT,
+                "release-volumes",
                 USE,
                 DELEGATE,
                 READ_GOVERN,
