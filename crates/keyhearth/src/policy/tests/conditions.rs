@@ -179,7 +179,7 @@ fn what_a_machine_shows_can_be_asked_for() {
     for met in [
         "context.boot.memory_encrypted && !context.boot.reduced_assurance && context.boot.image_known",
         r#"context.boot.kind == "snp" && context.boot.root == "none" && context.boot.counter == 7"#,
-        r#"context.boot.volumes.contains("root") && context.proof == "certificate""#,
+        r#"context.boot.volumes.contains("root") && context.proof == "local""#,
         r#"context.boot.hasTag("reported_tcb.smt") && context.boot.getTag("reported_tcb.smt") == "true""#,
         r#"context.boot.numbers.hasTag("reported_tcb.snp") && context.boot.numbers.getTag("reported_tcb.snp") >= 23"#,
         r#"context.boot.hasTag("advisories") && context.boot.getTag("advisories") like "*B*""#,

@@ -6,7 +6,9 @@ use keyhearth_core::operation::{Group, Scope};
 use super::*;
 use crate::policy::schema::{VOCABULARY, decided};
 
-const EVERYONE: &str = "ask-approval confirm-boot random renew-identity status who-am-i";
+const EVERYONE: &str = "random renew-identity status who-am-i";
+/// For machines, which have no role; those who only read may not even ask.
+const BOOTS: &str = "ask-approval confirm-boot";
 const READ_KEYS: &str = "describe-key describe-machine key-policy last-use list-aliases list-approvals list-grants list-keys list-machines \
     list-retirable-grants public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
@@ -26,16 +28,20 @@ const OPERATE: &str = "create-tenant disable-tenant enable-tenant list-tenants r
 /// What each role may do, written out.
 fn table() -> Vec<(Role, Vec<&'static str>)> {
     vec![
-        (Role::PlatformOperator, vec![EVERYONE, OPERATE, READ_GOVERN, CHANGE_GOVERN]),
-        (Role::TenantAdmin, vec![EVERYONE, READ_KEYS, READ_GOVERN, CHANGE_GOVERN, GOVERN_KEYS, "who-can"]),
-        (Role::KeyAdmin, vec![EVERYONE, READ_KEYS, MANAGE, BOOT, "revoke-grant"]),
-        (Role::KeyUser, vec![EVERYONE, READ_KEYS, USE, DELEGATE]),
+        (Role::PlatformOperator, vec![EVERYONE, BOOTS, OPERATE, READ_GOVERN, CHANGE_GOVERN]),
+        (
+            Role::TenantAdmin,
+            vec![EVERYONE, BOOTS, READ_KEYS, READ_GOVERN, CHANGE_GOVERN, GOVERN_KEYS, "who-can"],
+        ),
+        (Role::KeyAdmin, vec![EVERYONE, BOOTS, READ_KEYS, MANAGE, BOOT, "revoke-grant"]),
+        (Role::KeyUser, vec![EVERYONE, BOOTS, READ_KEYS, USE, DELEGATE]),
         (Role::Auditor, vec![EVERYONE, READ_KEYS, READ_GOVERN, READ_LOG, "who-can", "export-log"]),
-        (Role::Custodian, vec![EVERYONE, READ_KEYS, "destroy-key", "rekey rotate-root seal unseal"]),
+        (Role::Custodian, vec![EVERYONE, BOOTS, READ_KEYS, "destroy-key", "rekey rotate-root seal unseal"]),
         (
             Role::Developer,
             vec![
                 EVERYONE,
+                BOOTS,
                 READ_KEYS,
                 MANAGE,
                 BOOT,
@@ -80,7 +86,8 @@ fn the_whole_table_of_roles_and_operations() {
         assert_eq!(allowed_to(&policies, &caller), expected, "{}", role.name());
     }
     let nobody = allowed_to(&compile(&[]), &alice([]));
-    assert_eq!(nobody, EVERYONE.split_whitespace().collect(), "without a role");
+    let expected = [EVERYONE, BOOTS].iter().flat_map(|words| words.split_whitespace()).collect();
+    assert_eq!(nobody, expected, "without a role");
 }
 
 #[test]
