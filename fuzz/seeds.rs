@@ -67,6 +67,7 @@ fn main() -> Result<()> {
     reports()?;
     headers()?;
     quotes()?;
+    quotes_of_tdx()?;
     files_to_measure()
 }
 
@@ -533,6 +534,7 @@ fn quotes() -> Result<()> {
     let events = tpm::boot();
     let log = tpm::log(&events, &[tpm::SHA1, tpm::SHA256]);
     write("attest_eventlog", "boot", &log)?;
+    write("attest_eventlog", "ovmf-uki", include_bytes!("../crates/attest/vectors/ovmf-uki.log"))?;
     write("attest_eventlog", "sha384", tpm::log(&events, &[tpm::SHA384]))?;
     let pcrs = tpm::pcrs(&events, BootPhase::EnterInitrd);
     let quote = tpm::Quote::of(&pcrs, &[0xda; 64]).bytes();
