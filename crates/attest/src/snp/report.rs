@@ -175,10 +175,7 @@ impl<'a> Report<'a> {
             scalar.copy_from_slice(digits);
             scalar.reverse();
         }
-        if excess {
-            return Err(Reason::SnpSignatureMalformed.into());
-        }
         let [r, s] = scalars;
-        Ok(ecdsa::der(&r, &s))
+        ecdsa::der(&r, &s).filter(|_| !excess).ok_or(Reason::SnpSignatureMalformed.into())
     }
 }

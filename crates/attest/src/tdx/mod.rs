@@ -61,7 +61,7 @@ pub(crate) fn appraise(
     let tcb_info = TcbInfo::open(statements.tcb_info, &chain.signers, demands.now_s)?;
     let qe_identity = QeIdentity::open(statements.qe_identity, &chain.signers, demands.now_s)?;
     quote.check_attestation_key()?;
-    let qe = qe_identity.judge(quote.qe)?;
+    let qe = qe_identity.judge(quote.qe())?;
     quote.check_signature()?;
     let attributes = Attributes::read(quote.report.attributes())?;
     if quote.report.mr_service_tds().into_iter().flatten().any(|hash| *hash != [0; 48]) {

@@ -14,6 +14,7 @@ use x509_parser::pem::Pem;
 
 use super::report::{TD_1_0_BYTES, TD_1_5_BYTES, TD_1_5_EXTENDED_BYTES, TdReport};
 use crate::ecdsa;
+use crate::reader::Reader;
 use crate::reason::{Reason, Refusal};
 
 /// The most certificates that a quote may carry; Intel's have three.
@@ -21,7 +22,7 @@ const CERTIFICATES_MAX: usize = 8;
 
 const HEADER_BYTES: usize = 48;
 const QE_REPORT_BYTES: usize = 384;
-const TEE_TDX: usize = 0x81;
+const TEE_TDX: u32 = 0x81;
 const ECDSA_P256: u16 = 2;
 /// The quoting enclave's maker: Intel.
 const INTEL: [u8; 16] =
@@ -38,12 +39,17 @@ const BODIES: [(u16, usize); 3] = [(2, TD_1_0_BYTES), (3, TD_1_5_BYTES), (4, TD_
 pub(super) struct Quote<'a> {
     pub(super) version: u16,
     pub(super) report: TdReport<'a>,
-    pub(super) qe: QeReport<'a>,
     /// Header and TD report.
     signed: &'a [u8],
-    signature: &'a [u8; 64],
-    attestation_key: &'a [u8; 64],
-    qe_signature: &'a [u8; 64],
+    auth: Auth<'a>,
+}
+
+/// What vouches for a quote.
+struct Auth<'a> {
+    signature: [u8; 64],
+    attestation_key: [u8; 64],
+    qe: QeReport<'a>,
+    qe_signature: [u8; 64],
     qe_data: &'a [u8],
     /// The PCK chain as PEM; nothing if the quote only says how to find it.
     chain: &'a [u8],
@@ -53,37 +59,34 @@ impl<'a> Quote<'a> {
     /// Checks header, kind of TD report, every length, and that nothing but zeroes follows: hosts give quotes in
     /// buffers of a fixed size.
     pub(super) fn parse(evidence: &'a [u8]) -> Result<Self, Refusal> {
-        let mut rest = Bytes(evidence);
-        let version = check_header(rest.take(HEADER_BYTES, "header")?)?;
+        let malformed = |what: &'static str| move || Reason::TdxQuoteMalformed.because(what);
+        let mut reader = Reader::new(evidence);
+        let version = check_header(&reader.array().ok_or_else(malformed("header"))?)?;
         let body_bytes = match version {
             4 => TD_1_0_BYTES,
-            _ => body_bytes(rest.u16("body")?, rest.u32("body")?)?,
+            _ => body_bytes(reader.array().ok_or_else(malformed("body"))?)?,
         };
-        let report = TdReport(rest.take(body_bytes, "TD report")?);
-        let signed = &evidence[..evidence.len() - rest.0.len()];
-        let length = rest.u32("signature")?;
-        let mut auth = Bytes(rest.take(length, "signature")?);
-        if rest.0.iter().any(|byte| *byte != 0) {
-            return Err(Reason::TdxQuoteMalformed.because(format!("{} bytes follow it", rest.0.len())));
+        let report = TdReport(reader.slice(body_bytes).ok_or_else(malformed("TD report"))?);
+        let signed = &evidence[..evidence.len() - reader.rest().len()];
+        let auth = long(&mut reader).ok_or_else(malformed("signature"))?;
+        let after = reader.rest();
+        if after.iter().any(|byte| *byte != 0) {
+            return Err(Reason::TdxQuoteMalformed.because(format!("{} bytes follow it", after.len())));
         }
-        let signature = auth.array("signature")?;
-        let attestation_key = auth.array("attestation key")?;
-        let mut certified = auth.last_field(QE_REPORT)?;
-        let qe = QeReport(certified.array("QE report")?);
-        let qe_signature = certified.array("QE report's signature")?;
-        let length = certified.u16("QE data")?;
-        let qe_data = certified.take(length.into(), "QE data")?;
-        let (kind, chain) = certified.typed("PCK chain")?;
-        certified.end("PCK chain")?;
-        let chain = if kind == PCK_CHAIN { chain } else { &[] };
-        Ok(Self { version, report, qe, signed, signature, attestation_key, qe_signature, qe_data, chain })
+        let auth = Auth::read(Reader::new(auth)).ok_or_else(malformed("signature"))?;
+        Ok(Self { version, report, signed, auth })
+    }
+
+    /// The report of the quoting enclave.
+    pub(super) fn qe(&self) -> QeReport<'a> {
+        self.auth.qe
     }
 
     /// The certificates that the quote carries, as DER.
     pub(super) fn certificates(&self) -> Result<Vec<Vec<u8>>, Refusal> {
         let malformed = || Reason::TdxQuoteMalformed.because("PCK chain");
         // C programs count the end of the text as part of it.
-        let text = self.chain.strip_suffix(&[0]).unwrap_or(self.chain);
+        let text = self.auth.chain.strip_suffix(&[0]).unwrap_or(self.auth.chain);
         let mut certificates = Vec::new();
         for block in Pem::iter_from_buffer(text) {
             if certificates.len() == CERTIFICATES_MAX {
@@ -96,38 +99,57 @@ impl<'a> Quote<'a> {
 
     /// Whether the QE report was signed by this key.
     pub(super) fn is_certified_by(&self, key: &PublicKey) -> bool {
-        is_signed(key, self.qe.0, self.qe_signature)
+        is_signed(key, self.auth.qe.0, &self.auth.qe_signature)
     }
 
     /// Checks that the quoting enclave made the attestation key: its report holds the hash of the key, and of data
     /// that belongs to it.
     pub(super) fn check_attestation_key(&self) -> Result<(), Refusal> {
-        let (hash, rest) = self.qe.report_data().split_at(32);
-        let vouched =
-            hash == sha256(&[self.attestation_key, self.qe_data]) && rest.iter().all(|byte| *byte == 0);
+        let Auth { attestation_key, qe, qe_data, .. } = &self.auth;
+        let (hash, rest) = qe.report_data().split_at(32);
+        let vouched = hash == sha256(&[attestation_key, qe_data]) && rest.iter().all(|byte| *byte == 0);
         if vouched { Ok(()) } else { Err(Reason::TdxAttestationKey.into()) }
     }
 
     /// Checks that the attestation key signed header and TD report.
     pub(super) fn check_signature(&self) -> Result<(), Refusal> {
-        let point = [&[UNCOMPRESSED], &self.attestation_key[..]].concat();
+        let point = [&[UNCOMPRESSED], &self.auth.attestation_key[..]].concat();
         let key = PublicKey::from_der(Algorithm::EcP256, &point);
-        let signed = key.is_ok_and(|key| is_signed(&key, self.signed, self.signature));
+        let signed = key.is_ok_and(|key| is_signed(&key, self.signed, &self.auth.signature));
         if signed { Ok(()) } else { Err(Reason::TdxSignature.into()) }
+    }
+}
+
+impl<'a> Auth<'a> {
+    /// Reads it. Nothing if a part is longer or shorter than it says, or if the QE's report is not where it belongs.
+    fn read(mut reader: Reader<'a>) -> Option<Self> {
+        let (signature, attestation_key) = (reader.array()?, reader.array()?);
+        let (kind, certified) = typed(&mut reader)?;
+        reader.end()?;
+        let mut reader = Reader::new(certified);
+        let (qe, qe_signature) = (QeReport(reader.slice(QE_REPORT_BYTES)?), reader.array()?);
+        let qe_data_bytes = u16::from_le_bytes(reader.array()?);
+        let qe_data = reader.slice(qe_data_bytes.into())?;
+        let (chain_kind, chain) = typed(&mut reader)?;
+        reader.end()?;
+        let chain = if chain_kind == PCK_CHAIN { chain } else { &[] };
+        let auth = Self { signature, attestation_key, qe, qe_signature, qe_data, chain };
+        (kind == QE_REPORT).then_some(auth)
     }
 }
 
 /// Whether `signature`, two numbers of P-256, is one of `message` by this key.
 pub(super) fn is_signed(key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> bool {
     let (r, s) = signature.split_at(32);
-    key.verify(Mechanism::EcdsaSha256, Input::Message(message), &ecdsa::der(r, s)).is_ok()
+    let verified = |der: Vec<u8>| key.verify(Mechanism::EcdsaSha256, Input::Message(message), &der).is_ok();
+    ecdsa::der(r, s).is_some_and(verified)
 }
 
 /// The report of the quoting enclave.
 ///
 /// Source: Intel SDM vol. 3D §41.15 (`REPORT`).
 #[derive(Clone, Copy)]
-pub(super) struct QeReport<'a>(&'a [u8; QE_REPORT_BYTES]);
+pub(super) struct QeReport<'a>(&'a [u8]);
 
 impl<'a> QeReport<'a> {
     fn field<const N: usize>(self, offset: usize) -> &'a [u8; N] {
@@ -160,9 +182,11 @@ impl<'a> QeReport<'a> {
 }
 
 /// Checks everything in the header that says what kind of quote it is; gives the version.
-fn check_header(header: &[u8]) -> Result<u16, Refusal> {
-    let mut rest = Bytes(header);
-    let (version, key, tee) = (rest.u16("header")?, rest.u16("header")?, rest.u32("header")?);
+fn check_header(header: &[u8; HEADER_BYTES]) -> Result<u16, Refusal> {
+    // The security versions of QE and PCE are passed over; those of the QE report and the PCK certificate are signed.
+    let [v0, v1, k0, k1, t0, t1, t2, t3, _, _, _, _, vendor @ ..] = *header;
+    let [version, key] = [[v0, v1], [k0, k1]].map(u16::from_le_bytes);
+    let tee = u32::from_le_bytes([t0, t1, t2, t3]);
     if tee != TEE_TDX {
         return Err(Reason::TdxTee.because(format!("TEE type {tee:#x}")));
     }
@@ -172,63 +196,27 @@ fn check_header(header: &[u8]) -> Result<u16, Refusal> {
     if key != ECDSA_P256 {
         return Err(Reason::TdxKeyType.because(format!("key type {key}")));
     }
-    // Security versions of QE and PCE lie between; those of the QE report and the PCK certificate are signed.
-    rest.take(4, "header")?;
-    if rest.take(INTEL.len(), "header")? != INTEL {
+    if !vendor.starts_with(&INTEL) {
         return Err(Reason::TdxVendor.into());
     }
     Ok(version)
 }
 
-fn body_bytes(kind: u16, length: usize) -> Result<usize, Refusal> {
-    let Some((_, bytes)) = BODIES.iter().find(|(known, _)| *known == kind) else {
-        return Err(Reason::TdxBody.because(format!("type {kind}")));
-    };
-    if *bytes == length { Ok(length) } else { Err(Reason::TdxBody.because(format!("{length} bytes"))) }
+/// The length of the TD report, which its kind and the length that follows agree on.
+fn body_bytes([k0, k1, l0, l1, l2, l3]: [u8; 6]) -> Result<usize, Refusal> {
+    let (kind, length) = (u16::from_le_bytes([k0, k1]), u32::from_le_bytes([l0, l1, l2, l3]));
+    let body = BODIES.iter().find(|(known, bytes)| *known == kind && u32::try_from(*bytes) == Ok(length));
+    let unknown = || Reason::TdxBody.because(format!("type {kind} with {length} bytes"));
+    body.map(|(_, bytes)| *bytes).ok_or_else(unknown)
 }
 
-/// Bytes that are read from the front.
-struct Bytes<'a>(&'a [u8]);
+/// Bytes behind their length, which has 32 bits, the lowest first.
+fn long<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let length = u32::from_le_bytes(reader.array()?);
+    reader.slice(usize::try_from(length).ok()?)
+}
 
-impl<'a> Bytes<'a> {
-    fn take(&mut self, length: usize, what: &'static str) -> Result<&'a [u8], Refusal> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Reason::TdxQuoteMalformed.because(what))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<&'a [u8; N], Refusal> {
-        Ok(self.take(N, what)?.try_into().expect("so many bytes were taken"))
-    }
-
-    fn u16(&mut self, what: &'static str) -> Result<u16, Refusal> {
-        Ok(u16::from_le_bytes(*self.array(what)?))
-    }
-
-    /// A length of four bytes.
-    fn u32(&mut self, what: &'static str) -> Result<usize, Refusal> {
-        let length = u32::from_le_bytes(*self.array(what)?);
-        usize::try_from(length).map_err(|_| Reason::TdxQuoteMalformed.because(what))
-    }
-
-    /// A type, a length, and so many bytes.
-    fn typed(&mut self, what: &'static str) -> Result<(u16, &'a [u8]), Refusal> {
-        let kind = self.u16(what)?;
-        let length = self.u32(what)?;
-        Ok((kind, self.take(length, what)?))
-    }
-
-    /// A field of this type, after which nothing follows.
-    fn last_field(&mut self, kind: u16) -> Result<Self, Refusal> {
-        let (found, bytes) = self.typed("certification data")?;
-        if found != kind {
-            return Err(Reason::TdxQuoteMalformed.because(format!("certification data of type {found}")));
-        }
-        self.end("certification data")?;
-        Ok(Self(bytes))
-    }
-
-    fn end(&self, what: &'static str) -> Result<(), Refusal> {
-        if self.0.is_empty() { Ok(()) } else { Err(Reason::TdxQuoteMalformed.because(what)) }
-    }
+/// A type, and bytes behind their length.
+fn typed<'a>(reader: &mut Reader<'a>) -> Option<(u16, &'a [u8])> {
+    Some((u16::from_le_bytes(reader.array()?), long(reader)?))
 }

@@ -17,9 +17,6 @@ pub(super) const KEY_BYTES_MAX: usize = 1024;
 /// The longest signature: RSA with 4096 bits.
 pub(super) const SIGNATURE_BYTES_MAX: usize = 1024;
 
-/// The longest number of an ECDSA signature.
-const NUMBER_BYTES_MAX: usize = 48;
-
 const ALGORITHMS: [Algorithm; 5] =
     [Algorithm::Rsa2048, Algorithm::Rsa3072, Algorithm::Rsa4096, Algorithm::EcP256, Algorithm::EcP384];
 
@@ -180,7 +177,7 @@ impl Signature {
             }
         };
         let bytes = match algorithm {
-            TPM_ALG_ECDSA => pair(reader).map(|(r, s)| ecdsa::der(r, s)),
+            TPM_ALG_ECDSA => pair(reader).and_then(|(r, s)| ecdsa::der(r, s)),
             _ => one(reader).map(<[u8]>::to_vec),
         };
         Ok(Self { mechanism, bytes: bytes.ok_or_else(malformed)? })
@@ -197,10 +194,9 @@ fn one<'a>(mut reader: Reader<'a>) -> Option<&'a [u8]> {
     reader.end().map(|()| only)
 }
 
-/// Numbers of at most 48 bytes, as those of P-384 are.
 fn pair<'a>(mut reader: Reader<'a>) -> Option<(&'a [u8], &'a [u8])> {
-    let (r, s) = (reader.sized()?, reader.sized()?);
-    reader.end().filter(|()| r.len() <= NUMBER_BYTES_MAX && s.len() <= NUMBER_BYTES_MAX).map(|()| (r, s))
+    let numbers = (reader.sized()?, reader.sized()?);
+    reader.end().map(|()| numbers)
 }
 
 /// A DER INTEGER of a number with its highest byte first.
