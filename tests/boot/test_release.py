@@ -81,14 +81,17 @@ def test_a_boot_that_somebody_denies_halts(enrol, server):
     assert "approval-denied" in machine.console
 
 
-def test_a_copy_is_refused_while_the_machine_runs(enrol):
+def test_a_copy_waits_while_the_machine_runs(enrol, server):
     guest = enrol()
     copy = guest.copy_disk("copy")
     guest.files["scripts/after"] = "echo init: running; sleep 1000"
     with guest.boot() as machine:
         machine.expect("init: running")
         guest.disk = copy
-        guest.refused("leased")
+        with guest.boot() as second:
+            second.expect("busy, status 503")
+        assert disk.PROOF not in second.console
+    assert server.machine(guest.enrolled)["refused"]["code"] == "leased"
 
 
 def test_a_disk_that_was_put_back_is_noticed(machine, serve):
