@@ -78,13 +78,19 @@ pub fn servers(resolv_conf: &str) -> Vec<SocketAddr> {
     resolv_conf.lines().filter_map(address).take(SERVERS_MAX).map(|ip| SocketAddr::new(ip, PORT)).collect()
 }
 
-/// The addresses of `host`, IPv4 first: an initramfs rarely has a route for IPv6. A literal address is itself.
+/// The addresses of `host`, IPv4 first: an initramfs rarely has a route for IPv6. A literal address is itself, and
+/// `localhost` this machine, which DNS is not asked for.
+///
+/// Source: RFC 6761 §6.3.
 ///
 /// # Errors
 /// [`Error`] of the last server that was asked.
 pub fn addresses(host: &str, servers: &[SocketAddr]) -> Result<Vec<IpAddr>, Error> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
+    }
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     }
     let name = wire_name(host).ok_or(Error::Name)?;
     let mut error = Error::NoServers;
@@ -324,6 +330,12 @@ mod tests {
         assert!(matches!(answer(&message, ID, &name, TYPE_A), Some(Err(Error::NoSuchName))));
         message[3] = 0x82;
         assert!(matches!(answer(&message, ID, &name, TYPE_A), Some(Err(Error::Refused(2)))));
+    }
+
+    #[test]
+    fn this_machine_is_known_without_asking() {
+        let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        assert_eq!(addresses("LocalHost", &[]).unwrap(), here);
     }
 
     #[test]
