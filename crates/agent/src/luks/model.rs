@@ -170,6 +170,9 @@ pub(super) fn check(json: &Json, copy_bytes: usize) -> Result<Vec<(u64, u64)>, R
     if !(1..=KEYSLOTS_MAX).contains(&metadata.keyslots.len()) {
         return Err(Rule::KeyslotCount.found(metadata.keyslots.len()));
     }
+    if let Some(name) = metadata.keyslots.keys().find(|name| !is_number(name)) {
+        return Err(Rule::Form.found(format_args!("keyslot {name}")));
+    }
     for (name, keyslot) in &metadata.keyslots {
         check_keyslot(name, keyslot, copies, areas_end)?;
     }
@@ -274,7 +277,7 @@ fn check_keyslot(name: &str, keyslot: &Keyslot, copies: u64, areas_end: u64) -> 
 }
 
 fn check_digest(metadata: &Metadata) -> Result<(), Refusal> {
-    let [digest] = *metadata.digests.values().collect::<Vec<_>>() else {
+    let [(name, digest)] = *metadata.digests.iter().collect::<Vec<_>>() else {
         return Err(Rule::Digest.found(format_args!("{} digests", metadata.digests.len())));
     };
     let mut keyslots = digest.keyslots.clone();
@@ -282,12 +285,18 @@ fn check_digest(metadata: &Metadata) -> Result<(), Refusal> {
     let all = keyslots.iter().eq(metadata.keyslots.keys()) && digest.segments == ["0"];
     let known = digest.kind == "pbkdf2" && HASHES.contains(&digest.hash.as_str());
     let sane = digest.iterations >= ITERATIONS_MIN && is_octets(&digest.salt) && is_octets(&digest.digest);
-    if all && known && sane {
+    if is_number(name) && all && known && sane {
         return Ok(());
     }
     let Digest { kind, keyslots, segments, .. } = digest;
     let (keyslots, segments) = (keyslots.join(" "), segments.join(" "));
-    Err(Rule::Digest.found(format_args!("{kind} of keyslots [{keyslots}] and segments [{segments}]")))
+    Err(Rule::Digest
+        .found(format_args!("digest {name}: {kind} of keyslots [{keyslots}] and segments [{segments}]")))
+}
+
+/// Whether it is the name of a keyslot or a digest: a number as it is written here.
+fn is_number(name: &str) -> bool {
+    (0..KEYSLOTS_MAX).any(|number| number.to_string() == name)
 }
 
 /// Whether it is base64 of a sane length; which bytes does not matter here.

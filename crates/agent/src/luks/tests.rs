@@ -153,6 +153,12 @@ const CHANGES: &[(Rule, Change)] = &[
     (Rule::Requirements, |json| json["config"]["flags"] = serde_json::json!(["x"])),
     (Rule::KeyslotKind, |json| json["keyslots"]["0"]["type"] = "luks3".into()),
     (Rule::KeyslotCount, |json| json["keyslots"] = serde_json::json!({})),
+    (Rule::Form, |json| {
+        let keyslot = json["keyslots"]["0"].clone();
+        json["keyslots"] = serde_json::json!({"00": keyslot});
+        json["digests"]["0"]["keyslots"] = serde_json::json!(["00"]);
+    }),
+    (Rule::Digest, |json| json["digests"] = serde_json::json!({"32": json["digests"]["0"].clone()})),
     (Rule::KeyslotArea, |json| json["keyslots"]["0"]["area"]["offset"] = "0".into()),
     (Rule::KeyslotArea, |json| json["keyslots"]["0"]["area"]["offset"] = "18446744073709547520".into()),
     (Rule::KeyslotArea, |json| json["keyslots"]["0"]["area"]["size"] = "4096".into()),
@@ -182,6 +188,18 @@ fn every_change_of_the_text_has_its_rule() {
         change(&mut changed);
         let refused = Header::parse(&with_text(&bytes, changed.to_string().as_bytes())).unwrap_err();
         assert_eq!(refused.rule, *expected, "change {number}: {refused}");
+    }
+}
+
+#[test]
+fn nothing_that_is_accepted_names_no_encryption() {
+    let disk = format(&[]);
+    let bytes = metadata(disk.path());
+    let whole = text(&bytes);
+    for at in 0..=whole.len() {
+        let (before, after) = whole.split_at(at);
+        let text = [before, b"cipher_null", after].concat();
+        assert!(rule(&with_text(&bytes, &text)).is_some(), "inserted at {at}");
     }
 }
 
