@@ -163,7 +163,7 @@ pub fn confirm_mac(key: &Key, opened: &[Name], token: Option<&[u8; TOKEN_BYTES]>
 }
 
 /// What is compared of a LUKS2 header: the SHA-256 of its keyslots, segments and digests as JSON with sorted names and
-/// no white space. Tokens, priorities and flags may change without it.
+/// no white space. Tokens and flags may change without it; priorities of keyslots may not.
 #[must_use]
 pub fn header_hash(header: &Value) -> [u8; 32] {
     let part = |name: &'static str| (name, header.get(name).map_or(Value::Null, sorted));
