@@ -1,32 +1,61 @@
-"""A Debian with initramfs-tools, on which the package was installed, from power on to its login prompt."""
+"""A Debian with initramfs-tools or dracut, on which the package was installed, from power on to its login prompt."""
+
+import subprocess
 
 import pytest
 
 import debian
-from guests import toml
+from guests import SHELL, toml
 from machine import Machine
 
 COMMAND_LINE = "console=ttyS0 quiet no_timer_check root=/dev/mapper/root"
+# Words of the kernel's command line that ask each of them for a shell before there is a system.
+SHELLS = {"initramfs-tools": ["break=bottom"], "dracut": ["rd.break", "rd.break=cmdline", "rd.shell rd.break=initqueue"]}
+
+
+@pytest.fixture(params=SHELLS)
+def generator(request):
+    return request.param
 
 
 @pytest.fixture
-def system(tmp_path, package, enrol):
-    """The machine as its server knows it, with Debian on its disk."""
+def boot(generator, tmp_path, package, enrol):
+    """Boots the machine as its server knows it, with Debian on its disk and these words on the command line."""
     guest = enrol()
-    configuration = {"etc/keyhearth/boot.toml": toml(guest.settings)} | guest.files
-    made = debian.Debian(tmp_path, package, configuration, guest.enrolled.secret)
+    root = debian.Root(tmp_path / "debian", {"etc/keyhearth/boot.toml": toml(guest.settings), **guest.files})
+    root.use(generator, package)
+    made = debian.Debian(tmp_path, root, guest.enrolled.secret)
     guest.server.prepared(guest.enrolled, made.disk)
-    return made
-
-
-def test_debian_boots_to_its_login_prompt_or_halts(system, tmp_path, server):
-    paths = {str(path) for path in debian.contents(system.initrd)}
+    paths = {str(path) for path in debian.contents(made.initrd)}
     assert {"etc/keyhearth/boot.toml", "etc/keyhearth/ca.pem", "usr/sbin/keyhearth-boot"} <= paths
-    server.stop()
-    with Machine(tmp_path, system.disk, system.kernel, system.initrd, COMMAND_LINE) as machine:
+    return lambda words="": Machine(tmp_path, made.disk, made.kernel, made.initrd, f"{COMMAND_LINE} {words}")
+
+
+def halted(machine):
+    """What the console of a machine shows that halts without a prompt."""
+    with machine:
         assert machine.end() == "halted", machine.console
-    assert "unreachable" in machine.console and "(initramfs)" not in machine.console, machine.console
+    console = machine.console
+    assert not SHELL.search(console) and "login:" not in console, console
+    return console
+
+
+# One test, since making the system takes longer than booting it.
+def test_debian_boots_to_its_login_prompt_or_halts(boot, generator, server):
+    server.stop()
+    console = halted(boot("rd.shell"))
+    assert "THIS MACHINE DOES NOT START" in console and "unreachable" in console, console
     server.start()
-    with Machine(tmp_path, system.disk, system.kernel, system.initrd, COMMAND_LINE) as machine:
+    for words in SHELLS[generator]:
+        console = halted(boot(words))
+        assert "keyhearth: the" in console and "asking" not in console, console
+    with boot() as machine:
         machine.expect("vault login: ")
     assert "the boot is confirmed" in machine.console, machine.console
+
+
+def test_no_initramfs_is_made_without_the_ca(tmp_path, package, generator):
+    root = debian.Root(tmp_path / "debian", {"etc/keyhearth/boot.toml": 'ca = "/etc/keyhearth/ca.pem"\n'})
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        root.use(generator, package)
+    assert "/etc/keyhearth/ca.pem" in failed.value.stdout, failed.value.stdout
