@@ -24,6 +24,8 @@ pub const CONFIG_FILE: &str = "/etc/keyhearth/boot.toml";
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 /// Mappings' names have at most so many bytes.
 const MAPPING_BYTES_MAX: usize = 64;
+/// The longest pause between heartbeats that can be configured, in seconds.
+const EVERY_S_MAX: u32 = 3_600;
 
 /// The configuration of the agent.
 #[derive(Clone, Debug, Deserialize)]
@@ -57,6 +59,8 @@ pub struct Config {
     /// How long the disks are waited for, in seconds.
     #[serde(default = "device_wait_s")]
     pub device_wait_s: u64,
+    /// How the server hears of the machine while it runs; it does not if absent.
+    pub heartbeat: Option<Heartbeat>,
     /// Whom the screen tells to ask.
     pub contact: Option<String>,
     /// What is opened.
@@ -74,6 +78,47 @@ pub struct Volume {
     pub device: Device,
     /// The name that it gets in `/dev/mapper`.
     pub mapping: String,
+    /// Whether it is opened by the running system, and not before.
+    #[serde(default)]
+    pub late: bool,
+}
+
+/// How the server hears of a machine that runs, and what follows if it may not go on.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// The longest pause between two heartbeats, in seconds.
+    #[serde(default = "every_s")]
+    pub every_s: u32,
+    /// What happens when the lease ends.
+    pub on_end: OnEnd,
+}
+
+/// What happens to a machine that runs when its lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnEnd {
+    /// Volumes that were opened late are closed, and the machine goes on without them.
+    Close,
+    /// The machine stops at once; the console keeps the reason.
+    Halt,
+    /// Its power goes off at once.
+    PowerOff,
+    /// It starts anew at once.
+    Reboot,
+}
+
+impl OnEnd {
+    /// How the machine ends; nothing if it goes on.
+    #[must_use]
+    pub fn end(self) -> Option<OnRefusal> {
+        match self {
+            Self::Close => None,
+            Self::Halt => Some(OnRefusal::Halt),
+            Self::PowerOff => Some(OnRefusal::PowerOff),
+            Self::Reboot => Some(OnRefusal::Reboot),
+        }
+    }
 }
 
 /// A block device.
@@ -139,6 +184,10 @@ impl From<OnRefusal> for End {
 
 fn attempts() -> u32 {
     10
+}
+
+fn every_s() -> u32 {
+    60
 }
 
 fn approval_wait_s() -> u64 {
@@ -245,6 +294,25 @@ impl Config {
         if config.attempts == 0 {
             return rule("attempts", "at least 1");
         }
+        let late = |late: bool| config.volumes.iter().any(|volume| volume.late == late);
+        match config.heartbeat {
+            Some(Heartbeat { every_s, .. }) if !(1..=EVERY_S_MAX).contains(&every_s) => {
+                return rule("heartbeat.every_s", "1 to 3600");
+            }
+            Some(Heartbeat { on_end: OnEnd::Close, .. }) if !late(true) => {
+                return rule(
+                    "heartbeat.on_end",
+                    "\"close\" needs a volume with `late = true`: no other can be closed",
+                );
+            }
+            None if late(true) && late(false) => {
+                return rule(
+                    "heartbeat",
+                    "must be there, so that the lease lasts until late volumes are opened",
+                );
+            }
+            Some(_) | None => {}
+        }
         for volume in &config.volumes {
             if !is_mapping(&volume.mapping) {
                 return rule(
@@ -304,6 +372,34 @@ mapping = "root_crypt"
         assert_eq!(path, Path::new("/dev/disk/by-uuid/0c8d5c0e-6e6b-4f0c-9f0c-2e5a3d0a7b11"));
         assert_eq!(config.release_key[31], 0x1f);
         assert_eq!(config.machine.0[15], 0x58);
+    }
+
+    #[test]
+    fn heartbeats_keep_what_is_opened_late() {
+        let late = "late = true\nname = \"data\"\ndevice = \"/dev/vdb\"\nmapping = \"data\"\n";
+        let more = |head: &str, volume: &str| {
+            let head = TEXT.replace("[[volumes]]", &format!("{head}\n[[volumes]]"));
+            Config::parse(&format!("{head}[[volumes]]\n{volume}"))
+        };
+        let early = late.replace("late = true", "late = false");
+        let config = more("heartbeat = { on_end = \"close\" }", late).unwrap();
+        assert_eq!(config.volumes.iter().map(|volume| volume.late).collect::<Vec<_>>(), [false, true]);
+        let heartbeat = config.heartbeat.unwrap();
+        assert_eq!((heartbeat.every_s, heartbeat.on_end.end().is_none()), (60, true));
+        let halts = more("heartbeat = { every_s = 5, on_end = \"poweroff\" }", &early).unwrap();
+        assert_eq!(halts.heartbeat.unwrap().on_end.end().map(End::from), Some(End::PowerOff));
+        for (head, volume) in [
+            ("", late),
+            ("heartbeat = { on_end = \"close\" }", &early),
+            ("heartbeat = { }", late),
+            ("heartbeat = { on_end = \"halt\", every_s = 0 }", late),
+            ("heartbeat = { on_end = \"halt\", every_s = 3601 }", late),
+            ("heartbeat = { on_end = \"ignore\" }", late),
+        ] {
+            assert!(more(head, volume).is_err(), "{head} {volume}");
+        }
+        // A machine may have late volumes alone, and then need nobody to hear of it.
+        assert!(Config::parse(&TEXT.replace("[[volumes]]", "[[volumes]]\nlate = true")).is_ok());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use keyhearth_proto::boot::{Confirm, Confirmed, Fixed, Step, TOKEN_BYTES, confirm_mac, write};
 use keyhearth_proto::rest::Is;
+use keyhearth_sys::clock;
 use keyhearth_sys::filesystem::{self, Access};
 
 use crate::config::Config;
@@ -37,7 +38,9 @@ pub fn confirm(config: &Config, root: &Path, state: &Path) -> Result<(), Stop> {
     if done.is_err() {
         // Whoever has files open there keeps them until the machine ends, which is next.
         let _ = filesystem::detach(root);
-        config.volumes.iter().for_each(|volume| cryptsetup::close(&volume.mapping));
+        for volume in &config.volumes {
+            let _ = cryptsetup::close(&volume.mapping);
+        }
         let _ = Session::forget(state);
     }
     done
@@ -45,6 +48,7 @@ pub fn confirm(config: &Config, root: &Path, state: &Path) -> Result<(), Stop> {
 
 fn confirmed(config: &Config, root: &Path, state: &Path) -> Result<(), Stop> {
     let kept = |error| Stop::State(state.to_owned(), error);
+    let _lock = Session::lock(state).map_err(kept)?;
     let Some(session) = Session::read(state).map_err(kept)? else {
         screen::note("nothing to confirm: the volumes were not opened by this agent");
         return Ok(());
@@ -56,14 +60,16 @@ fn confirmed(config: &Config, root: &Path, state: &Path) -> Result<(), Stop> {
         write(&Confirm {
             machine: Is(config.machine),
             session: Fixed(session.session),
-            opened: session.opened.iter().cloned().map(Is).collect(),
+            opened: session.volumes.iter().cloned().map(Is).collect(),
             token: token.map(Fixed),
-            mac: Fixed(confirm_mac(&session.key, &session.opened, token.as_ref())),
+            mac: Fixed(confirm_mac(&session.key, &session.volumes, token.as_ref())),
         })
     };
     let shown = message(old);
     let mut rounds = Rounds::new(config);
+    let mut asked_ms;
     let confirmed: Confirmed = loop {
+        asked_ms = clock::boottime_ms();
         match post(&transport, rounds.server(), Step::Confirm, &shown) {
             Ok(confirmed) => break confirmed,
             Err(Failure::Stop(stop)) => return Err(stop),
@@ -75,7 +81,15 @@ fn confirmed(config: &Config, root: &Path, state: &Path) -> Result<(), Stop> {
     // Shown once more, the old one is over at once and not only at the next boot. That may fail.
     let new = message(Some(confirmed.token.0));
     let _ = post::<Confirmed>(&transport, rounds.server(), Step::Confirm, &new);
-    Session::forget(state).map_err(kept)?;
+    // Nobody shows it any more where the server is not to hear of the machine.
+    match config.heartbeat {
+        Some(_) => {
+            let until_ms = asked_ms + u64::from(confirmed.lease_s) * 1_000;
+            Session { until_ms, ..session }.write(state)
+        }
+        None => Session::forget(state),
+    }
+    .map_err(kept)?;
     screen::note("the boot is confirmed");
     Ok(())
 }

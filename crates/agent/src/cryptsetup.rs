@@ -3,13 +3,15 @@
 //! It gets the header as a file in memory that was checked, and the key through a pipe: neither on the disk's word,
 //! nor in an argument, a file or the environment.
 //!
-//! Called by [`crate::run`] and [`crate::confirm`].
+//! Called by [`crate::run`], [`crate::confirm`] and [`crate::watch`].
 
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_sys::filesystem;
@@ -19,6 +21,10 @@ use crate::luks;
 const PROGRAM: &str = "cryptsetup";
 /// Where initramfs and systems have it; what the caller's environment says does not count.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long a volume may take to close.
+const CLOSE_WAIT: Duration = Duration::from_secs(20);
+const CLOSE_POLL: Duration = Duration::from_millis(50);
 
 /// What is done with a key that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,11 +98,30 @@ fn give(child: &mut Child, key: &SecretBytes) -> io::Result<()> {
     pipe.write_all(key.expose())
 }
 
-/// Takes a volume away, or where it is in use its key: whatever uses it then waits for ever.
-pub fn close(mapping: &str) {
-    let done = |verb: &str| command().args([verb, mapping]).status().is_ok_and(|status| status.success());
-    // The machine ends after this; there is nothing to do if neither works.
-    let _ = done("close") || done("luksSuspend");
+/// Takes a volume away, or where it is in use its key: whatever uses it then waits for ever. Says whether the kernel has
+/// the key no more; one that is not open counts as closed.
+///
+/// Source: cryptsetup(8): exit status 4 is a device that is not there.
+#[must_use]
+pub fn close(mapping: &str) -> bool {
+    let ended = |verb: &str| {
+        let status = wait(command().args([verb, mapping]).spawn().ok()?)?;
+        status.code()
+    };
+    matches!(ended("close"), Some(0 | 4)) || ended("luksSuspend") == Some(0)
+}
+
+/// Waits for a program, but not for ever: a disk that does not answer holds it up.
+fn wait(mut child: Child) -> Option<ExitStatus> {
+    let deadline = Instant::now() + CLOSE_WAIT;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().ok()? {
+            return Some(status);
+        }
+        thread::sleep(CLOSE_POLL);
+    }
+    let _ = child.kill();
+    None
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! a system. What it believes stands in one file ([`config`]) that is measured with it; disks and the network are
 //! hostile. The wire format is `keyhearth_proto::boot`; what evidence proves, the server says.
 //!
-//! Called by the scripts of an initramfs, through `keyhearth-boot`.
+//! Called by the scripts of an initramfs, and by services of the system that runs then, through `keyhearth-boot`.
 
 pub mod check;
 pub mod config;
@@ -21,3 +21,4 @@ pub mod session;
 pub mod stop;
 pub mod tpm;
 pub mod transport;
+pub mod watch;

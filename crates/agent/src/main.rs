@@ -1,4 +1,4 @@
-//! `keyhearth-boot`: the agent of an initramfs.
+//! `keyhearth-boot`: the agent of an initramfs, and of the system that runs then.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,24 @@ use keyhearth_agent::config::{CONFIG_FILE, Config, OnRefusal};
 use keyhearth_agent::evidence::Machine;
 use keyhearth_agent::run::Extent;
 use keyhearth_agent::session::STATE_FOLDER;
-use keyhearth_agent::stop::{self, Stop};
-use keyhearth_agent::{check, confirm, run};
+use keyhearth_agent::stop::{self, Moment, Stop};
+use keyhearth_agent::{check, confirm, run, watch};
 use keyhearth_sys::process;
 
 const USAGE: &str = "\
 usage: keyhearth-boot [--config FILE] COMMAND
 
   open [--stay]                  get the keys of all volumes and open them, or end the machine
+  open --late                    the same of the volumes that are opened late, while the system runs
+  watch                          keep the lease while the system runs, and do what is configured when it ends
   try                            do the same without opening anything, to see whether the keys fit
   confirm --root DIR [--stay]    tell the server, with the root file system mounted at DIR
   check [--json]                 look at this machine and change nothing
   ak [--json]                    print the public attestation key of this machine's TPM
 
 --config FILE is /etc/keyhearth/boot.toml unless given.
-With --stay a refusal is an exit status of 1, and does not end the machine. Outside of an
-initramfs `open` and `confirm` do nothing without it.
+With --stay a refusal is an exit status of 1, and does not end the machine; so it is with --late.
+Outside of an initramfs `open` and `confirm` do nothing without one of them.
 ";
 
 /// What the command line says.
@@ -34,6 +36,7 @@ struct Arguments {
     root: Option<PathBuf>,
     json: bool,
     stay: bool,
+    late: bool,
 }
 
 impl Arguments {
@@ -45,6 +48,7 @@ impl Arguments {
                 "--root" => arguments.root = Some(words.next()?.into()),
                 "--json" => arguments.json = true,
                 "--stay" => arguments.stay = true,
+                "--late" => arguments.late = true,
                 _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
                 _ => return None,
             }
@@ -59,12 +63,19 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else { return usage() };
+    if arguments.late && arguments.command != "open" {
+        return usage();
+    }
     let done = match (&*arguments.command, &arguments.root) {
+        ("open", None) if arguments.late => {
+            return boot(&Arguments { stay: true, ..arguments }, |config| open(config, Extent::Late));
+        }
         ("open", None) => return boot(&arguments, |config| open(config, Extent::Open)),
         ("try", None) => {
             return boot(&Arguments { stay: true, ..arguments }, |config| open(config, Extent::Try));
         }
         ("confirm", Some(root)) => return boot(&arguments, |config| confirm::confirm(config, root, state())),
+        ("watch", None) => return watch(&arguments),
         ("check", None) => check(&arguments),
         ("ak", None) => ak(&arguments),
         _ => return usage(),
@@ -102,10 +113,7 @@ fn boot(arguments: &Arguments, act: impl FnOnce(&Config) -> Result<(), Stop>) ->
             stop::end(&Stop::Defect, None, OnRefusal::Halt);
         }));
     }
-    let hardened = process::harden().and_then(|()| process::lock_memory());
-    let config = hardened
-        .map_err(Stop::Hardening)
-        .and_then(|()| Config::read(arguments.config()).map_err(Stop::Config));
+    let config = configured(arguments);
     let done = config.as_ref().map_or(Ok(()), act);
     // Without a configuration nobody chose another end than the safest.
     let (contact, how) = config
@@ -113,9 +121,42 @@ fn boot(arguments: &Arguments, act: impl FnOnce(&Config) -> Result<(), Stop>) ->
         .map_or((None, OnRefusal::Halt), |config| (config.contact.as_deref(), config.on_refusal));
     let Some(stop) = config.as_ref().err().or(done.as_ref().err()) else { return ExitCode::SUCCESS };
     if arguments.stay {
-        stop.screen(contact, "Nothing: this was asked to stay.").show();
+        stop.screen(Moment::Start, contact, "Nothing: this was asked to stay.").show();
     } else {
         stop::end(stop, contact, how);
+    }
+    ExitCode::FAILURE
+}
+
+/// The configuration, read by a process that can keep secrets.
+fn configured(arguments: &Arguments) -> Result<Config, Stop> {
+    let hardened = process::harden().and_then(|()| process::lock_memory());
+    hardened.map_err(Stop::Hardening)?;
+    Config::read(arguments.config()).map_err(Stop::Config)
+}
+
+/// Keeps the lease until it ends. Whoever ends this program, as systemd does when the system goes down, closes nothing.
+fn watch(arguments: &Arguments) -> ExitCode {
+    let config = match configured(arguments) {
+        Ok(config) => config,
+        Err(stop) => {
+            stop.screen(Moment::Run, None, "Nothing: nobody watches.").show();
+            return ExitCode::FAILURE;
+        }
+    };
+    let Err(stop) = watch::watch(&config, &Machine::default(), state());
+    let contact = config.contact.as_deref();
+    if !matches!(stop, Stop::Refused(_) | Stop::LeaseOver) {
+        stop.screen(Moment::Run, contact, "Nothing yet: the lease runs on.").show();
+        return if matches!(stop, Stop::Config(_)) { ExitCode::FAILURE } else { ExitCode::from(3) };
+    }
+    let closed = watch::close(&config, state());
+    let end = config.heartbeat.and_then(|heartbeat| heartbeat.on_end.end());
+    match end.or((!closed).then_some(OnRefusal::Halt)) {
+        Some(how) => stop::end_running(&stop, contact, how),
+        None => {
+            stop.screen(Moment::Run, contact, "Its late volumes are closed. It goes on without them.").show()
+        }
     }
     ExitCode::FAILURE
 }

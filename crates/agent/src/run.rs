@@ -7,7 +7,8 @@
 //!      volumes open ◀─ opened through the copies ◀─ PCR extended ◀─ signature, secrets ◀──┘
 //! ```
 //!
-//! Every way out that is not "volumes open" is a [`Stop`].
+//! Every way out that is not "volumes open" is a [`Stop`]. A machine that runs goes the same way again, and shows that it
+//! has the lease ([`Session`]): for volumes that are opened late, and for heartbeats ([`crate::watch`]).
 
 use std::fs::File;
 use std::path::Path;
@@ -18,11 +19,11 @@ use keyhearth_core::id::Name;
 use keyhearth_crypto::hpke::KeyPair;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_proto::boot::{
-    Attest, Challenge, Challenged, Covered, Fixed, Message, Opened, Pending, Refused, Release, Step,
-    Transcript, ephemeral, read, write,
+    Attest, Challenge, Challenged, Continues, Covered, Fixed, Message, Opened, Pending, Refused, Release,
+    Step, Transcript, continue_mac, ephemeral, read, write,
 };
 use keyhearth_proto::rest::Is;
-use keyhearth_sys::{entropy, filesystem};
+use keyhearth_sys::{clock, entropy, filesystem};
 
 use crate::config::{Config, Volume};
 use crate::cryptsetup::{self, Purpose};
@@ -49,7 +50,7 @@ pub fn in_initramfs() -> bool {
 }
 
 /// A volume whose header was copied and checked.
-struct Prepared<'a> {
+pub(crate) struct Prepared<'a> {
     volume: &'a Volume,
     hash: [u8; 32],
     image: Vec<u8>,
@@ -60,6 +61,8 @@ struct Prepared<'a> {
 pub enum Extent {
     /// Volumes are open at the end.
     Open,
+    /// The same of volumes that a running system opens late, under the lease that the machine has.
+    Late,
     /// Everything is asked for and compared, and nothing is changed here: whether the keys fit is found out.
     Try,
 }
@@ -80,28 +83,37 @@ impl From<Stop> for Failure {
     }
 }
 
-/// Opens all volumes of the machine after one attestation, and leaves in `state` what [`crate::confirm`] needs.
+/// Opens the volumes of the machine after one attestation, and leaves in `state` what shows that it has the lease.
 ///
 /// # Errors
-/// [`Stop`]; then no volume is open.
+/// [`Stop`]; then none of these volumes is open.
 pub fn open(config: &Config, machine: &Machine, state: &Path, extent: Extent) -> Result<(), Stop> {
     let transport = Transport::new(&config.ca).map_err(|error| Stop::Ca(config.ca.clone(), error))?;
-    let volumes: Vec<_> =
-        config.volumes.iter().map(|volume| prepare(config, volume)).collect::<Result<_, _>>()?;
-    let tee = config.tee.tee().unwrap_or_else(|| machine.detect());
-    let agent = Agent { config, machine, transport: &transport, volumes: &volumes, tee };
-    let (session, opened) = agent.release()?;
-    if extent == Extent::Try {
-        agent.open(&opened, |_| Purpose::Try)?;
-        screen::note("the key of every volume fits; nothing was opened");
+    let wanted = config.volumes.iter().filter(|volume| volume.late == (extent == Extent::Late));
+    let volumes: Vec<_> = wanted.map(|volume| prepare(config, volume)).collect::<Result<_, _>>()?;
+    if volumes.is_empty() {
+        screen::note("no volume is to be opened now");
         return Ok(());
     }
-    machine.mark_released(tee).map_err(Stop::Evidence)?;
-    agent.open(&opened, |volume| Purpose::Open(&volume.mapping))?;
-    session.write(state).map_err(|error| {
-        agent.close();
-        Stop::State(state.to_owned(), error)
-    })?;
+    let agent = Agent::new(config, machine, &transport, &volumes);
+    match extent {
+        Extent::Try => {
+            let (_, opened) = agent.release(|server| agent.ask(server, None))?;
+            agent.open(&opened, |_| Purpose::Try)?;
+            screen::note("the key of every volume fits; nothing was opened");
+            return Ok(());
+        }
+        Extent::Late => agent.open_all(&agent.release(|server| agent.go_on(server, state))?.1)?,
+        Extent::Open => {
+            let (session, opened) = agent.release(|server| agent.ask(server, None))?;
+            machine.mark_released(agent.tee).map_err(Stop::Evidence)?;
+            agent.open_all(&opened)?;
+            session.write(state).map_err(|error| {
+                agent.close();
+                Stop::State(state.to_owned(), error)
+            })?;
+        }
+    }
     screen::note("every volume is open");
     Ok(())
 }
@@ -124,7 +136,7 @@ fn prepare<'a>(config: &Config, volume: &'a Volume) -> Result<Prepared<'a>, Stop
     Ok(Prepared { volume, hash: header.hash(), image })
 }
 
-struct Agent<'a> {
+pub(crate) struct Agent<'a> {
     config: &'a Config,
     machine: &'a Machine,
     transport: &'a Transport,
@@ -132,15 +144,25 @@ struct Agent<'a> {
     tee: Tee,
 }
 
-impl Agent<'_> {
+impl<'a> Agent<'a> {
+    pub(crate) fn new(
+        config: &'a Config,
+        machine: &'a Machine,
+        transport: &'a Transport,
+        volumes: &'a [Prepared<'a>],
+    ) -> Self {
+        let tee = config.tee.tee().unwrap_or_else(|| machine.detect());
+        Self { config, machine, transport, volumes, tee }
+    }
+
     /// Asks until there is a release or a last word.
-    fn release(&self) -> Result<(Session, Opened), Stop> {
+    fn release<T>(&self, ask: impl Fn(&Server) -> Result<T, Failure>) -> Result<T, Stop> {
         let mut rounds = Rounds::new(self.config);
         let mut approval: Option<Instant> = None;
         loop {
             let server = rounds.server();
             screen::note(&format!("asking {server} for keys, with evidence of kind {}", self.tee.name()));
-            match self.ask(server) {
+            match ask(server) {
                 Ok(released) => return Ok(released),
                 Err(Failure::Stop(stop)) => return Err(stop),
                 Err(Failure::Again(why, after_s)) => rounds.wait(&why, after_s)?,
@@ -161,8 +183,24 @@ impl Agent<'_> {
         }
     }
 
-    /// Asks one server once: a challenge, evidence for it, the answer.
-    fn ask(&self, server: &Server) -> Result<(Session, Opened), Failure> {
+    /// Asks one server once as the copy of the machine that has the lease, and keeps it. A machine without a lease, none
+    /// of whose volumes was opened before, begins one.
+    ///
+    /// If an answer is lost, what was continued is continued once more.
+    pub(crate) fn go_on(&self, server: &Server, state: &Path) -> Result<(Session, Opened), Failure> {
+        let kept = |error| Stop::State(state.to_owned(), error);
+        let _lock = Session::lock(state).map_err(kept)?;
+        let held = Session::read(state).map_err(kept)?;
+        let (session, opened) = self.ask(server, held.as_ref())?;
+        if held.is_none() {
+            self.machine.mark_released(self.tee).map_err(Stop::Evidence)?;
+        }
+        session.write(state).map_err(kept)?;
+        Ok((session, opened))
+    }
+
+    /// Asks one server once: a challenge, evidence for it, the answer. `held` is what it continues.
+    fn ask(&self, server: &Server, held: Option<&Session>) -> Result<(Session, Opened), Failure> {
         let names: Vec<Name> = self.volumes.iter().map(|prepared| prepared.volume.name.clone()).collect();
         let wanted = Challenge {
             machine: Is(self.config.machine),
@@ -195,10 +233,21 @@ impl Agent<'_> {
             boot_counter,
             evidence: collected.evidence.map(Into::into),
             endorsements: collected.endorsements.into_iter().map(Into::into).collect(),
+            continues: held.map(|held| Continues {
+                session: Fixed(held.session),
+                mac: Fixed(continue_mac(&held.key, &transcript)),
+            }),
         };
+        // The server's lease begins later than this one.
+        let asked_ms = clock::boottime_ms();
         let release: Release = post(self.transport, server, Step::Attest, &write(&attest))?;
         let opened = self.verify(&release, &transcript, &keys, &names)?;
-        Ok((Session::new(challenged.session.0, &opened.confirm, names), opened))
+        let mut volumes = held.map_or_else(Vec::new, |held| held.volumes.clone());
+        volumes.extend(names.into_iter().filter(|name| !volumes.contains(name)).collect::<Vec<_>>());
+        let until_ms = asked_ms + u64::from(release.lease_s) * 1_000;
+        let session =
+            Session { session: challenged.session.0, key: opened.confirm.clone(), until_ms, volumes };
+        Ok((session, opened))
     }
 
     /// Opens a release that the server's release key signed for this transcript, if it is for exactly these volumes.
@@ -212,6 +261,11 @@ impl Agent<'_> {
         let opened = release.open(transcript, keys, &self.config.release_key).map_err(|_| Stop::Forged)?;
         let same = opened.volumes.iter().map(|(name, ..)| name).eq(names);
         if same { Ok(opened) } else { Err(Stop::Forged) }
+    }
+
+    /// Opens every volume under its mapping, or none.
+    fn open_all(&self, opened: &Opened) -> Result<(), Stop> {
+        self.open(opened, |volume| Purpose::Open(&volume.mapping))
     }
 
     /// Opens every volume, or none.
@@ -228,7 +282,10 @@ impl Agent<'_> {
     }
 
     fn close(&self) {
-        self.volumes.iter().for_each(|prepared| cryptsetup::close(&prepared.volume.mapping));
+        // What cannot be closed here ends with the machine.
+        for prepared in self.volumes {
+            let _ = cryptsetup::close(&prepared.volume.mapping);
+        }
     }
 
     fn waiting(&self, pending: &Pending, poll: Duration, left: Duration) -> Screen {
@@ -287,7 +344,7 @@ impl<'a> Rounds<'a> {
 }
 
 /// Half of it to all of it, so that machines that were started together do not ask together.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let mut random = [0; 1];
     // Without randomness the pause is only less spread.
     let _ = entropy::fill(&mut random);

@@ -1,4 +1,4 @@
-//! Why a machine does not start, in words for whoever looks at its console.
+//! Why a machine does not start or go on, in words for whoever looks at its console.
 
 use std::io;
 use std::path::PathBuf;
@@ -51,8 +51,19 @@ pub enum Stop {
     State(PathBuf, io::Error),
     /// The boot token in the encrypted volume cannot be read or replaced.
     Token(PathBuf, io::Error),
+    /// No server renewed the lease of a machine that runs before it was over.
+    LeaseOver,
     /// A mistake in this program.
     Defect,
+}
+
+/// When a machine hears the last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It starts, and nothing of it is open yet.
+    Start,
+    /// It runs.
+    Run,
 }
 
 impl Stop {
@@ -75,6 +86,7 @@ impl Stop {
             Self::Cryptsetup(..) => "cryptsetup",
             Self::State(..) => "state",
             Self::Token(..) => "token",
+            Self::LeaseOver => "lease-over",
             Self::Defect => "defect",
         }
     }
@@ -99,12 +111,13 @@ impl Stop {
             Self::Cryptsetup(name, _) => format!("Volume {} does not open.", name.as_str()),
             Self::State(..) => "This machine has no memory for the boot's state.".to_owned(),
             Self::Token(..) => "The boot token of this machine cannot be kept.".to_owned(),
+            Self::LeaseOver => "No key server heard of this machine in time.".to_owned(),
             Self::Defect => "The boot agent failed.".to_owned(),
         }
     }
 
     /// Why, as exactly as it is known here.
-    fn why(&self) -> String {
+    pub(crate) fn why(&self) -> String {
         match self {
             Self::Config(error) => error.to_string(),
             Self::Ca(path, error) | Self::State(path, error) | Self::Token(path, error) => {
@@ -124,6 +137,7 @@ impl Stop {
             Self::OtherServer(id) => format!("It is deployment {id}, and another one is configured."),
             Self::Forged => "The signature does not hold, or it is for other volumes.".to_owned(),
             Self::Cryptsetup(_, error) => error.to_string(),
+            Self::LeaseOver => "Its lease is over, so that another copy of it may start.".to_owned(),
             Self::Defect => "This is a mistake in it; its words stand above.".to_owned(),
         }
     }
@@ -142,7 +156,7 @@ impl Stop {
             Self::Evidence(_) => "Start the machine where it has the hardware that it was enrolled with.",
             Self::Refused(_) => "The server's log has the rest under the audit number.",
             Self::NotApproved(_) => "Approve, then start the machine again.",
-            Self::Unreachable(..) => {
+            Self::Unreachable(..) | Self::LeaseOver => {
                 "See to the network, the name and the server, then start the machine again."
             }
             Self::Answer(..) | Self::OtherServer(_) | Self::Forged => {
@@ -156,7 +170,7 @@ impl Stop {
 
     /// The screen that says all of it.
     #[must_use]
-    pub fn screen(&self, contact: Option<&str>, then: &str) -> Screen {
+    pub fn screen(&self, moment: Moment, contact: Option<&str>, then: &str) -> Screen {
         let audit = match self {
             Self::Refused(refused) => Some(refused.audit.to_string()),
             Self::NotApproved(approval) => Some(approval.to_string()),
@@ -174,9 +188,14 @@ impl Stop {
             | Self::Cryptsetup(..)
             | Self::State(..)
             | Self::Token(..)
+            | Self::LeaseOver
             | Self::Defect => None,
         };
-        Screen::new("THIS MACHINE DOES NOT START")
+        let title = match moment {
+            Moment::Start => "THIS MACHINE DOES NOT START",
+            Moment::Run => "THIS MACHINE MAY NOT KEEP ITS KEYS",
+        };
+        Screen::new(title)
             .line("What", self.what())
             .line("Why", self.why())
             .line("Code", self.code())
@@ -194,8 +213,18 @@ pub fn end(stop: &Stop, contact: Option<&str>, how: OnRefusal) {
         OnRefusal::PowerOff => ("The power goes off in a minute. The volumes stay closed.", SHOWN),
         OnRefusal::Reboot => ("The machine starts anew in a minute. Its volumes stay closed.", SHOWN),
     };
-    stop.screen(contact, then).show();
+    stop.screen(Moment::Start, contact, then).show();
     thread::sleep(pause);
+    power_end(how);
+}
+
+/// Shows why, and ends a machine that runs, at once: what is open is open to whoever took it.
+pub fn end_running(stop: &Stop, contact: Option<&str>, how: OnRefusal) {
+    stop.screen(Moment::Run, contact, "The machine ends at once.").show();
+    power_end(how);
+}
+
+fn power_end(how: OnRefusal) {
     let error = power::end(End::from(how));
     crate::screen::note(&format!("the kernel does not end this machine: {error}"));
 }

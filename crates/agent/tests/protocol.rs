@@ -19,14 +19,16 @@ use keyhearth_agent::confirm::confirm;
 use keyhearth_agent::evidence::Machine;
 use keyhearth_agent::run::{Extent, open};
 use keyhearth_agent::session::Session;
-use keyhearth_agent::stop::Stop;
+use keyhearth_agent::stop::{Moment, Stop};
+use keyhearth_agent::watch::{close, watch};
 use keyhearth_core::id::{DeploymentId, Name, PrincipalId, RequestId};
 use keyhearth_crypto::note::NoteKey;
 use keyhearth_proto::boot::{
-    Attest, Challenge, Challenged, Confirm, Confirmed, Covered, Fixed, Key, Pending, Refused, Release, Tee,
-    Transcript, confirm_mac, read, write,
+    Attest, Challenge, Challenged, Confirm, Confirmed, Continues, Covered, Fixed, Key, Pending, Refused,
+    Release, Tee, Transcript, confirm_mac, continue_mac, read, write,
 };
 use keyhearth_proto::rest::Is;
+use keyhearth_sys::clock::boottime_ms;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -153,9 +155,19 @@ fn challenged(server: DeploymentId) -> Vec<u8> {
 /// A release as a server makes it, of other things than were asked for if the test wants that.
 fn released(attest: &[u8], seed: &[u8; 32], volumes: &[&str], secret: [u8; 32]) -> Vec<u8> {
     let attest: Attest = read(attest).unwrap();
-    let names: Vec<Name> = vec!["root".parse().unwrap()];
+    let transcript = transcript(&attest, &["root"]);
+    let volumes: Vec<_> = volumes.iter().map(|name| (name.parse().unwrap(), 1, Key::new(secret))).collect();
+    let signer = NoteKey::from_seed(seed).unwrap();
+    let release =
+        Release::seal(&transcript, &attest.ephemeral, &volumes, &Key::new(CONFIRM_KEY), (0, 60), &signer);
+    write(&release.unwrap())
+}
+
+/// What a request for these volumes is about.
+fn transcript(attest: &Attest, volumes: &[&str]) -> Transcript {
+    let names: Vec<Name> = volumes.iter().map(|name| name.parse().unwrap()).collect();
     let headers: Vec<_> = attest.headers.iter().map(|hash| hash.0).collect();
-    let transcript = Transcript::of(&Covered {
+    Transcript::of(&Covered {
         session: &[4; 16],
         nonce: &[5; 32],
         server: SERVER,
@@ -165,12 +177,7 @@ fn released(attest: &[u8], seed: &[u8; 32], volumes: &[&str], secret: [u8; 32]) 
         headers: &headers,
         boot_counter: attest.boot_counter,
         tee: Tee::None,
-    });
-    let volumes: Vec<_> = volumes.iter().map(|name| (name.parse().unwrap(), 1, Key::new(secret))).collect();
-    let signer = NoteKey::from_seed(seed).unwrap();
-    let release =
-        Release::seal(&transcript, &attest.ephemeral, &volumes, &Key::new(CONFIRM_KEY), (0, 60), &signer);
-    write(&release.unwrap())
+    })
 }
 
 fn released_to_all(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
@@ -211,7 +218,7 @@ fn a_refusal_is_final_and_shown_with_its_audit_number() {
     let stop = scene.attempt().unwrap_err();
     assert!(matches!(stop, Stop::Refused(_)));
     assert_eq!(scene.asked(), 2);
-    let screen = stop.screen(scene.config.contact.as_deref(), "x").text();
+    let screen = stop.screen(Moment::Start, scene.config.contact.as_deref(), "x").text();
     let audit = RequestId([9; 16]).to_string();
     for part in ["image-unknown", "The image is none of those.", &audit, "the platform team"] {
         assert!(screen.contains(part), "{screen}");
@@ -318,13 +325,27 @@ fn a_changed_header_is_refused_before_anybody_is_asked() {
     assert_eq!(scene.asked(), 0);
 }
 
+/// What a machine keeps of its release, whose lease lasts so long.
+fn held(left_ms: u64) -> Session {
+    Session {
+        session: [4; 16],
+        key: Key::new(CONFIRM_KEY),
+        until_ms: boottime_ms() + left_ms,
+        volumes: vec!["root".parse().unwrap()],
+    }
+}
+
 /// The tokens that were presented, in their order.
 type Presented = Arc<Mutex<Vec<Option<[u8; 32]>>>>;
 
 fn confirming(status: u16) -> (Scene, Presented) {
+    confirming_with("", status)
+}
+
+fn confirming_with(more: &str, status: u16) -> (Scene, Presented) {
     let tokens = Presented::default();
     let seen = Arc::clone(&tokens);
-    let scene = Scene::new("", move |path, body| {
+    let scene = Scene::new(more, move |path, body| {
         assert_eq!(path, "/boot/v1/confirm");
         let confirm: Confirm = read(body).unwrap();
         let opened: Vec<Name> = confirm.opened.iter().map(|name| name.0.clone()).collect();
@@ -338,8 +359,7 @@ fn confirming(status: u16) -> (Scene, Presented) {
             _ => (status, refused()),
         }
     });
-    let session = Session::new([4; 16], &Key::new(CONFIRM_KEY), vec!["root".parse().unwrap()]);
-    session.write(&scene.folder.path().join("state")).unwrap();
+    held(60_000).write(&scene.folder.path().join("state")).unwrap();
     (scene, seen)
 }
 
@@ -351,8 +371,7 @@ fn each_confirmation_brings_the_token_of_the_one_before() {
     confirm(&scene.config, &root, &state).unwrap();
     // Nothing is left to confirm.
     confirm(&scene.config, &root, &state).unwrap();
-    let session = Session::new([4; 16], &Key::new(CONFIRM_KEY), vec!["root".parse().unwrap()]);
-    session.write(&state).unwrap();
+    held(60_000).write(&state).unwrap();
     confirm(&scene.config, &root, &state).unwrap();
     // Each new token is shown at once, so that the one before is over.
     assert_eq!(*tokens.lock().unwrap(), [None, Some([1; 32]), Some([1; 32]), Some([3; 32])]);
@@ -369,4 +388,124 @@ fn a_stale_token_is_the_end_and_stays_as_it_is() {
     assert!(matches!(confirm(&scene.config, &root, &state), Err(Stop::Refused(_))));
     assert_eq!(fs::read(token).unwrap(), [7; 32]);
     assert!(Session::read(&state).unwrap().is_none());
+}
+
+const HEARTBEAT: &str = "heartbeat = { every_s = 1, on_end = \"halt\" }";
+
+impl Scene {
+    fn state(&self) -> std::path::PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Watches over a lease that lasts so long.
+    fn watch(&self, left_ms: u64) -> Stop {
+        held(left_ms).write(&self.state()).unwrap();
+        watch(&self.config, &Machine::default(), &self.state()).unwrap_err()
+    }
+}
+
+/// A release of nothing for so many seconds, whose confirm key is of these bytes, if `attest` continues `session` with
+/// the key of those.
+fn beaten(attest: &[u8], (session, key): ([u8; 16], [u8; 32]), next: [u8; 32], lease_s: u32) -> Vec<u8> {
+    let attest: Attest = read(attest).unwrap();
+    let transcript = transcript(&attest, &[]);
+    let mac = Fixed(continue_mac(&Key::new(key), &transcript));
+    assert_eq!(attest.continues, Some(Continues { session: Fixed(session), mac }));
+    let signer = NoteKey::from_seed(&RELEASE_SEED).unwrap();
+    write(
+        &Release::seal(&transcript, &attest.ephemeral, &[], &Key::new(next), (0, lease_s), &signer).unwrap(),
+    )
+}
+
+#[test]
+fn each_heartbeat_continues_the_release_before_until_one_is_refused() {
+    let beats = AtomicUsize::new(0);
+    let scene = Scene::new(HEARTBEAT, move |path, body| {
+        if path == "/boot/v1/challenge" {
+            let challenge: Challenge = read(body).unwrap();
+            assert!(challenge.volumes.is_empty());
+            return (200, challenged(SERVER));
+        }
+        match beats.fetch_add(1, Ordering::SeqCst) {
+            0 => (200, beaten(body, ([4; 16], CONFIRM_KEY), [9; 32], 60)),
+            // What is no refusal is silence, and the same release is continued once more.
+            1 => (202, write(&Pending { approval: Is(RequestId([6; 16])), poll_after_s: 0 })),
+            2 => (500, Vec::new()),
+            3 => (200, b"{}".to_vec()),
+            4 => (200, beaten(body, ([4; 16], [9; 32]), [10; 32], 60)),
+            _ => {
+                beaten(body, ([4; 16], [10; 32]), [0; 32], 60);
+                (403, refused())
+            }
+        }
+    });
+    let stop = scene.watch(60_000);
+    assert!(matches!(stop, Stop::Refused(_)), "{stop:?}");
+    assert_eq!(scene.asked(), 12);
+    let kept = Session::read(&scene.state()).unwrap().unwrap();
+    assert_eq!((*kept.key, kept.volumes[0].as_str()), ([10; 32], "root"));
+    assert!(close(&scene.config, &scene.state()));
+    assert!(Session::read(&scene.state()).unwrap().is_none());
+}
+
+#[test]
+fn a_silent_server_is_asked_until_the_lease_is_over() {
+    let scene = Scene::new(HEARTBEAT, |_, _| (503, Vec::new()));
+    assert!(matches!(scene.watch(1_500), Stop::LeaseOver));
+    assert!(scene.asked() > 1);
+    // One that hangs does not make it last longer.
+    let scene = Scene::new(HEARTBEAT, |_, _| {
+        thread::sleep(std::time::Duration::from_mins(10));
+        unreachable!()
+    });
+    assert!(matches!(scene.watch(500), Stop::LeaseOver));
+    // A lease that was over before anybody watched.
+    assert!(matches!(scene.watch(0), Stop::LeaseOver));
+}
+
+#[test]
+fn nobody_is_watched_who_did_not_ask_for_it() {
+    let scene = Scene::new("", released_to_all);
+    let stop = watch(&scene.config, &Machine::default(), &scene.state()).unwrap_err();
+    assert_eq!((stop.code(), scene.asked()), ("config", 0));
+}
+
+#[test]
+fn a_confirmed_machine_that_is_to_be_heard_of_keeps_its_session() {
+    let (scene, _) = confirming_with(HEARTBEAT, 200);
+    let root = scene.folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    held(1).write(&scene.state()).unwrap();
+    confirm(&scene.config, &root, &scene.state()).unwrap();
+    let kept = Session::read(&scene.state()).unwrap().unwrap();
+    assert_eq!((kept.session, *kept.key), ([4; 16], CONFIRM_KEY));
+    assert!(!kept.left().is_zero(), "the confirmation makes the lease longer");
+}
+
+/// Whether it opens is another matter: the host of these tests has no device mapper.
+#[test]
+fn late_volumes_are_asked_for_under_the_lease_alone() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&seen);
+    let scene = Scene::new("", move |path, body| {
+        if path != "/boot/v1/challenge" {
+            let attest: Attest = read(body).unwrap();
+            asked.lock().unwrap().push(attest.continues.map(|continues| continues.session.0));
+        }
+        released_to_all(path, body)
+    });
+    let mut config = scene.config.clone();
+    // Nothing is to be opened late, and nothing early.
+    open(&config, &Machine::default(), &scene.state(), Extent::Late).unwrap();
+    config.volumes[0].late = true;
+    open(&config, &Machine::default(), &scene.state(), Extent::Open).unwrap();
+    assert_eq!(scene.asked(), 0);
+    // Without a lease one begins; with one it goes on, also if a volume did not open.
+    for _ in 0..2 {
+        let late = open(&config, &Machine::default(), &scene.state(), Extent::Late);
+        assert!(matches!(late, Err(Stop::Cryptsetup(..)) | Ok(())), "{late:?}");
+        let kept = Session::read(&scene.state()).unwrap().unwrap();
+        assert_eq!((kept.volumes.len(), kept.left().is_zero()), (1, false));
+    }
+    assert_eq!(*seen.lock().unwrap(), [None, Some([4; 16])]);
 }

@@ -502,6 +502,17 @@ fn userspace_is_followed_into_every_phase() {
         let case = Case::enrolled().quoting(pcrs(&boot(), phase));
         assert_eq!(facts(&case).phase, Some(phase));
     }
+    // An initial ramdisk without systemd measures none of its own.
+    let extended = |words: &[&str]| {
+        let mut quoted = pcrs(&boot(), BootPhase::BeforeInitrd);
+        let image = quoted.get_mut(&11).expect("it is quoted");
+        words.iter().for_each(|word| *image = sha256(&[&image[..], &sha256(&[word.as_bytes()])]));
+        Case::enrolled().quoting(quoted)
+    };
+    assert_eq!(facts(&extended(&["sysinit"])).phase, Some(BootPhase::Sysinit));
+    assert_eq!(facts(&extended(&["sysinit", "ready"])).phase, Some(BootPhase::Ready));
+    let skipped = extended(&["ready"]).judge().map_err(|refusal| refusal.reason);
+    assert_eq!(skipped.err(), Some(Reason::EventLogDiffers));
 }
 
 /// The boot with an event of a register replaced, counted from 0 in that register; without one, left out.

@@ -28,6 +28,10 @@ pub const APPROVALS_MAX: usize = 1_000;
 /// The longest sentence about a refusal that is kept, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 
+/// Claims about registers that are extended while the machine that was released to starts and runs: by the agent after
+/// the release (PCR 15, RTMR3), and by systemd as userspace comes up (PCR 11).
+pub const MOVED_BY_RUNNING: [&str; 4] = ["pcrs.15", "rtmr3", "pcrs.11", "boot.phase"];
+
 /// What evidence says, as policies read it: attest's claims, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -59,7 +63,7 @@ pub struct Volume {
     pub header: Option<[u8; 32]>,
 }
 
-/// While it lasts, no other copy of the machine is given anything.
+/// While it lasts, no other copy of the machine is given anything. The copy that has it may ask again, and so keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Lease {
     /// The session of the release.
@@ -74,6 +78,30 @@ pub struct Lease {
     /// Whether the machine has shown what its volume keeps.
     #[n(3)]
     pub confirmed: bool,
+    /// What this release continued.
+    #[n(4)]
+    pub before: Option<Before>,
+}
+
+/// The release that another one continued. Until it is known that the machine got the newer one, as it is once that is
+/// continued in turn, either may be shown: an answer may be lost.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Before {
+    /// Its session.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub session: [u8; 16],
+    /// What it was bound to.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub transcript: [u8; 64],
+}
+
+impl Lease {
+    /// The release of this session, if whoever shows it has the lease.
+    #[must_use]
+    pub fn of(&self, session: &[u8; 16]) -> Option<Before> {
+        let newest = Before { session: self.session, transcript: self.transcript };
+        [Some(newest), self.before.clone()].into_iter().flatten().find(|one| one.session == *session)
+    }
 }
 
 /// What became of one boot.
@@ -207,8 +235,16 @@ impl Machine {
     /// # Errors
     /// [`Reason`].
     pub fn check(&self, release: &Release, now: Now) -> Result<(), Reason> {
-        if self.is_leased(now) && release.facts.approval.is_none() {
-            return Err(Reason::Leased);
+        match &release.facts.continues {
+            Some(session) => {
+                self.lease.as_ref().and_then(|lease| lease.of(session)).ok_or(Reason::SessionUnknown)?;
+                if !self.is_leased(now) {
+                    return Err(Reason::LeaseOver);
+                }
+            }
+            None if self.is_leased(now) && release.facts.approval.is_none() => return Err(Reason::Leased),
+            None if release.facts.volumes.is_empty() => return Err(Reason::NothingAsked),
+            None => {}
         }
         if release.facts.volumes.len() != release.headers.len() {
             return Err(Reason::HeaderDiffers);
@@ -223,6 +259,23 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Gives the lease to whom `release` is for. A boot begins anew; what continues keeps whether it was confirmed.
+    pub fn lease_to(&mut self, release: &Release, now: Now) {
+        let kept = self.lease.take().and_then(|lease| {
+            let before = lease.of(release.facts.continues.as_ref()?)?;
+            Some((lease.confirmed, before))
+        });
+        self.boots += u64::from(kept.is_none());
+        let (confirmed, before) = kept.map_or((false, None), |(confirmed, before)| (confirmed, Some(before)));
+        self.lease = Some(Lease {
+            session: release.session,
+            transcript: release.transcript,
+            until: now.latest.plus_ms(release.lease_ms),
+            confirmed,
+            before,
+        });
     }
 
     /// Takes what the volume kept, and gives it `next` to keep. Until the machine has shown that it keeps `next`, the
@@ -241,9 +294,9 @@ impl Machine {
         Ok(())
     }
 
-    /// How its claims compare with the reference values.
+    /// How its claims compare with the reference values; of a machine that runs without [`MOVED_BY_RUNNING`].
     #[must_use]
-    pub fn compare(&self, claims: &Claims) -> Comparison {
+    pub fn compare(&self, claims: &Claims, runs: bool) -> Comparison {
         if self.reference.is_empty() {
             return Comparison::NoReference;
         }
@@ -253,7 +306,8 @@ impl Machine {
             Some(Claim::Number(value)) => !allowed.contains(&value.to_string()),
             Some(Claim::Texts(_) | Claim::Record(_)) | None => true,
         };
-        match self.reference.iter().find(differs) {
+        let counts = |(name, _): &(&String, _)| !runs || !MOVED_BY_RUNNING.contains(&name.as_str());
+        match self.reference.iter().filter(counts).find(differs) {
             Some((name, _)) => Comparison::Differs(name.clone()),
             None => Comparison::Known,
         }
@@ -300,6 +354,12 @@ reasons! {
     HeaderDiffers "header-differs" "The volume's header is not the one that was enrolled: it may have been altered.";
     /// Another copy has a lease.
     Leased "leased" "What was released last may still be running: only one copy of a machine runs at a time.";
+    /// It continues what nobody holds any more.
+    LeaseOver "lease-over" "The machine was not heard of for longer than its lease: it has to start anew.";
+    /// It continues, and does not prove that the lease is its own.
+    ContinuationDiffers "continuation-differs" "The request was not made with the key of the release that it continues.";
+    /// It boots and wants nothing.
+    NothingAsked "nothing-asked" "Only a machine that runs already may ask for no volume.";
     /// The key is suspended, ended or destroyed.
     KeyUnusable "key-unusable" "The key of this machine is suspended, has ended or was destroyed.";
     /// No policy allows it, whatever the evidence said.
@@ -381,6 +441,8 @@ pub struct BootFacts {
     pub counter: u64,
     /// The approval that it has, if one was given for such claims.
     pub approval: Option<RequestId>,
+    /// The session that a machine which runs has proved to hold.
+    pub continues: Option<[u8; 16]>,
 }
 
 /// A release that is asked for, by the boot protocol alone.
@@ -493,6 +555,105 @@ mod tests {
         machine.take_token(None, [6; 32]).unwrap();
     }
 
+    const ROOT: [u8; 32] = [7; 32];
+
+    fn now(ms: u64) -> Now {
+        Now::exactly(Time::from_unix_ms(ms))
+    }
+
+    /// A release in session `session` for a minute, of the root volume when it boots and of none when it continues.
+    fn release(session: u8, continues: Option<u8>) -> Release {
+        let volumes = if continues.is_some() { Vec::new() } else { vec!["root".parse().unwrap()] };
+        let headers = vec![ROOT; volumes.len()];
+        let facts = BootFacts {
+            volumes,
+            claims: Claims::new(),
+            comparison: Comparison::NoReference,
+            counter: 0,
+            approval: None,
+            continues: continues.map(|byte| [byte; 16]),
+        };
+        Release { facts, session: [session; 16], transcript: [session; 64], headers, lease_ms: 60_000 }
+    }
+
+    /// Checks and leases, as one release does.
+    fn ask(machine: &mut Machine, release: &Release, now: Now) -> Result<(), Reason> {
+        machine.check(release, now)?;
+        machine.lease_to(release, now);
+        Ok(())
+    }
+
+    fn prepared() -> Machine {
+        let mut machine = machine();
+        (machine.volumes[0].generation, machine.volumes[0].header) = (1, Some(ROOT));
+        machine
+    }
+
+    #[test]
+    fn who_has_the_lease_keeps_it_and_nobody_else_gets_it() {
+        let mut machine = prepared();
+        assert_eq!(ask(&mut machine, &release(1, Some(9)), now(0)), Err(Reason::SessionUnknown));
+        ask(&mut machine, &release(1, None), now(0)).unwrap();
+        machine.lease.as_mut().unwrap().confirmed = true;
+        for beat in 1..10 {
+            assert_eq!(ask(&mut machine, &release(99, None), now(59_000)), Err(Reason::Leased));
+            let at = now(u64::from(beat) * 50_000);
+            ask(&mut machine, &release(beat + 1, Some(beat)), at).unwrap();
+        }
+        let lease = machine.lease.as_ref().unwrap();
+        assert_eq!((machine.boots, lease.confirmed, lease.session), (1, true, [10; 16]));
+        assert_eq!(ask(&mut machine, &release(11, Some(10)), now(510_000)), Err(Reason::LeaseOver));
+        ask(&mut machine, &release(12, None), now(510_000)).unwrap();
+        assert_eq!(ask(&mut machine, &release(13, Some(10)), now(510_000)), Err(Reason::SessionUnknown));
+        assert_eq!((machine.boots, machine.lease.unwrap().confirmed), (2, false));
+    }
+
+    /// Whoever continues an older release than the one before is a second copy of the machine's memory.
+    #[test]
+    fn an_answer_may_be_lost_and_of_two_copies_one_is_refused() {
+        let mut machine = prepared();
+        ask(&mut machine, &release(1, None), now(0)).unwrap();
+        ask(&mut machine, &release(2, Some(1)), now(1)).unwrap();
+        // The answer was lost, twice.
+        ask(&mut machine, &release(3, Some(1)), now(2)).unwrap();
+        ask(&mut machine, &release(4, Some(1)), now(3)).unwrap();
+        for lost in [2, 3] {
+            assert_eq!(ask(&mut machine, &release(9, Some(lost)), now(4)), Err(Reason::SessionUnknown));
+        }
+        ask(&mut machine, &release(5, Some(4)), now(4)).unwrap();
+        // It got the one before, so what that continued is over.
+        assert_eq!(ask(&mut machine, &release(9, Some(1)), now(5)), Err(Reason::SessionUnknown));
+        ask(&mut machine, &release(6, Some(4)), now(5)).unwrap();
+        assert_eq!(ask(&mut machine, &release(9, Some(5)), now(6)), Err(Reason::SessionUnknown));
+    }
+
+    /// After a jump of the wall clock the present is only known to lie between two times.
+    #[test]
+    fn a_clock_that_jumps_gives_the_lease_to_nobody_else() {
+        let mut machine = prepared();
+        ask(&mut machine, &release(1, None), now(1_000_000)).unwrap();
+        let jumped = |ms: u64| Now { earliest: Time::from_unix_ms(0), latest: Time::from_unix_ms(ms) };
+        assert_eq!(ask(&mut machine, &release(9, None), jumped(1_500_000)), Err(Reason::Leased));
+        ask(&mut machine, &release(2, Some(1)), jumped(1_500_000)).unwrap();
+        assert_eq!(machine.lease.unwrap().until, Time::from_unix_ms(1_560_000));
+    }
+
+    #[test]
+    fn only_what_runs_asks_for_nothing_and_rows_of_before_are_read() {
+        let mut machine = prepared();
+        let mut nothing = release(1, None);
+        (nothing.facts.volumes, nothing.headers) = (Vec::new(), Vec::new());
+        assert_eq!(ask(&mut machine, &nothing, now(0)), Err(Reason::NothingAsked));
+        // A lease as it was stored before anything could be continued: four members.
+        let mut row = vec![0x84, 0x50];
+        row.extend([1; 16]);
+        row.extend([0x58, 64]);
+        row.extend([2; 64]);
+        row.extend([0x18, 60, 0xf5]);
+        let lease: Lease = minicbor::decode(&row).unwrap();
+        assert_eq!((lease.session, lease.confirmed, lease.before), ([1; 16], true, None));
+    }
+
     #[test]
     fn only_secrets_that_were_given_out_come_into_use() {
         let mut machine = machine();
@@ -511,12 +672,18 @@ mod tests {
         let text = |text: &str| Claim::Text(text.to_owned());
         let pcrs = Claim::Record([("pcr11".to_owned(), text("aa"))].into());
         let claims: Claims = [("kind".to_owned(), text("tpm")), ("pcrs".to_owned(), pcrs)].into();
-        assert_eq!(machine.compare(&claims), Comparison::NoReference);
+        assert_eq!(machine.compare(&claims, false), Comparison::NoReference);
         let reference = |name: &str, value: &str| (name.to_owned(), [value.to_owned()].into());
         machine.reference = [reference("kind", "tpm"), reference("pcrs.pcr11", "aa")].into();
-        assert_eq!(machine.compare(&claims), Comparison::Known);
+        assert_eq!(machine.compare(&claims, false), Comparison::Known);
         machine.reference.extend([reference("pcrs.pcr12", "bb")]);
-        assert_eq!(machine.compare(&claims), Comparison::Differs("pcrs.pcr12".to_owned()));
-        assert_eq!(machine.compare(&Claims::new()), Comparison::Differs("kind".to_owned()));
+        assert_eq!(machine.compare(&claims, false), Comparison::Differs("pcrs.pcr12".to_owned()));
+        assert_eq!(machine.compare(&Claims::new(), false), Comparison::Differs("kind".to_owned()));
+        // What a machine extends while it starts is compared when it boots and not when it runs; all else is.
+        machine.reference = ["kind", "pcrs.11", "pcrs.15", "rtmr3"].map(|name| reference(name, "tpm")).into();
+        assert_eq!(machine.compare(&claims, true), Comparison::Known);
+        assert_eq!(machine.compare(&claims, false), Comparison::Differs("pcrs.11".to_owned()));
+        machine.reference.extend([reference("pcrs.1", "bb")]);
+        assert_eq!(machine.compare(&claims, true), Comparison::Differs("pcrs.1".to_owned()));
     }
 }

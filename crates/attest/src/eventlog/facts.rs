@@ -89,16 +89,24 @@ impl BootPhase {
     ];
 
     /// The phase in which a register that was `before` has become `after`; nothing if it was extended otherwise.
-    /// The firmware's log ends before userspace begins, so that these words are in no log.
+    /// The firmware's log ends before userspace begins, so that these words are in no log. Initial ramdisks without
+    /// systemd measure none of theirs.
     pub(super) fn between(bank: Bank, before: &[u8], after: &[u8]) -> Option<Self> {
+        let (_, without_initrd) = Self::WORDS.split_at(2);
+        [&Self::WORDS[..], without_initrd]
+            .into_iter()
+            .find_map(|words| Self::along(words, bank, before, after))
+    }
+
+    fn along(words: &[(Self, &str)], bank: Bank, before: &[u8], after: &[u8]) -> Option<Self> {
         let mut value = before.to_vec();
         let mut reached = Self::BeforeInitrd;
-        for (phase, word) in Self::WORDS {
+        for (phase, word) in words {
             if value == after {
                 break;
             }
             value = bank.hash(&[&value, &bank.hash(&[word.as_bytes()])]);
-            reached = phase;
+            reached = *phase;
         }
         (value == after).then_some(reached)
     }

@@ -13,9 +13,8 @@ use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::id::{Name, PrincipalId, RequestId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::machine::{
-    APPROVAL_MS, APPROVALS_MAX, Approval, Boot, BootFacts, Claim, Claims, Decision, Lease, Machine,
-    MachineChange, NewMachine, Reason, Release, SECRET_BYTES, TEXT_BYTES_MAX, VOLUMES_MAX, Volume,
-    check_reference,
+    APPROVAL_MS, APPROVALS_MAX, Approval, Boot, BootFacts, Claim, Claims, Decision, Machine, MachineChange,
+    NewMachine, Reason, Release, SECRET_BYTES, TEXT_BYTES_MAX, VOLUMES_MAX, Volume, check_reference,
 };
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Principal, Proof, Roles};
@@ -227,22 +226,20 @@ impl Turn<'_> {
             Ok((name.clone(), generation, self.secret(&machine, name, VOLUME_LABEL, generation)?))
         };
         let volumes = release.facts.volumes.iter().map(secret_of).collect::<Result<Vec<_>, Error>>()?;
-        machine.boots += 1;
-        machine.lease = Some(Lease {
-            session: release.session,
-            transcript: release.transcript,
-            until: self.now.latest.plus_ms(release.lease_ms),
-            confirmed: false,
-        });
+        machine.lease_to(release, self.now);
         let names: Vec<&str> = release.facts.volumes.iter().map(Name::as_str).collect();
         let kind = match release.facts.claims.get("kind") {
             Some(Claim::Text(kind)) => kind.as_str(),
             _ => "no",
         };
-        let text = format!("{} on {kind} evidence, boot {}", names.join(", "), machine.boots);
-        let code = "released".to_owned();
-        machine.released =
-            Some(Boot { time: self.now.latest, request: self.request.id, code, text: text.clone() });
+        let asked = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        let continued = if release.facts.continues.is_some() { ", continued" } else { "" };
+        let text = format!("{asked} on {kind} evidence, boot {}{continued}", machine.boots);
+        if !names.is_empty() {
+            let code = "released".to_owned();
+            machine.released =
+                Some(Boot { time: self.now.latest, request: self.request.id, code, text: text.clone() });
+        }
         let mut writes = vec![self.open.records.replace(&stored, &machine)];
         let mut detail = text;
         if let Some(id) = release.facts.approval {
@@ -266,7 +263,7 @@ impl Turn<'_> {
     ) -> Result<Effect, Error> {
         let stored = self.machine(self.caller.principal)?;
         let mut machine = stored.value.clone();
-        let lease = machine.lease.as_mut().filter(|lease| lease.session == *session);
+        let lease = machine.lease.as_mut().filter(|lease| lease.of(session).is_some());
         let lease = lease.ok_or(Error::NotFound("session"))?;
         lease.until = self.now.latest.plus_ms(lease_ms);
         lease.confirmed = true;

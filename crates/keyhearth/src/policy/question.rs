@@ -79,6 +79,7 @@ fn boot_entities(facts: &BootFacts) -> Option<[Entity; 2]> {
         ("revocation_checked", flag(claimed("revocation_checked"))),
         ("image_known", flag(facts.comparison == Comparison::Known)),
         ("approved", flag(facts.approval.is_some())),
+        ("continues", flag(facts.continues.is_some())),
         ("counter", long(i64::try_from(facts.counter).unwrap_or(i64::MAX))),
         ("volumes", RestrictedExpression::new_set(facts.volumes.iter().map(|name| text(name.as_str())))),
         ("numbers", RestrictedExpression::new_entity_uid(v.numbers.clone())),

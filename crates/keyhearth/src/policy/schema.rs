@@ -46,6 +46,7 @@ const ENTITIES: &str = r#"
     revocation_checked: Bool,
     image_known: Bool,       // all reference values of the machine are met, and there are some
     approved: Bool,
+    continues: Bool,         // it was released to before, runs, and has proved that
     counter: Long,           // of boots, as the machine counts them
     volumes: Set<String>,
     numbers: Numbers,

@@ -17,8 +17,8 @@ use keyhearth_core::request::{Ask, NewKey, Page, Response};
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_crypto::hpke::KeyPair;
 use keyhearth_proto::boot::{
-    self, Attest, Challenge, Challenged, Confirm, Confirmed, Covered, Fixed, Message, Opened, Pending,
-    Refused, Release, Tee, Transcript,
+    self, Attest, Challenge, Challenged, Confirm, Confirmed, Continues, Covered, Fixed, Message, Opened,
+    Pending, Refused, Release, Tee, Transcript,
 };
 use keyhearth_proto::rest::Is;
 use serde::Serialize;
@@ -165,6 +165,7 @@ impl Scene {
             boot_counter: 3,
             evidence: None,
             endorsements: Vec::new(),
+            continues: None,
         };
         Attempt { challenged, keys, transcript, attest }
     }
@@ -176,7 +177,23 @@ impl Scene {
 
     /// A whole boot of the root volume that is released.
     async fn boot(&self) -> (Attempt, Opened) {
-        let attempt = self.challenge(Tee::None, &["root"]).await;
+        self.released(self.challenge(Tee::None, &["root"]).await).await
+    }
+
+    /// An attempt that continues what was released in another one.
+    async fn continuing(&self, (before, opened): &(Attempt, Opened), volumes: &[&str]) -> Attempt {
+        let mut attempt = self.challenge(Tee::None, volumes).await;
+        let mac = Fixed(boot::continue_mac(&opened.confirm, &attempt.transcript));
+        attempt.attest.continues = Some(Continues { session: before.challenged.session, mac });
+        attempt
+    }
+
+    /// A heartbeat.
+    async fn beat(&self, held: &(Attempt, Opened)) -> (Attempt, Opened) {
+        self.released(self.continuing(held, &[]).await).await
+    }
+
+    async fn released(&self, attempt: Attempt) -> (Attempt, Opened) {
         let (status, release): (_, Release) = self.attest(&attempt).await;
         assert_eq!(status, 200);
         let (_, public) = self.home.engine().release_identity().unwrap();
@@ -329,6 +346,164 @@ async fn only_one_copy_of_a_machine_runs_at_a_time() {
     let (status, _) = scene.post(boot::Step::Attest, &attempt.attest).await;
     assert_eq!(status, 503, "it may be the same one, started again: it waits");
     assert_eq!(scene.machine().await.refused.unwrap().code, Reason::Leased.code());
+}
+
+/// A machine that may boot, and has, with a lease of a minute.
+async fn running() -> (Scene, (Attempt, Opened)) {
+    let scene = Scene::leasing(60).await;
+    scene.policy("boot", "").await;
+    let held = scene.boot().await;
+    (scene, held)
+}
+
+#[tokio::test]
+async fn a_machine_that_runs_keeps_its_lease_and_gets_late_volumes_under_it() {
+    let (scene, first) = running().await;
+    let token = scene.confirm(&first, None).await.unwrap();
+    let second = scene.beat(&first).await;
+    assert!(second.1.volumes.is_empty());
+    let entry = scene.home.newest(Operation::ReleaseVolumes).await;
+    assert_eq!(entry.detail.as_deref(), Some("nothing on no evidence, boot 1, continued"));
+    let secret = scene.volume_secret("data").await.1;
+    scene.prepare("data", 1).await;
+    let third = scene.released(scene.continuing(&second, &["data"]).await).await;
+    assert_eq!(third.1.volumes[0].2.to_vec(), secret);
+    let machine = scene.machine().await;
+    assert_eq!((machine.boots, machine.lease.unwrap().confirmed), (1, true));
+    assert_eq!(machine.released.unwrap().text, "data on no evidence, boot 1, continued");
+    // The token is what the boot left.
+    scene.confirm(&third, Some(token)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_boot_may_be_confirmed_after_it_was_continued_also_if_an_answer_was_lost() {
+    let (scene, first) = running().await;
+    let second = scene.beat(&first).await;
+    assert!(!scene.machine().await.lease.unwrap().confirmed);
+    let token = scene.confirm(&first, None).await.unwrap();
+    scene.confirm(&second, Some(token)).await.unwrap();
+    let third = scene.beat(&first).await;
+    assert!(scene.machine().await.lease.unwrap().confirmed);
+    assert_eq!(scene.confirm(&second, Some(token)).await, Err(Reason::SessionUnknown.code().to_owned()));
+    scene.confirm(&third, Some(token)).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_the_copy_that_has_the_lease_continues_it() {
+    let (scene, first) = running().await;
+    let refusal = async |attempt: &Attempt| scene.refusal(attempt).await;
+    // The MAC of another request, that of another key, and of a session that never was.
+    let good = scene.continuing(&first, &[]).await;
+    let replayed = |continues: &Option<Continues>, mut attempt: Attempt| {
+        attempt.attest.continues.clone_from(continues);
+        attempt
+    };
+    let attempt = replayed(&good.attest.continues, scene.challenge(Tee::None, &[]).await);
+    assert_eq!(refusal(&attempt).await, Reason::ContinuationDiffers.code());
+    let forged = Opened { confirm: [1; 32].into(), volumes: Vec::new() };
+    let attempt = scene.continuing(&(scene.challenge(Tee::None, &[]).await, forged), &[]).await;
+    assert_eq!(refusal(&attempt).await, Reason::SessionUnknown.code());
+    let Some(Continues { session, .. }) = good.attest.continues else { unreachable!() };
+    let attempt = replayed(&Some(Continues { session, mac: Fixed([0; 32]) }), good);
+    assert_eq!(refusal(&attempt).await, Reason::ContinuationDiffers.code());
+    // A copy of the disk holds nothing from memory: it boots, or asks for nothing.
+    let copy = scene.challenge(Tee::None, &["root"]).await;
+    assert_eq!(scene.post(boot::Step::Attest, &copy.attest).await.0, 503);
+    // An older state of the memory.
+    let second = scene.beat(&first).await;
+    let third = scene.beat(&second).await;
+    let attempt = scene.continuing(&first, &[]).await;
+    assert_eq!(refusal(&attempt).await, Reason::SessionUnknown.code());
+    // A challenge that was answered: whoever recorded the answer has nothing.
+    let attempt = scene.continuing(&third, &[]).await;
+    let (status, _): (_, Release) = scene.attest(&attempt).await;
+    assert_eq!(status, 200);
+    let (status, refused): (_, Refused) = scene.attest(&attempt).await;
+    assert_eq!((status, refused.code.as_str()), (403, Reason::ChallengeUnknown.code()));
+}
+
+#[tokio::test]
+async fn another_machine_continues_nothing() {
+    let (scene, first) = running().await;
+    let new = NewMachine {
+        name: name("web-2"),
+        key: by_id(scene.key.id),
+        volumes: vec![name("root")],
+        reference: [].into(),
+    };
+    let enrolled = scene.home.ask(&scene.home.key_admin, Ask::EnrollMachine(new)).await;
+    let other = got!(enrolled, Response::Machine(one) => *one);
+    let other = Scene { machine: other, ..scene };
+    let attempt = other.continuing(&first, &[]).await;
+    assert_eq!(other.refusal(&attempt).await, Reason::SessionUnknown.code());
+}
+
+#[tokio::test]
+async fn a_lease_that_is_over_is_not_continued() {
+    let scene = Scene::allowed().await;
+    let first = scene.boot().await;
+    let attempt = scene.continuing(&first, &[]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::LeaseOver.code());
+    // Nor does a machine that boots get a lease on nothing.
+    let attempt = scene.challenge(Tee::None, &[]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::NothingAsked.code());
+    assert_eq!(scene.machine().await.boots, 1);
+    scene.boot().await;
+}
+
+#[tokio::test]
+async fn what_ends_a_machine_ends_it_at_its_next_heartbeat() {
+    let (scene, first) = running().await;
+    scene.home.manage(Ask::SuspendKey { key: by_id(scene.key.id), version: None }).await.unwrap();
+    let attempt = scene.continuing(&first, &[]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::KeyUnusable.code());
+    scene.home.manage(Ask::ResumeKey { key: by_id(scene.key.id), version: None }).await.unwrap();
+    let second = scene.beat(&first).await;
+    let text = r#"forbid (principal, action == Keyhearth::Action::"release-volumes", resource);"#;
+    let put = Ask::PutPolicy { name: name("theft"), text: text.to_owned() };
+    scene.home.ask(&scene.home.admin, put).await.unwrap();
+    let attempt = scene.continuing(&second, &[]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::Policy.code());
+    let delete = Ask::DeletePolicy { name: name("theft") };
+    scene.home.ask(&scene.home.admin, delete).await.unwrap();
+    let third = scene.beat(&second).await;
+    scene.home.ask(&scene.home.admin, Ask::RevokeIdentity { identity: scene.machine.id }).await.unwrap();
+    let attempt = scene.continuing(&third, &[]).await;
+    let (status, refused): (_, Refused) = scene.attest(&attempt).await;
+    assert_eq!((status, refused.code.as_str()), (403, Reason::MachineUnknown.code()));
+}
+
+#[tokio::test]
+async fn an_approval_of_the_boot_is_enough_if_the_policy_says_so() {
+    let scene = Scene::leasing(60).await;
+    scene.policy("boot", " when { context.boot.approved || context.boot.continues }").await;
+    scene.decide(scene.pending().await, true).await.unwrap();
+    let held = scene.beat(&scene.boot().await).await;
+    assert!(scene.approvals().await.is_empty());
+    // Otherwise every heartbeat waits for one.
+    scene.policy("boot", " when { context.boot.approved }").await;
+    let attempt = scene.continuing(&held, &[]).await;
+    let (status, _): (_, Pending) = scene.attest(&attempt).await;
+    assert_eq!(status, 202);
+}
+
+/// Of what asks at once when a lease is over, one gets it.
+#[tokio::test]
+async fn heartbeats_and_a_boot_at_once_never_make_two_holders() {
+    let (scene, first) = running().await;
+    let beats = [scene.continuing(&first, &[]).await, scene.continuing(&first, &[]).await];
+    let copy = scene.challenge(Tee::None, &["root"]).await;
+    let attest = async |attempt: &Attempt| scene.post(boot::Step::Attest, &attempt.attest).await.0;
+    let (one, other, boot) = tokio::join!(attest(&beats[0]), attest(&beats[1]), attest(&copy));
+    assert_eq!(boot, 503);
+    assert!([one, other].iter().all(|status| [200, 503].contains(status)) && (one == 200 || other == 200));
+    let lease = scene.machine().await.lease.unwrap();
+    let holds = |attempt: &&Attempt| attempt.challenged.session.0 == lease.session;
+    assert_eq!(beats.iter().filter(holds).count(), 1);
+    assert_eq!(
+        (lease.before.unwrap().session, scene.machine().await.boots),
+        (first.0.challenged.session.0, 1)
+    );
 }
 
 #[tokio::test]

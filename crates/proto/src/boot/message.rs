@@ -42,7 +42,7 @@ pub struct Challenge {
     pub machine: Is<PrincipalId>,
     /// What will vouch for it.
     pub tee: Tee,
-    /// What it wants to open; 1 to [`VOLUMES_MAX`], each once.
+    /// What it wants to open; at most [`VOLUMES_MAX`], each once. None from a machine that runs and only says so.
     pub volumes: Vec<Is<Name>>,
 }
 
@@ -78,6 +78,19 @@ pub struct Attest {
     /// Certificates that the host gave with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endorsements: Vec<Bytes<ENDORSEMENT_BYTES_MAX>>,
+    /// What a machine that runs continues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continues>,
+}
+
+/// Proof that whoever asks is the very copy of the machine that has the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Continues {
+    /// Of the release before.
+    pub session: Fixed<SESSION_BYTES>,
+    /// [`super::continue_mac`] by that release's confirm key, over the transcript of this request.
+    pub mac: Fixed<SECRET_BYTES>,
 }
 
 /// 202: somebody has to approve. The machine begins again later, with a new challenge.
@@ -158,7 +171,7 @@ pub trait Message: for<'de> Deserialize<'de> {
 
 impl Message for Challenge {
     fn check(&self) -> Result<(), Error> {
-        check_volumes(&self.volumes)
+        check_volumes(&self.volumes, 0)
     }
 }
 
@@ -177,7 +190,7 @@ impl Message for Attest {
 
 impl Message for Confirm {
     fn check(&self) -> Result<(), Error> {
-        check_volumes(&self.opened)
+        check_volumes(&self.opened, 1)
     }
 }
 
@@ -187,10 +200,11 @@ impl Message for Pending {}
 impl Message for Refused {}
 impl Message for Release {}
 
-fn check_volumes(volumes: &[Is<Name>]) -> Result<(), Error> {
+fn check_volumes(volumes: &[Is<Name>], least: usize) -> Result<(), Error> {
     let is_twice = |(index, name): (usize, &Is<Name>)| volumes[..index].contains(name);
-    if volumes.is_empty() || volumes.len() > VOLUMES_MAX || volumes.iter().enumerate().any(is_twice) {
-        return Err(Error::Invalid { field: "volumes", rule: "must be 1 to 16 names, each once" });
+    if !(least..=VOLUMES_MAX).contains(&volumes.len()) || volumes.iter().enumerate().any(is_twice) {
+        let rule = "must be at most 16 names, each once, and one at least where it says what was opened";
+        return Err(Error::Invalid { field: "volumes", rule });
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::rest::{Bytes, Is};
 const SUITE: Suite = Suite::X25519MlKem768;
 const SIGNED_LABEL: &[u8] = b"keyhearth boot release v1";
 const CONFIRM_LABEL: &[u8] = b"keyhearth boot confirm v1";
+const CONTINUE_LABEL: &[u8] = b"keyhearth boot continue v1";
 
 /// The secret of a volume's keyslot, or the key that a confirmation is authenticated with.
 pub type Key = Zeroizing<[u8; SECRET_BYTES]>;
@@ -60,7 +61,7 @@ pub struct Sealed {
 pub struct Opened {
     /// Volume, generation and the secret of its keyslot.
     pub volumes: Vec<(Name, u32, Key)>,
-    /// For [`confirm_mac`].
+    /// For [`confirm_mac`] and [`continue_mac`].
     pub confirm: Key,
 }
 
@@ -162,6 +163,15 @@ pub fn confirm_mac(key: &Key, opened: &[Name], token: Option<&[u8; TOKEN_BYTES]>
     MacKey::new(&key[..]).sign(&[&bytes])
 }
 
+/// Authenticates a request that continues a release: HMAC-SHA-256 by that release's confirm key, over the transcript
+/// of the new request.
+#[must_use]
+pub fn continue_mac(key: &Key, transcript: &Transcript) -> [u8; 32] {
+    let mut bytes = CONTINUE_LABEL.to_vec();
+    frame(&mut bytes, &transcript.0);
+    MacKey::new(&key[..]).sign(&[&bytes])
+}
+
 /// What is compared of a LUKS2 header: the SHA-256 of its keyslots, segments and digests as JSON with sorted names and
 /// no white space. Tokens and flags may change without it; priorities of keyslots may not.
 #[must_use]
@@ -242,6 +252,22 @@ mod tests {
         assert_ne!(mac, confirm_mac(&key, &names[..1], Some(&[1; 32])));
         assert_ne!(mac, confirm_mac(&key, &names, None));
         assert_ne!(mac, confirm_mac(&Key::new([4; 32]), &names, Some(&[1; 32])));
+    }
+
+    /// Computed once by another implementation, from the document of the format.
+    #[test]
+    fn macs_are_those_of_the_document() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let key = Key::new([3; 32]);
+        let names: [Name; 2] = ["root", "data"].map(|name| name.parse().unwrap());
+        assert_eq!(
+            hex(&confirm_mac(&key, &names, Some(&[1; 32]))),
+            "76d8c05334b177c4f48d9e4ab61bc6b7b1025383fd7dcf9378327188174e2ee1"
+        );
+        assert_eq!(
+            hex(&continue_mac(&key, &Transcript([7; 64]))),
+            "37ee206c8eca4535513ec167e5e771d4b23cb14f14c38517da54400400328908"
+        );
     }
 
     #[test]

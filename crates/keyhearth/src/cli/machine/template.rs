@@ -12,7 +12,7 @@ pub enum Template {
     MeasuredBoot,
     /// Memory that hardware encrypts, and a known image.
     ConfidentialOnly,
-    /// The same, and somebody's approval of every boot.
+    /// The same, and somebody's approval of every boot; not of what continues it.
     #[value(name = "confidential+approval")]
     ConfidentialApproval,
 }
@@ -47,7 +47,7 @@ impl Template {
 const CONFIDENTIAL: &str =
     "context.boot.memory_encrypted &&\n  !context.boot.reduced_assurance &&\n  context.boot.image_known";
 const CONFIDENTIAL_APPROVED: &str = "context.boot.memory_encrypted &&\n  !context.boot.reduced_assurance &&\n  \
-     context.boot.image_known &&\n  context.boot.approved";
+     context.boot.image_known &&\n  (context.boot.approved || context.boot.continues)";
 
 /// What the `@description` annotations of a policy say.
 pub fn descriptions(text: &str) -> Vec<String> {

@@ -1,8 +1,8 @@
 //! The boot front: one message from its bytes to the engine and back.
 //!
 //! A machine that boots holds nothing that proves who it is but its evidence. What it says is looked at in this order:
-//! the challenge is taken away, the transcript rebuilt, the evidence appraised, the machine's own rules checked, and
-//! then policies decide, in the engine. Whatever fails is logged with its reason, and the machine is told.
+//! the challenge is taken away, the transcript rebuilt, a release that is continued looked up, the evidence appraised, the
+//! machine's own rules checked, and then policies decide, in the engine. Whatever fails is logged with its reason, and the machine is told.
 //!
 //! Known limit: whoever knows a machine's id can have refusals logged in its name, at the rate that the log admits.
 
@@ -24,8 +24,8 @@ use keyhearth_core::machine::{BootFacts, Claim, Claims, Comparison, Decision, Re
 use keyhearth_core::request::{Ask, KeyRef, Request as Query, Response as Answer};
 use keyhearth_crypto::random;
 use keyhearth_proto::boot::{
-    self, Attest, CHALLENGE_S, Challenge as Wanted, Challenged, Confirm, Confirmed, Covered, Fixed, Key,
-    Message, NONCE_BYTES, Pending, Refused, Release, SESSION_BYTES, Step, Tee, Transcript,
+    self, Attest, CHALLENGE_S, Challenge as Wanted, Challenged, Confirm, Confirmed, Continues, Covered,
+    Fixed, Key, Message, NONCE_BYTES, Pending, Refused, Release, SESSION_BYTES, Step, Tee, Transcript,
 };
 use keyhearth_proto::rest::{self, Is, Refused as Nowhere};
 use parking_lot::Mutex;
@@ -179,6 +179,10 @@ impl Boot {
             boot_counter: attest.boot_counter,
             tee: challenge.tee,
         });
+        let continues = match self.continued(&booting, attest.continues.as_ref(), &transcript)? {
+            Ok(session) => session,
+            Err(reason) => return Err(self.refuse(Some(&booting), address, reason).await),
+        };
         let claims = match self.claims(&booting, &challenge, &attest, &transcript).await? {
             Ok(claims) => claims,
             Err(denial) => return Err(self.refuse(Some(&booting), address, denial).await),
@@ -193,10 +197,11 @@ impl Boot {
         };
         let facts = BootFacts {
             volumes: challenge.volumes,
-            comparison: booting.machine.compare(&claims),
+            comparison: booting.machine.compare(&claims, continues.is_some()),
             claims,
             counter: attest.boot_counter,
             approval,
+            continues,
         };
         let (session, transcript_bytes) = (attest.session.0, transcript.0);
         let lease_ms = u64::from(self.lease_s) * 1_000;
@@ -208,6 +213,23 @@ impl Boot {
             return Err(if reason == Reason::Leased { wait.into() } else { refused });
         }
         self.release(&booting, asked, &attest.ephemeral, &transcript).await
+    }
+
+    /// The session that a machine which runs continues, if it proves to be the one that was released to in it.
+    fn continued(
+        &self,
+        booting: &Booting,
+        continues: Option<&Continues>,
+        transcript: &Transcript,
+    ) -> Result<Result<Option<[u8; SESSION_BYTES]>, Reason>, Error> {
+        let Some(Continues { session, mac }) = continues else { return Ok(Ok(None)) };
+        let lease = booting.machine.lease.as_ref();
+        let Some(before) = lease.and_then(|lease| lease.of(&session.0)) else {
+            return Ok(Err(Reason::SessionUnknown));
+        };
+        let key = self.engine.confirm_key(&before.transcript)?;
+        let same = bool::from(boot::continue_mac(&key, transcript).ct_eq(&mac.0));
+        Ok(if same { Ok(Some(session.0)) } else { Err(Reason::ContinuationDiffers) })
     }
 
     /// What the machine's evidence says; nothing without evidence.
@@ -331,11 +353,11 @@ impl Boot {
             Err(error) => return Err(error.into()),
         };
         let session = confirm.session.0;
-        let lease = booting.machine.lease.as_ref().filter(|lease| lease.session == session);
-        let Some(lease) = lease else {
+        let lease = booting.machine.lease.as_ref();
+        let Some(released) = lease.and_then(|lease| lease.of(&session)) else {
             return Err(self.refuse(Some(&booting), address, Reason::SessionUnknown).await);
         };
-        let key = self.engine.confirm_key(&lease.transcript)?;
+        let key = self.engine.confirm_key(&released.transcript)?;
         let opened: Vec<Name> = confirm.opened.into_iter().map(|name| name.0).collect();
         let token = confirm.token.map(|token| token.0);
         let expected = boot::confirm_mac(&key, &opened, token.as_ref());

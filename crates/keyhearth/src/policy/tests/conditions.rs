@@ -155,6 +155,7 @@ fn boot_facts() -> BootFacts {
         comparison: Comparison::Known,
         counter: 7,
         approval: None,
+        continues: Some([1; 16]),
     }
 }
 
@@ -179,6 +180,7 @@ fn what_a_machine_shows_can_be_asked_for() {
     for met in [
         "context.boot.memory_encrypted && !context.boot.reduced_assurance && context.boot.image_known",
         r#"context.boot.kind == "snp" && context.boot.root == "none" && context.boot.counter == 7"#,
+        "context.boot.approved || context.boot.continues",
         r#"context.boot.volumes.contains("root") && context.proof == "local""#,
         r#"context.boot.hasTag("reported_tcb.smt") && context.boot.getTag("reported_tcb.smt") == "true""#,
         r#"context.boot.numbers.hasTag("reported_tcb.snp") && context.boot.numbers.getTag("reported_tcb.snp") >= 23"#,
