@@ -22,6 +22,8 @@ def generator(request):
 def boot(generator, tmp_path, package, enrol):
     """Boots the machine as its server knows it, with Debian on its disk and these words on the command line."""
     guest = enrol()
+    # Nobody has this name, which only DNS knows.
+    guest.settings["servers"].insert(0, "https://kms.invalid:8446")
     root = debian.Root(tmp_path / "debian", {"etc/keyhearth/boot.toml": toml(guest.settings), **guest.files})
     root.use(generator, package)
     made = debian.Debian(tmp_path, root, guest.enrolled.secret)
@@ -51,7 +53,9 @@ def test_debian_boots_to_its_login_prompt_or_halts(boot, generator, server):
         assert "keyhearth: the" in console and "asking" not in console, console
     with boot() as machine:
         machine.expect("vault login: ")
-    assert "the boot is confirmed" in machine.console, machine.console
+    console = machine.console
+    assert "kms.invalid" in console and "names no DNS server" not in console, console
+    assert "the boot is confirmed" in console, console
 
 
 def test_no_initramfs_is_made_without_the_ca(tmp_path, package, generator):
