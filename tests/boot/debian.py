@@ -25,7 +25,8 @@ class Root:
         assert base.is_dir(), "no Debian in target/boot/debian: scripts/test install, as root"
         self.folder = folder
         subprocess.run(["cp", "-a", "--reflink=auto", base, folder], check=True)
-        for path, contents in {"etc/hostname": "vault\n", "etc/fstab": FSTAB, "etc/crypttab": CRYPTTAB, **files}.items():
+        own = {"etc/hostname": "vault\n", "etc/fstab": FSTAB, "etc/crypttab": CRYPTTAB}
+        for path, contents in (own | files).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(contents)
 

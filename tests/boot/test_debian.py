@@ -10,7 +10,10 @@ from machine import Machine
 
 COMMAND_LINE = "console=ttyS0 quiet no_timer_check root=/dev/mapper/root"
 # Words of the kernel's command line that ask each of them for a shell before there is a system.
-SHELLS = {"initramfs-tools": ["break=bottom"], "dracut": ["rd.break", "rd.break=cmdline", "rd.shell rd.break=initqueue"]}
+SHELLS = {
+    "initramfs-tools": ["break=bottom"],
+    "dracut": ["rd.break", "rd.break=cmdline", "rd.shell rd.break=initqueue"],
+}
 
 
 @pytest.fixture(params=SHELLS)
