@@ -28,6 +28,7 @@ mod tang;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -79,6 +80,9 @@ enum Verb {
     /// Machines that get their keys before they boot.
     #[command(subcommand)]
     Boot(boot::Verb),
+    /// Encrypted disks of machines.
+    #[command(subcommand)]
+    Volume(volume::Verb),
     #[command(flatten)]
     Bench(bench::Verb),
     #[command(flatten)]
@@ -135,6 +139,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Tenant(verb) => verb.run(session),
         Verb::Audit(verb) => verb.run(session),
         Verb::Boot(verb) => verb.run(session),
+        Verb::Volume(verb) => verb.run(session),
         Verb::Bench(verb) => verb.run(session),
         Verb::Demo(verb) => verb.run(session),
         Verb::Manual(verb) => verb.run(),

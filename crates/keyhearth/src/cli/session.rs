@@ -71,6 +71,11 @@ impl Session {
         self.0.manner.json
     }
 
+    /// Why the user does it, if that was said.
+    pub fn reason(&self) -> Option<&str> {
+        self.0.connection.reason.as_deref()
+    }
+
     /// Whether somebody watches standard error and wants to see progress.
     pub fn watched(&self) -> bool {
         !self.0.manner.quiet && io::stderr().is_terminal()

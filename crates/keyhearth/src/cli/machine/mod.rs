@@ -1,9 +1,8 @@
 //! `boot enroll`, `boot explain` and what else is about machines that get the secrets of their volumes at boot.
 //!
-//! A machine that is named may be named by its name or its id. What is done to a disk is done by cryptsetup
-//! ([`disk`]); secrets go there through pipes and nowhere else.
+//! A machine that is named may be named by its name or its id. What is done to its disks is in [`super::volume`].
 
-mod disk;
+mod erase;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -14,22 +13,20 @@ use keyhearth_core::id::{Name, PrincipalId, RequestId};
 use keyhearth_core::request::KeyRef;
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_proto::rest::body::{
-    ApprovalDecision, MachineChange, NewKey, NewMachine, Policy, PreparedVolume, ReferenceValue, VolumeOf,
+    ApprovalDecision, MachineChange, NewKey, NewMachine, Policy, ReferenceValue, VolumeOf,
 };
-use keyhearth_proto::rest::{Is, Text, Use, Within, answer};
+use keyhearth_proto::rest::{Is, Text, Use, answer};
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::file;
 use super::key::PageFlags;
 use super::output;
 use super::session::{Server, Session};
 use super::spelled::{pair, spelled};
-use super::{file, input};
-use disk::Disk;
+use super::volume::{self, Disk, Opener, Passphrase, Volume};
+use erase::Erasure;
 use template::Template;
-
-/// The longest passphrase that opens a volume already, in bytes.
-const PASSPHRASE_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -43,7 +40,10 @@ pub enum Verb {
         #[arg(value_name = "VOLUME=DEVICE", value_parser = volume_at)]
         volume: (Name, PathBuf),
         #[command(flatten)]
-        opens: Opens,
+        opener: Opener,
+        /// End the keyslots of the secrets before, as `volume rotate` does.
+        #[arg(long)]
+        end_old: bool,
     },
     List(PageFlags),
     Show(MachineArgument),
@@ -76,6 +76,10 @@ pub enum Verb {
     },
     /// Ends a machine for ever: it gets nothing at its next boot
     Revoke(MachineArgument),
+    /// Ends a machine and destroys its key: its volumes are unreadable, copies of them too
+    ///
+    /// Wants `--reason`, which the log keeps. What other keyslots open stays readable to whoever has their passphrases.
+    Erase(Erasure),
     Approvals(PageFlags),
     /// The next boot with the same claims, once.
     Approve(ApprovalArgument),
@@ -107,10 +111,10 @@ pub struct Enrollment {
     #[arg(value_parser = spelled::<Name>())]
     name: Is<Name>,
     /// A volume, and its device or image file if its keyslot is to be prepared now; can be given again.
-    #[arg(long = "volume", value_name = "NAME[=DEVICE]", required = true, value_parser = volume)]
+    #[arg(long = "volume", value_name = "NAME[=DEVICE]", required = true, value_parser = volume_name)]
     volumes: Vec<(Name, Option<PathBuf>)>,
     #[command(flatten)]
-    opens: Opens,
+    passphrase: Passphrase,
     /// The key that its secrets are derived from; one is made as `boot/NAME` if absent.
     #[arg(long, value_parser = spelled::<KeyRef>())]
     key: Option<Is<KeyRef>>,
@@ -127,23 +131,6 @@ pub struct Enrollment {
     /// Also adds a keyslot for the recovery secret to every volume that is prepared.
     #[arg(long)]
     recovery: bool,
-}
-
-/// What opens a volume already.
-#[derive(Args)]
-pub struct Opens {
-    /// File with a passphrase that opens the volume now; asked for if absent.
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
-}
-
-impl Opens {
-    fn read(&self) -> Result<keyhearth_core::request::Secret, Failure> {
-        match &self.passphrase_file {
-            Some(path) => input::read(path, PASSPHRASE_BYTES_MAX),
-            None => input::secret("A passphrase of the volume", None, PASSPHRASE_BYTES_MAX),
-        }
-    }
 }
 
 /// What evidence must claim.
@@ -214,9 +201,10 @@ impl Verb {
         let server = &session.server()?;
         match self {
             Self::Enroll(enrollment) => enrollment.run(session, server),
-            Self::Prepare { machine, volume: (name, device), opens } => {
-                let machine = machine.find(server)?;
-                session.show(&prepare(server, &machine, &name, &device, &opens.read()?, false)?)
+            Self::Prepare { machine, volume, opener, end_old } => {
+                let mut volume = Volume::find(server, &machine, &volume)?;
+                volume::renew(session, &mut volume, &opener, end_old.then_some(&[]))?;
+                session.show(&volume.machine)
             }
             Self::List(page) => list(session, &server.wait(server.list_machines(&page.into()))?),
             Self::Show(machine) => session.show(&machine.find(server)?),
@@ -240,6 +228,7 @@ impl Verb {
                 let machine = machine.find(server)?;
                 session.show(&server.wait(server.revoke_identity(*machine.id))?)
             }
+            Self::Erase(erasure) => erasure.run(session, server),
             Self::Approvals(page) => approvals(session, &server.wait(server.list_approvals(&page.into()))?),
             Self::Approve(ApprovalArgument { approval }) => decide(session, server, *approval, true),
             Self::Deny(ApprovalArgument { approval }) => decide(session, server, *approval, false),
@@ -261,9 +250,9 @@ impl Enrollment {
     fn run(self, session: &Session, server: &Server) -> Result<(), Failure> {
         let devices: Vec<(&Name, &Path)> =
             self.volumes.iter().filter_map(|(name, device)| Some((name, device.as_deref()?))).collect();
-        let passphrase = if devices.is_empty() { None } else { Some(self.opens.read()?) };
-        for (_, device) in &devices {
-            Disk::at(device).check()?;
+        let passphrase = if devices.is_empty() { None } else { Some(self.passphrase.read()?) };
+        for ((_, device), passphrase) in devices.iter().zip(passphrase.iter().cycle()) {
+            volume::check(Disk::at(device), passphrase)?;
         }
         let key = match self.key {
             Some(key) => key,
@@ -278,7 +267,9 @@ impl Enrollment {
         let mut machine = server.wait(server.enroll_machine(&new))?;
         for (name, device) in devices {
             let passphrase = passphrase.as_deref().expect("it was read, as there are devices");
-            machine = prepare(server, &machine, name, device, passphrase, self.recovery)?;
+            let mut volume = Volume::of(server, machine, name, Disk::at(device))?;
+            volume.prepare(session, passphrase, self.recovery)?;
+            machine = volume.machine;
         }
         if let Some(template) = self.template {
             let policy = Policy { text: Text(template.policy(&machine)) };
@@ -299,48 +290,34 @@ impl Enrollment {
     }
 }
 
-/// Gives a volume a keyslot for its next secret, and enrolls its header. An older keyslot stays until it is ended.
-fn prepare(
-    server: &Server,
-    machine: &answer::Machine,
-    name: &Name,
-    device: &Path,
-    passphrase: &[u8],
-    recovery: bool,
-) -> Result<answer::Machine, Failure> {
-    let disk = Disk::at(device);
-    disk.check()?;
-    let (key, body) =
-        (machine.key.to_string(), VolumeOf { machine: machine.id.clone(), volume: Is(name.clone()) });
-    let secret = server.wait(server.volume_secret(&key, &body))?;
-    disk.add_keyslot(passphrase, &secret.secret)?;
-    if recovery {
-        let because = server.because(&format!("recovery keyslot of {name}, made when it was prepared"));
-        disk.add_keyslot(passphrase, &server.wait(because.recovery_secret(&key, &body))?.secret)?;
-    }
-    let generation =
-        Within::new(secret.generation).ok_or_else(|| Failure::new("no secret was given", "report this"))?;
-    let prepared = PreparedVolume { name: Is(name.clone()), generation, header: Is(disk.header()?) };
-    let change = MachineChange { volumes: Some(vec![prepared]), ..MachineChange::default() };
-    server.wait(server.update_machine(*machine.id, &change))
-}
-
 impl MachineArgument {
-    fn find(&self, server: &Server) -> Result<answer::Machine, Failure> {
+    /// Finds it on the server.
+    pub fn find(&self, server: &Server) -> Result<answer::Machine, Failure> {
         if let Ok(id) = self.machine.parse::<PrincipalId>() {
             return server.wait(server.describe_machine(id));
         }
-        let mut page = Page::default();
-        loop {
-            let found = server.wait(server.list_machines(&page))?;
-            if let Some(machine) = found.machines.into_iter().find(|one| one.name.as_str() == self.machine) {
-                return Ok(machine);
+        let mut found = None;
+        every_machine(server, |machine| {
+            if machine.name.as_str() == self.machine {
+                found = Some(machine);
             }
-            let Some(next) = found.next else {
-                let what = format_args!("there is no machine `{}`", self.machine).to_string();
-                return Err(Failure::new(what, "see `keyhearth boot list`"));
-            };
-            page.after = Some(next);
+        })?;
+        found.ok_or_else(|| {
+            let what = format_args!("there is no machine `{}`", self.machine).to_string();
+            Failure::new(what, "see `keyhearth boot list`")
+        })
+    }
+}
+
+/// Gives every machine of the tenant to `take`.
+fn every_machine(server: &Server, mut take: impl FnMut(answer::Machine)) -> Result<(), Failure> {
+    let mut page = Page::default();
+    loop {
+        let found = server.wait(server.list_machines(&page))?;
+        found.machines.into_iter().for_each(&mut take);
+        match found.next {
+            Some(next) => page.after = Some(next),
+            None => return Ok(()),
         }
     }
 }
@@ -546,7 +523,7 @@ fn explain(session: &Session, server: &Server, machine: &answer::Machine) -> Res
 }
 
 /// Reads `NAME` or `NAME=DEVICE`.
-fn volume(text: &str) -> Result<(Name, Option<PathBuf>), String> {
+fn volume_name(text: &str) -> Result<(Name, Option<PathBuf>), String> {
     let (name, device) = match text.split_once('=') {
         Some((name, device)) => (name, Some(PathBuf::from(device))),
         None => (text, None),
@@ -555,7 +532,7 @@ fn volume(text: &str) -> Result<(Name, Option<PathBuf>), String> {
 }
 
 /// Reads `NAME=DEVICE`.
-fn volume_at(text: &str) -> Result<(Name, PathBuf), String> {
-    let (name, device) = volume(text)?;
+pub fn volume_at(text: &str) -> Result<(Name, PathBuf), String> {
+    let (name, device) = volume_name(text)?;
     Ok((name, device.ok_or("must be NAME=DEVICE")?))
 }
