@@ -511,6 +511,22 @@ fn an_erased_machine_is_unreadable_and_a_shared_key_is_refused() {
     assert!(shown["versions"].as_array().unwrap().iter().all(|version| version["state"] == "destroyed"));
     scene.does("boot recover gone root --to never --reason test").refused("destroyed");
     assert_eq!(scene.does(&erase).json()["versions_destroyed"], serde_json::json!([]));
+
+    // Who revokes, who deactivates and who destroys need not be one.
+    scene.does("boot enroll split --volume root --json").json();
+    let key = scene.does("boot show split --json").json()["key"].as_str().unwrap().to_owned();
+    let ended_by = |role: &str| {
+        scene.does(&format!("identity issue {role} --role {role} --out {role} --json")).json();
+        let mut command = scene.command();
+        let file = |suffix: &str| scene.at(role).join(format!("{role}.{suffix}"));
+        command.env("KEYHEARTH_CERT_FILE", file("crt")).env("KEYHEARTH_KEY_FILE", file("key"));
+        ended(command.args(format!("boot erase split --confirm {key} --reason sold").split(' ')))
+    };
+    ended_by("tenant-admin").refused("may not deactivate-key");
+    ended_by("key-admin").refused("may not revoke-identity, destroy-key");
+    let last = ended_by("custodian");
+    assert!(last.code == Some(0) && last.output.contains("split is erased"), "{last:?}");
+    scene.does("boot recover split root --to never --reason test").refused("destroyed");
     scene.recovers("data", &image);
 }
 

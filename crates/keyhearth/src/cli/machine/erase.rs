@@ -33,11 +33,11 @@ struct Erased {
 }
 
 impl Erasure {
-    /// Each step is one that may have been done: what stops halfway is completed by the same again, by others too, as
-    /// whoever may deactivate a key and whoever may destroy it need not be one.
+    /// Whoever may revoke, deactivate and destroy need not be one: what is denied is left to others, who give the same
+    /// command again.
     ///
-    /// The commit point is the destruction of the version that the secrets come from. Before it the machine is
-    /// revoked and gets nothing, but its recovery secrets can still be had.
+    /// The commit point is the destruction of the version that the secrets come from. Before it the machine may be
+    /// revoked and get nothing, but its recovery secrets can still be had.
     pub fn run(self, session: &Session, server: &Server) -> Result<(), Failure> {
         if session.reason().is_none() {
             return Err(Failure::new(
@@ -48,37 +48,72 @@ impl Erasure {
         let machine = self.machine.find(server)?;
         let key = server.wait(server.describe_key(&machine.key.to_string()))?;
         self.refuse_unmeant(server, &machine, &key)?;
-        let id = key.id.to_string();
-        revoke(server, &machine)?;
-        session.hint("The machine is revoked.");
-        let mut versions_destroyed = Vec::new();
-        // The machine's own version first: nothing waits for the others.
-        let mut versions: Vec<_> =
-            key.versions.iter().filter(|version| *version.state != State::Destroyed).collect();
-        versions.sort_by_key(|version| version.number != machine.version);
-        for version in versions {
-            let number = Within::new(version.number);
-            let number =
-                number.ok_or_else(|| Failure::new("a version of the key has no number", "report this"))?;
-            if matches!(*version.state, State::Active | State::Suspended) {
-                server.wait(server.deactivate_key(&id, &OfVersion { version: Some(number) }))?;
-            }
-            server.wait(
-                server.destroy_key(&id, &Destruction { version: number, confirm: Is(*self.confirm) }),
-            )?;
-            versions_destroyed.push(version.number);
+        let mut denied = Vec::new();
+        if revoke(server, &machine)? {
+            session.hint("The machine is revoked.");
+        } else {
+            denied.push("revoke-identity");
+        }
+        let (destroyed, also_denied) = self.destroy(server, &machine, &key)?;
+        if !also_denied.is_empty() {
+            denied.extend(also_denied);
+            denied.dedup();
+            let name = machine.name.as_str();
+            return Err(Failure::new(
+                format_args!("{name} is not erased yet: you may not {}", denied.join(", ")),
+                "give the same command as somebody who may: what is done stays done",
+            ));
         }
         let volumes: Vec<String> = machine.volumes.iter().map(|volume| volume.name.to_string()).collect();
         let words = format!(
-            "{} is erased. Its volumes {} are unreadable for ever, on every copy of their disks, by what the server ever \
-             gave or would give.\nKeyslots for passphrases of your own still open them, if there are any.",
+            "{} is erased: nobody gets a secret of its volumes {} again, for any copy of their disks.\nWhat still opens \
+             them: passphrases of your own, and secrets that somebody wrote to a file.",
             machine.name.as_str(),
             volumes.join(", ")
         );
-        let name = machine.name.to_string();
-        let erased =
-            Erased { machine: name, id: machine.id.to_string(), key: id, versions_destroyed, volumes };
+        let erased = Erased {
+            machine: machine.name.to_string(),
+            id: machine.id.to_string(),
+            key: key.id.to_string(),
+            versions_destroyed: destroyed,
+            volumes,
+        };
         session.say(&erased, &words)
+    }
+
+    /// Destroys every version of the key that is left, the machine's own first. Gives their numbers, and what was
+    /// denied.
+    fn destroy(
+        &self,
+        server: &Server,
+        machine: &answer::Machine,
+        key: &answer::Key,
+    ) -> Result<(Vec<u32>, Vec<&'static str>), Failure> {
+        let (mut destroyed, mut denied) = (Vec::new(), Vec::new());
+        let id = key.id.to_string();
+        let mut left: Vec<_> =
+            key.versions.iter().filter(|version| *version.state != State::Destroyed).collect();
+        left.sort_by_key(|version| version.number != machine.version);
+        for answer::Version { number, state, .. } in left {
+            let version = Within::new(*number);
+            let version = version.ok_or_else(|| Failure::new("a version has no number", "report this"))?;
+            if matches!(**state, State::Active | State::Suspended) {
+                let of = OfVersion { version: Some(version) };
+                if !unless_denied(server.wait(server.deactivate_key(&id, &of)))? {
+                    denied.push("deactivate-key");
+                    continue;
+                }
+            }
+            let destruction = Destruction { version, confirm: Is(*self.confirm) };
+            if unless_denied(server.wait(server.destroy_key(&id, &destruction)))? {
+                destroyed.push(*number);
+            } else {
+                denied.push("destroy-key");
+            }
+        }
+        denied.sort_unstable();
+        denied.dedup();
+        Ok((destroyed, denied))
     }
 
     /// Refuses a key that is another than was typed, that other machines need, or that is for something else too.
@@ -116,10 +151,19 @@ impl Erasure {
     }
 }
 
-/// Revokes the machine, unless it is already.
-fn revoke(server: &Server, machine: &answer::Machine) -> Result<(), Failure> {
+/// Revokes the machine, unless it is already. Whether the caller may; where not, a destroyed key does as well.
+fn revoke(server: &Server, machine: &answer::Machine) -> Result<bool, Failure> {
     match server.wait(server.revoke_identity(*machine.id)) {
-        Err(failure) if failure.code() != Some("conflict") => Err(failure),
-        Ok(_) | Err(_) => Ok(()),
+        Err(failure) if failure.code() == Some("conflict") => Ok(true),
+        answer => unless_denied(answer),
+    }
+}
+
+/// Whether it was done, and not denied.
+fn unless_denied<T>(answer: Result<T, Failure>) -> Result<bool, Failure> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(failure) if failure.code() == Some("denied") => Ok(false),
+        Err(failure) => Err(failure),
     }
 }

@@ -76,9 +76,10 @@ pub enum Verb {
     },
     /// Ends a machine for ever: it gets nothing at its next boot
     Revoke(MachineArgument),
-    /// Ends a machine and destroys its key: its volumes are unreadable, copies of them too
+    /// Ends a machine and destroys its key: nobody gets a secret of its volumes again, for any copy
     ///
-    /// Wants `--reason`, which the log keeps. What other keyslots open stays readable to whoever has their passphrases.
+    /// Wants `--reason`, which the log keeps. Passphrases of your own still open them, and secrets that somebody wrote
+    /// to a file.
     Erase(Erasure),
     Approvals(PageFlags),
     /// The next boot with the same claims, once.

@@ -57,10 +57,9 @@ impl Mark {
         if token["type"] != MARK {
             return None;
         }
-        let generation = match &token["generation"] {
-            Value::Null => None,
-            number => Some(u32::try_from(number.as_u64()?).ok()?),
-        };
+        let generation = &token["generation"];
+        let generation =
+            if generation.is_null() { None } else { Some(u32::try_from(generation.as_u64()?).ok()?) };
         let keyslot = token["keyslots"].as_array()?.first().and_then(Value::as_str);
         Some(Self {
             machine: token["machine"].as_str()?.parse().ok()?,

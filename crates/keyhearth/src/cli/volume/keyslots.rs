@@ -170,9 +170,9 @@ impl<'a> Volume<'a> {
                     self.disk.end_keyslot(slot)?;
                 }
                 self.disk.unmark(|mark| mark.keyslot.is_none() && mark.generation == Some(generation))?;
-                Err(failure)
+                Err(*failure)
             }
-            Err(Unsettled { failure, undo: false }) => Err(failure),
+            Err(Unsettled { failure, undo: false }) => Err(*failure),
         }
     }
 
@@ -214,7 +214,7 @@ impl<'a> Volume<'a> {
             Err(_) => {
                 let next = "before the machine starts again do the same once more, when the server answers";
                 let what = format_args!("the header has changed and the server may not know it: {failure}");
-                Err(Unsettled { failure: Failure::new(what, next), undo: false })
+                Err(Unsettled { failure: Box::new(Failure::new(what, next)), undo: false })
             }
         }
     }
@@ -254,18 +254,18 @@ pub fn opened_by(disk: Disk<'_>, secret: &[u8], called: &str) -> Result<u32, Fai
 
 /// A change that failed, and whether the header should be as it was before.
 pub struct Unsettled {
-    failure: Failure,
+    failure: Box<Failure>,
     undo: bool,
 }
 
 impl From<Failure> for Unsettled {
     fn from(failure: Failure) -> Self {
-        Self { failure, undo: true }
+        Self { failure: Box::new(failure), undo: true }
     }
 }
 
 impl From<Unsettled> for Failure {
     fn from(unsettled: Unsettled) -> Self {
-        unsettled.failure
+        *unsettled.failure
     }
 }
