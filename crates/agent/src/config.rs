@@ -100,7 +100,7 @@ pub struct Heartbeat {
 pub enum OnEnd {
     /// Volumes that were opened late are closed, and the machine goes on without them.
     Close,
-    /// The machine stops at once; the console keeps the reason.
+    /// The same, and then the machine stops; the console keeps the reason.
     Halt,
     /// Its power goes off at once.
     PowerOff,

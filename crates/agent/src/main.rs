@@ -150,8 +150,10 @@ fn watch(arguments: &Arguments) -> ExitCode {
         stop.screen(Moment::Run, contact, "Nothing yet: the lease runs on.").show();
         return if matches!(stop, Stop::Config(_)) { ExitCode::FAILURE } else { ExitCode::from(3) };
     }
-    let closed = watch::close(&config, state());
     let end = config.heartbeat.and_then(|heartbeat| heartbeat.on_end.end());
+    // What takes the memory away takes the keys with it, sooner than any volume closes.
+    let at_once = matches!(end, Some(OnRefusal::PowerOff | OnRefusal::Reboot));
+    let closed = at_once || watch::close(&config, state());
     match end.or((!closed).then_some(OnRefusal::Halt)) {
         Some(how) => stop::end_running(&stop, contact, how),
         None => {

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keyhearth_core::id::Name;
+use keyhearth_core::machine::Reason;
 use keyhearth_crypto::hpke::KeyPair;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_proto::boot::{
@@ -368,6 +369,10 @@ pub(crate) fn post<T: Message>(
             Err(_) => Stop::Answer(server.to_string(), status).into(),
         }),
         403 => Err(match read::<Refused>(&body) {
+            // It was given by a process that has ended since: nothing is said of this machine.
+            Ok(refused) if refused.code == Reason::ChallengeUnknown.code() => {
+                Failure::Again(refused.text, None)
+            }
             Ok(refused) => Stop::Refused(refused).into(),
             Err(_) => Stop::Answer(server.to_string(), status).into(),
         }),

@@ -188,8 +188,12 @@ fn released_to_all(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
 }
 
 fn refused() -> Vec<u8> {
-    let (code, text) = ("image-unknown".to_owned(), "The image is none of those.".to_owned());
-    write(&Refused { code, text, audit: Is(RequestId([9; 16])) })
+    refused_for("image-unknown")
+}
+
+fn refused_for(code: &str) -> Vec<u8> {
+    let text = "The image is none of those.".to_owned();
+    write(&Refused { code: code.to_owned(), text, audit: Is(RequestId([9; 16])) })
 }
 
 #[test]
@@ -275,6 +279,16 @@ fn a_busy_server_is_asked_as_often_as_configured() {
         _ => released_to_all(path, body),
     });
     scene.attempt().unwrap();
+}
+
+#[test]
+fn a_challenge_that_a_restart_of_the_server_forgot_is_asked_for_anew() {
+    let scene = Scene::new("", |path, _| match path {
+        "/boot/v1/challenge" => (200, challenged(SERVER)),
+        _ => (403, refused_for("challenge-unknown")),
+    });
+    assert!(matches!(scene.attempt(), Err(Stop::Unreachable(..))));
+    assert_eq!(scene.asked(), 4);
 }
 
 #[test]
@@ -432,7 +446,8 @@ fn each_heartbeat_continues_the_release_before_until_one_is_refused() {
             1 => (202, write(&Pending { approval: Is(RequestId([6; 16])), poll_after_s: 0 })),
             2 => (500, Vec::new()),
             3 => (200, b"{}".to_vec()),
-            4 => (200, beaten(body, ([4; 16], [9; 32]), [10; 32], 60)),
+            4 => (403, refused_for("challenge-unknown")),
+            5 => (200, beaten(body, ([4; 16], [9; 32]), [10; 32], 60)),
             _ => {
                 beaten(body, ([4; 16], [10; 32]), [0; 32], 60);
                 (403, refused())
@@ -441,7 +456,7 @@ fn each_heartbeat_continues_the_release_before_until_one_is_refused() {
     });
     let stop = scene.watch(60_000);
     assert!(matches!(stop, Stop::Refused(_)), "{stop:?}");
-    assert_eq!(scene.asked(), 12);
+    assert_eq!(scene.asked(), 14);
     let kept = Session::read(&scene.state()).unwrap().unwrap();
     assert_eq!((*kept.key, kept.volumes[0].as_str()), ([10; 32], "root"));
     assert!(close(&scene.config, &scene.state()));

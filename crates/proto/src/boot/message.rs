@@ -264,3 +264,50 @@ pub fn route(method: &str, path: &str) -> Result<Step, Nowhere> {
     let step = steps.into_iter().find(|step| step.path() == path).ok_or(Nowhere::NotFound)?;
     if method == "POST" { Ok(step) } else { Err(Nowhere::MethodNotAllowed("POST")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_continued_is_read_whole_or_not_at_all() {
+        let attest = |continues: &str| {
+            let json = format!(
+                r#"{{"session":"{0}","ephemeral":"","headers":[],"boot_counter":0{continues}}}"#,
+                "AAAAAAAAAAAAAAAAAAAAAA=="
+            );
+            read::<Attest>(json.as_bytes())
+        };
+        let (session, mac) = ("AQEBAQEBAQEBAQEBAQEBAQ==", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=");
+        let good = attest(&format!(r#","continues":{{"session":"{session}","mac":"{mac}"}}"#)).unwrap();
+        assert_eq!(good.continues, Some(Continues { session: Fixed([1; 16]), mac: Fixed([2; 32]) }));
+        assert_eq!(read::<Attest>(&write(&good)).unwrap(), good);
+        let without = attest("").unwrap();
+        assert!(without.continues.is_none() && !write(&without).windows(9).any(|text| text == b"continues"));
+        for bad in [
+            format!(r#","continues":{{"session":"{session}"}}"#),
+            format!(r#","continues":{{"session":"{mac}","mac":"{mac}"}}"#),
+            format!(r#","continues":{{"session":"{session}","mac":"{session}"}}"#),
+            format!(r#","continues":{{"session":"{session}","mac":"{mac}","key":"{mac}"}}"#),
+        ] {
+            assert!(attest(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_challenge_may_name_no_volume() {
+        let id = "01890a5d-ac96-774b-bcce-b302099a8057";
+        let challenge = |volumes: &str| {
+            read::<Challenge>(format!(r#"{{"machine":"{id}","tee":"none","volumes":{volumes}}}"#).as_bytes())
+        };
+        assert!(challenge("[]").is_ok() && challenge(r#"["root"]"#).is_ok());
+        let many: Vec<String> = (0..=VOLUMES_MAX).map(|number| format!("\"v{number}\"")).collect();
+        for bad in [r#"["root","root"]"#.to_owned(), format!("[{}]", many.join(","))] {
+            assert!(challenge(&bad).is_err(), "{bad}");
+        }
+        let zeros = "AAAAAAAAAAAAAAAAAAAAAA==";
+        let mac = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+        let confirm = format!(r#"{{"machine":"{id}","session":"{zeros}","opened":[],"mac":"{mac}"}}"#);
+        assert!(read::<Confirm>(confirm.as_bytes()).is_err());
+    }
+}

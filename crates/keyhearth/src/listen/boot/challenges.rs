@@ -10,7 +10,9 @@ use keyhearth_proto::boot::{CHALLENGE_S, NONCE_BYTES, SESSION_BYTES, Tee};
 
 /// The most challenges that wait for an answer, in all: about 1 KiB each.
 const WAITING_MAX: usize = 10_000;
-/// The same from one address: more machines than boot at once behind one gateway.
+/// The most that are given in [`CHALLENGE_S`], answered or not: 40 bytes each. Machines that run answer at once.
+const GIVEN_MAX: usize = 100_000;
+/// The most that wait from one address: more machines than boot at once behind one gateway.
 const WAITING_OF_ADDRESS_MAX: usize = 500;
 
 /// What was asked for with a challenge.
@@ -53,7 +55,7 @@ impl Challenges {
         if self.of_address.get(&challenge.address).is_some_and(|count| *count >= WAITING_OF_ADDRESS_MAX) {
             return Err(Error::TooMany { retry_after_ms });
         }
-        if self.ends.len() >= WAITING_MAX {
+        if self.waiting.len() >= WAITING_MAX || self.ends.len() >= GIVEN_MAX {
             return Err(Error::Unavailable { retry_after_ms });
         }
         *self.of_address.entry(challenge.address).or_default() += 1;
@@ -135,6 +137,20 @@ mod tests {
             })
         });
         assert!(matches!(refused, Some(Error::Unavailable { .. })), "{refused:?}");
-        assert_eq!(challenges.ends.len(), WAITING_MAX);
+        assert_eq!(challenges.waiting.len(), WAITING_MAX);
+    }
+
+    #[test]
+    fn what_is_answered_makes_room_but_not_without_end() {
+        let (mut challenges, now) = (Challenges::default(), Instant::now());
+        for number in 0..GIVEN_MAX {
+            challenges.put(session(number), challenge(1), now).unwrap();
+            challenges.take(&session(number), now).unwrap();
+        }
+        let full = challenges.put(session(GIVEN_MAX), challenge(1), now);
+        assert!(matches!(full, Err(Error::Unavailable { .. })), "{full:?}");
+        let later = now + Duration::from_secs(CHALLENGE_S.into());
+        challenges.put(session(GIVEN_MAX), challenge(1), later).unwrap();
+        assert_eq!(challenges.ends.len(), 1);
     }
 }
