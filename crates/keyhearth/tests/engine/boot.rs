@@ -7,6 +7,8 @@ use keyhearth::config::BootConfig;
 use keyhearth::listen::boot::Boot;
 use keyhearth::listen::{Limits, Listener, Stop};
 use keyhearth::telemetry::Metrics;
+use keyhearth_attest::eventlog::BootPhase;
+use keyhearth_attest::tpm::{Evidence, Pcrs};
 use keyhearth_core::Error;
 use keyhearth_core::entry::Result as Outcome;
 use keyhearth_core::id::{DeploymentId, Name, RequestId};
@@ -15,7 +17,9 @@ use keyhearth_core::machine::{Approval, Decision, Machine, MachineChange, NewMac
 use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Ask, NewKey, Page, Response};
 use keyhearth_crypto::algorithm::Algorithm;
+use keyhearth_crypto::digest::sha256;
 use keyhearth_crypto::hpke::KeyPair;
+use keyhearth_machines::tpm::{self, Ak, Quote};
 use keyhearth_proto::boot::{
     self, Attest, Challenge, Challenged, Confirm, Confirmed, Continues, Covered, Fixed, Message, Opened,
     Pending, Refused, Release, Tee, Transcript,
@@ -181,8 +185,17 @@ impl Scene {
     }
 
     /// An attempt that continues what was released in another one.
-    async fn continuing(&self, (before, opened): &(Attempt, Opened), volumes: &[&str]) -> Attempt {
-        let mut attempt = self.challenge(Tee::None, volumes).await;
+    async fn continuing(&self, held: &(Attempt, Opened), volumes: &[&str]) -> Attempt {
+        self.continuing_on(Tee::None, held, volumes).await
+    }
+
+    async fn continuing_on(
+        &self,
+        tee: Tee,
+        (before, opened): &(Attempt, Opened),
+        volumes: &[&str],
+    ) -> Attempt {
+        let mut attempt = self.challenge(tee, volumes).await;
         let mac = Fixed(boot::continue_mac(&opened.confirm, &attempt.transcript));
         attempt.attest.continues = Some(Continues { session: before.challenged.session, mac });
         attempt
@@ -348,6 +361,49 @@ async fn only_one_copy_of_a_machine_runs_at_a_time() {
     assert_eq!(scene.machine().await.refused.unwrap().code, Reason::Leased.code());
 }
 
+/// An attempt with evidence of a made TPM that has these PCRs.
+fn quoted(mut attempt: Attempt, pcrs: &Pcrs, log: Option<Vec<u8>>) -> Attempt {
+    let quote = Quote::of(pcrs, &attempt.transcript.0).bytes();
+    let (signature, ak) = (Ak::P256.sign(&quote), Some(Ak::P256.spki()));
+    let evidence = Evidence { quote, signature, ak, pcrs: pcrs.clone(), log, hcl_report: None };
+    attempt.attest.evidence = Some(evidence.encode().into());
+    attempt
+}
+
+/// The agent extends PCR 15 and systemd PCR 11: evidence of a machine that runs is good for going on, and not for booting.
+#[tokio::test]
+async fn evidence_of_a_machine_that_runs_is_good_for_going_on_alone() {
+    let scene = Scene::leasing(60).await;
+    scene.policy("boot", " when { context.boot.image_known }").await;
+    let at_boot = tpm::pcrs(&tpm::boot(), BootPhase::BeforeInitrd);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut reference = vec![("ak".to_owned(), [hex(&Ak::P256.fingerprint())].into())];
+    reference.extend([4, 11, 15].map(|pcr| (format!("pcrs.{pcr}"), [hex(&at_boot[&pcr])].into())));
+    let reference = Some(reference.into_iter().collect());
+    scene.change(MachineChange { reference, ..MachineChange::default() }).await;
+    let mut running = at_boot.clone();
+    for (pcr, word) in [(15, "keyhearth boot released v1"), (11, "sysinit"), (11, "ready")] {
+        running.insert(pcr, sha256(&[&running[&pcr], &sha256(&[word.as_bytes()])]));
+    }
+    let log = || Some(tpm::log(&tpm::boot(), &[tpm::SHA256]));
+    let boot = quoted(scene.challenge(Tee::Tpm, &["root"]).await, &running, log());
+    assert_eq!(scene.refusal(&boot).await, Reason::PolicyImage.code());
+    let held = scene.released(quoted(scene.challenge(Tee::Tpm, &["root"]).await, &at_boot, log())).await;
+    let held = scene.released(quoted(scene.continuing_on(Tee::Tpm, &held, &[]).await, &running, log())).await;
+    // All else is compared as before, and without evidence nothing goes on.
+    let mut other = running.clone();
+    other.insert(4, [9; 32]);
+    let attempt = quoted(scene.continuing_on(Tee::Tpm, &held, &[]).await, &other, None);
+    assert_eq!(scene.refusal(&attempt).await, Reason::PolicyImage.code());
+    let attempt = scene.continuing(&held, &[]).await;
+    assert_eq!(scene.refusal(&attempt).await, Reason::PolicyImage.code());
+    // A wrong MAC gets no evidence compared in this way.
+    let mut attempt = quoted(scene.continuing_on(Tee::Tpm, &held, &[]).await, &running, log());
+    attempt.attest.continues.as_mut().unwrap().mac = Fixed([0; 32]);
+    assert_eq!(scene.refusal(&attempt).await, Reason::ContinuationDiffers.code());
+    scene.released(quoted(scene.continuing_on(Tee::Tpm, &held, &[]).await, &running, None)).await;
+}
+
 /// A machine that may boot, and has, with a lease of a minute.
 async fn running() -> (Scene, (Attempt, Opened)) {
     let scene = Scene::leasing(60).await;
@@ -436,6 +492,15 @@ async fn another_machine_continues_nothing() {
     let other = Scene { machine: other, ..scene };
     let attempt = other.continuing(&first, &[]).await;
     assert_eq!(other.refusal(&attempt).await, Reason::SessionUnknown.code());
+    // Nor when it has a lease of its own, by the key of the other one's.
+    other.volume_secret("root").await;
+    other.prepare("root", 1).await;
+    other.policy("other", "").await;
+    let second = other.boot().await;
+    let attempt = other.continuing(&first, &[]).await;
+    assert_eq!(other.refusal(&attempt).await, Reason::SessionUnknown.code());
+    let attempt = other.continuing(&(second.0, first.1), &[]).await;
+    assert_eq!(other.refusal(&attempt).await, Reason::ContinuationDiffers.code());
 }
 
 #[tokio::test]
