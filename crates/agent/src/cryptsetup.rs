@@ -22,6 +22,7 @@ const PROGRAM: &str = "cryptsetup";
 /// Where initramfs and systems have it; what the caller's environment says does not count.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
+const MAPPINGS: &str = "/dev/mapper";
 /// How long a volume may take to close.
 const CLOSE_WAIT: Duration = Duration::from_secs(20);
 const CLOSE_POLL: Duration = Duration::from_millis(50);
@@ -96,6 +97,12 @@ pub fn open(device: &Path, header: &[u8], key: &SecretBytes, purpose: Purpose<'_
 fn give(child: &mut Child, key: &SecretBytes) -> io::Result<()> {
     let mut pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
     pipe.write_all(key.expose())
+}
+
+/// Whether there is a volume of this name, whoever opened it.
+#[must_use]
+pub fn is_open(mapping: &str) -> bool {
+    Path::new(MAPPINGS).join(mapping).exists()
 }
 
 /// Takes a volume away, or where it is in use its key: whatever uses it then waits for ever. Says whether the kernel has

@@ -90,7 +90,10 @@ impl From<Stop> for Failure {
 /// [`Stop`]; then none of these volumes is open.
 pub fn open(config: &Config, machine: &Machine, state: &Path, extent: Extent) -> Result<(), Stop> {
     let transport = Transport::new(&config.ca).map_err(|error| Stop::Ca(config.ca.clone(), error))?;
-    let wanted = config.volumes.iter().filter(|volume| volume.late == (extent == Extent::Late));
+    let late = extent == Extent::Late;
+    // What runs keeps what it has open: asked again, it asks for what is missing.
+    let wanted = |volume: &&Volume| volume.late == late && !(late && cryptsetup::is_open(&volume.mapping));
+    let wanted = config.volumes.iter().filter(wanted);
     let volumes: Vec<_> = wanted.map(|volume| prepare(config, volume)).collect::<Result<_, _>>()?;
     if volumes.is_empty() {
         screen::note("no volume is to be opened now");
@@ -110,7 +113,7 @@ pub fn open(config: &Config, machine: &Machine, state: &Path, extent: Extent) ->
             machine.mark_released(agent.tee).map_err(Stop::Evidence)?;
             agent.open_all(&opened)?;
             session.write(state).map_err(|error| {
-                agent.close();
+                close(&volumes);
                 Stop::State(state.to_owned(), error)
             })?;
         }
@@ -271,22 +274,15 @@ impl<'a> Agent<'a> {
 
     /// Opens every volume, or none.
     fn open(&self, opened: &Opened, purpose: impl Fn(&Volume) -> Purpose<'_>) -> Result<(), Stop> {
-        for (prepared, (_, _, secret)) in self.volumes.iter().zip(&opened.volumes) {
+        for (index, (prepared, (_, _, secret))) in self.volumes.iter().zip(&opened.volumes).enumerate() {
             let Prepared { volume, image, .. } = prepared;
             let secret = SecretBytes::copy_from(&secret[..]).map_err(|error| Stop::Machine(error.into()))?;
             if let Err(error) = cryptsetup::open(volume.device.path(), image, &secret, purpose(volume)) {
-                self.close();
+                close(&self.volumes[..index]);
                 return Err(Stop::Cryptsetup(volume.name.clone(), error));
             }
         }
         Ok(())
-    }
-
-    fn close(&self) {
-        // What cannot be closed here ends with the machine.
-        for prepared in self.volumes {
-            let _ = cryptsetup::close(&prepared.volume.mapping);
-        }
     }
 
     fn waiting(&self, pending: &Pending, poll: Duration, left: Duration) -> Screen {
@@ -301,6 +297,13 @@ impl<'a> Agent<'a> {
             .line("Machine", self.config.machine.to_string())
             .maybe("Ask", self.config.contact.clone())
             .line("Next", next)
+    }
+}
+
+/// Closes what was opened; what cannot be closed ends with the machine.
+fn close(volumes: &[Prepared<'_>]) {
+    for prepared in volumes {
+        let _ = cryptsetup::close(&prepared.volume.mapping);
     }
 }
 
