@@ -152,13 +152,13 @@ def at_once(commands):
 
 
 def row(name, measured, failed=0, bare=None):
-    """A line of the result, of times and processor time; `bare` is the line that it is compared with."""
+    """A line of the result, of times and processor time, which may be None; `bare` is what it is compared with."""
     took, cpu = measured
     ordered = sorted(took)
     p50, p95 = statistics.median(ordered), ordered[(len(ordered) * 95 + 99) // 100 - 1]
     figures = {"p50_ms": p50, "p95_ms": p95, "max_ms": ordered[-1], "cpu_ms": cpu}
     line = {"what": name, "count": len(took), "failed": failed}
-    line |= {key: round(value, 2) for key, value in figures.items()}
+    line |= {key: value if value is None else round(value, 2) for key, value in figures.items()}
     return line | {"times_bare": round(p50 / bare["p50_ms"], 2) if bare else None}
 
 
@@ -171,7 +171,7 @@ def one_machine(server, samples):
     bare = row("bare: cryptsetup with a key file", sampled(samples, lambda _: timed_ms(alone)))
     key = sampled(samples, lambda number: until_key_ms(until[number], trace))
     # The tracer takes more than the agent, and is no part of it.
-    rows = [bare, row("agent: until cryptsetup has the key", (key[0], 0), bare=bare)]
+    rows = [bare, row("agent: until cryptsetup has the key", (key[0], None), bare=bare)]
     done = sampled(samples, lambda number: timed_ms(whole[number]))
     rows.append(row("agent: `try`, cryptsetup and all", done, bare=bare))
     if shutil.which("clevis"):
