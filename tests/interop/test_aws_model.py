@@ -55,7 +55,8 @@ def ours(fields):
 @pytest.fixture(scope="module")
 def table():
     """What the server's own table prints, by operation."""
-    run = ["cargo", "run", "--quiet", "--locked", "--package", "keyhearth-proto", "--example", "aws_coverage"]
+    # Of the whole workspace, as the tests before: of its package alone it would be built anew, with other features.
+    run = ["cargo", "run", "--quiet", "--locked", "--example", "aws_coverage"]
     printed = subprocess.run(run, cwd=REPOSITORY, check=True, capture_output=True).stdout
     return {operation["operation"]: operation for operation in json.loads(printed)}
 
