@@ -74,7 +74,7 @@ pub enum Verb {
         #[command(flatten)]
         out: SecretFile,
     },
-    /// Ends a machine for ever: it gets nothing at its next boot
+    /// Ends a machine for ever: it boots no more, and one that runs ends at its next heartbeat
     Revoke(MachineArgument),
     /// Ends a machine and destroys its key: nobody gets a secret of its volumes again, for any copy
     ///
