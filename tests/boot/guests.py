@@ -92,8 +92,15 @@ class Guest:
 
 
 def toml(settings):
-    """A record of texts, numbers, lists and one list of records, which JSON spells alike."""
-    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items() if name != "volumes"]
+    """A record of texts, numbers, truths, lists, records and one list of records."""
+    lines = [f"{name} = {toml_value(value)}" for name, value in settings.items() if name != "volumes"]
     for volume in settings["volumes"]:
-        lines += ["[[volumes]]", *(f"{name} = {json.dumps(value)}" for name, value in volume.items())]
+        lines += ["[[volumes]]", *(f"{name} = {toml_value(value)}" for name, value in volume.items())]
     return "\n".join(lines) + "\n"
+
+
+def toml_value(value):
+    """All but records are spelled as in JSON."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {toml_value(member)}" for name, member in value.items()) + " }"
+    return json.dumps(value)

@@ -55,15 +55,17 @@ class Tpm:
 
 
 class Machine:
-    """Boots at once; ends with its `with` block. `kernel` and `initrd` are loaded by QEMU, or `esp` by firmware."""
+    """Boots at once; ends with its `with` block. `kernel` and `initrd` are loaded by QEMU, or `esp` by firmware; `more` are
+    disks besides."""
 
-    def __init__(self, folder, disk, kernel=None, initrd=None, append="", esp=None, tpm=None):
+    def __init__(self, folder, disk, kernel=None, initrd=None, append="", esp=None, tpm=None, more=()):
         self.raw, self.closed, self.process = b"", False, None
         words = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-cpu", CPU, "-smp", "1", "-m", "640"]
         words += ["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-nodefaults"]
         words += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]
         words += ["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]
-        words += ["-drive", f"file={disk},if=virtio,format=raw"]
+        for disk in (disk, *more):
+            words += ["-drive", f"file={disk},if=virtio,format=raw"]
         if esp:
             variables = folder / "variables.fd"
             variables.write_bytes((OVMF / "OVMF_VARS_4M.fd").read_bytes())

@@ -139,36 +139,44 @@ class Server:
         assert answer.status == 200, f"{method} {path}: {answer.status} {said[:500]!r}"
         return json.loads(said)
 
-    def enrol(self, policy="true", reference=None):
-        """A machine that may open its volume when `policy` holds, a condition in Cedar."""
+    def enrol(self, policy="true", reference=None, volumes=("root",)):
+        """A machine that may open its volumes when `policy` holds, a condition in Cedar."""
         name = f"machine-{uuid.uuid4()}"
-        new = {"name": name, "key": self.key, "volumes": ["root"], "reference": listed(reference or {})}
+        new = {"name": name, "key": self.key, "volumes": volumes, "reference": listed(reference or {})}
         machine = self.call(self.keys, "POST", "/v1/machines", new)["id"]
         text = (
             f'permit (principal == Keyhearth::Principal::"{machine}", action == Keyhearth::Action::"release-volumes", '
             f'resource == Keyhearth::Key::"{self.key}") when {{ {policy} }};'
         )
         self.call(self.admin, "PUT", f"/v1/policies/{name}", {"text": text})
-        volume = {"machine": machine, "volume": "root"}
-        given = self.call(self.keys, "POST", f"/v1/keys/{self.key}/volume-secret", volume)
-        return Enrolled(machine, base64.b64decode(given["secret"]))
+        return Enrolled(machine, self.secret(machine, "root"))
 
-    def prepared(self, enrolled, disk):
+    def secret(self, machine, volume):
+        """The next secret of a volume."""
+        volume = {"machine": machine, "volume": volume}
+        given = self.call(self.keys, "POST", f"/v1/keys/{self.key}/volume-secret", volume)
+        return base64.b64decode(given["secret"])
+
+    def prepared(self, enrolled, disk, volume="root"):
         """Tells the server which header the volume has, as the agent reads it."""
         look = self.folder / f"{enrolled.id}.toml"
         look.write_text(
             f'servers = ["https://{HOST}:{self.boot_port}"]\nca = "{self.data}/ca.crt"\n'
             f'release_key = "{self.release_key}"\nserver = "{self.deployment}"\nmachine = "{enrolled.id}"\n'
-            f'tee = "none"\n[[volumes]]\nname = "root"\ndevice = "{disk}"\nmapping = "root"\n'
+            f'tee = "none"\n[[volumes]]\nname = "{volume}"\ndevice = "{disk}"\nmapping = "{volume}"\n'
         )
         words = [self.agent, "--config", look, "check", "--json"]
         found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-        volume = {"name": "root", "generation": 1, "header": found["volumes"][0]["header"]}
+        volume = {"name": volume, "generation": 1, "header": found["volumes"][0]["header"]}
         self.call(self.keys, "PATCH", f"/v1/machines/{enrolled.id}", {"volumes": [volume]})
 
     def refer(self, enrolled, reference):
         """Says what the machine's evidence has to claim."""
         self.call(self.keys, "PATCH", f"/v1/machines/{enrolled.id}", {"reference": listed(reference)})
+
+    def suspend(self):
+        """Suspends the key of all machines."""
+        self.call(self.keys, "POST", f"/v1/keys/{self.key}/suspend", {})
 
     def machine(self, enrolled):
         return self.call(self.keys, "GET", f"/v1/machines/{enrolled.id}")

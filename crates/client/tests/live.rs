@@ -297,7 +297,8 @@ async fn who_may_do_what() {
     let access_key = client.create_access_key(&body).await.unwrap().id;
     client.disable_access_key(&access_key).await.unwrap();
     let access_keys = client.list_access_keys(&Page::default()).await.unwrap().access_keys;
-    assert!(access_keys[0].disabled.is_some());
+    let disabled = access_keys.iter().find(|one| one.id == access_key).unwrap();
+    assert!(disabled.disabled.is_some());
     assert!(client.revoke_identity(*app).await.unwrap().revoked.is_some());
     assert!(as_app.who_am_i().await.is_err());
 }
