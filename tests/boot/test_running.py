@@ -6,7 +6,8 @@ import pytest
 from machine import Tpm
 from test_tpm import NOTHING, attestation_key
 
-# What the system does that was started: it opens a volume late, and keeps the lease until that ends.
+# What the system does that was started: it opens a volume late, and keeps the lease until that ends. It goes down without
+# writing anything out: what is suspended would keep it waiting for ever.
 LATE = """
 keyhearth-boot open --late && mount /dev/mapper/root /newroot && echo "init: the volume says: $(cat /newroot/etc/proof)"
 {then}
@@ -14,7 +15,7 @@ keyhearth-boot watch
 echo "init: watch ended with $?"
 echo "init: then $(cryptsetup status root | grep -E 'mode|inactive')"
 [ ! -e /run/keyhearth/session ] || echo "init: the session is still there"
-poweroff -f
+poweroff -n -f
 """
 OPENED = f"init: the volume says: {disk.PROOF}"
 
