@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use keyhearth::policy::Compiled;
 use keyhearth_core::id::{PrincipalId, TenantId};
 use keyhearth_core::key::Key;
+use keyhearth_core::machine::{BootFacts, Claim, Comparison};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{Authorizer, Policy, Question, Verdict};
 use keyhearth_core::principal::{Caller, Proof, Roles};
@@ -34,10 +35,21 @@ fuzz_target!(|text: &str| {
     };
     let context = [("dept".to_owned(), "hr".to_owned())];
     let of_tenant = [Operation::CreateKey, Operation::PutPolicy].map(|operation| (operation, None));
-    let of_key = [Operation::Encrypt, Operation::DestroyKey].map(|operation| (operation, Some(&*KEY)));
+    let of_key = [Operation::Encrypt, Operation::DestroyKey, Operation::ReleaseVolumes]
+        .map(|operation| (operation, Some(&*KEY)));
+    let facts = BootFacts {
+        volumes: vec!["root".parse().expect("a name")],
+        claims: [("memory_encrypted".to_owned(), Claim::Bool(true)), ("tcb".to_owned(), Claim::Number(7))]
+            .into(),
+        comparison: Comparison::Known,
+        counter: 1,
+        approval: None,
+        continues: None,
+    };
     for (operation, key) in of_tenant.into_iter().chain(of_key) {
         let now = Now::exactly(Time::from_unix_ms(0));
-        let question = Question { caller: &caller, operation, key, context: &context, now };
+        let boot = (operation == Operation::ReleaseVolumes).then_some(&facts);
+        let question = Question { caller: &caller, operation, key, context: &context, boot, now };
         let verdict = compiled.authorize(&question);
         let elsewhere = Caller { tenant: TenantId([4; 16]), ..caller.clone() };
         let foreign = compiled.authorize(&Question { caller: &elsewhere, ..question });
