@@ -24,7 +24,7 @@ use super::key::PageFlags;
 use super::output;
 use super::session::{Server, Session};
 use super::spelled::{pair, spelled};
-use super::volume::{self, Disk, Opener, Passphrase, Volume};
+use super::volume::{self, Disk, Opener, Passphrase, Volume, VolumeAt};
 use erase::Erasure;
 use template::Template;
 
@@ -35,10 +35,7 @@ pub enum Verb {
     /// Adds a keyslot for the next secret of a volume, and enrolls the header as it then is
     Prepare {
         #[command(flatten)]
-        machine: MachineArgument,
-        /// The volume and its device or image file.
-        #[arg(value_name = "VOLUME=DEVICE", value_parser = volume_at)]
-        volume: (Name, PathBuf),
+        volume: VolumeAt,
         #[command(flatten)]
         opener: Opener,
         /// End the keyslots of the secrets before, as `volume rotate` does.
@@ -202,8 +199,8 @@ impl Verb {
         let server = &session.server()?;
         match self {
             Self::Enroll(enrollment) => enrollment.run(session, server),
-            Self::Prepare { machine, volume, opener, end_old } => {
-                let mut volume = Volume::find(server, &machine, &volume)?;
+            Self::Prepare { volume, opener, end_old } => {
+                let mut volume = volume.find(server)?;
                 volume::renew(session, &mut volume, &opener, end_old.then_some(&[]))?;
                 session.show(&volume.machine)
             }

@@ -5,7 +5,8 @@
 //! asked and nothing is waited for. What fails there is undone where it can be: a header whose new keyslot is ended
 //! again has the hash that it had before.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{self, PathBuf};
 
 use clap::Args;
 use keyhearth_core::id::Name;
@@ -15,7 +16,7 @@ use keyhearth_proto::rest::{Is, Within, answer};
 
 use super::super::failure::Failure;
 use super::super::input;
-use super::super::machine::MachineArgument;
+use super::super::machine::{MachineArgument, volume_at};
 use super::super::session::{Server, Session};
 use super::disk::Disk;
 use super::header::{Header, Mark};
@@ -50,6 +51,30 @@ pub struct Opener {
     pub recover: bool,
 }
 
+/// A volume of a machine, and where it is.
+#[derive(Args)]
+pub struct VolumeAt {
+    #[command(flatten)]
+    machine: MachineArgument,
+    /// The volume and its device or image file.
+    #[arg(value_name = "VOLUME=DEVICE", value_parser = volume_at)]
+    volume: (Name, PathBuf),
+}
+
+impl VolumeAt {
+    /// Finds it on the server.
+    pub fn find<'a>(&'a self, server: &'a Server) -> Result<Volume<'a>, Failure> {
+        let (name, device) = &self.volume;
+        Volume::of(server, self.machine.find(server)?, name, Disk::at(device))
+    }
+
+    /// Names the device wherever this process is.
+    pub fn device_absolute(&mut self) -> io::Result<()> {
+        self.volume.1 = path::absolute(&self.volume.1)?;
+        Ok(())
+    }
+}
+
 /// A volume of an enrolled machine, and the disk that it is on.
 pub struct Volume<'a> {
     server: &'a Server,
@@ -59,15 +84,6 @@ pub struct Volume<'a> {
 }
 
 impl<'a> Volume<'a> {
-    /// Finds it on the server.
-    pub fn find(
-        server: &'a Server,
-        machine: &MachineArgument,
-        (name, device): &'a (Name, PathBuf),
-    ) -> Result<Self, Failure> {
-        Self::of(server, machine.find(server)?, name, Disk::at(device))
-    }
-
     /// The volume `name` of a machine.
     pub fn of(
         server: &'a Server,

@@ -14,27 +14,22 @@ mod reencrypt;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use keyhearth_core::id::Name;
 use keyhearth_proto::rest::answer;
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::input;
-use super::machine::{MachineArgument, volume_at};
 use super::session::Session;
 use convert::{Conversion, list, refuse_underway};
 pub use disk::Disk;
-pub use keyslots::{Opener, Passphrase, Volume};
+pub use keyslots::{Opener, Passphrase, Volume, VolumeAt};
 
 #[derive(Subcommand)]
 pub enum Verb {
     /// Makes an empty device a volume that opens with its next secret, and enrolls it
     Format {
         #[command(flatten)]
-        machine: MachineArgument,
-        /// The volume and its device or image file.
-        #[arg(value_name = "VOLUME=DEVICE", value_parser = volume_at)]
-        volume: (Name, PathBuf),
+        volume: VolumeAt,
         /// Also add a keyslot for the recovery secret; without, no keyslot can be added later.
         #[arg(long)]
         recovery: bool,
@@ -51,10 +46,7 @@ pub enum Verb {
     /// passphrase is given.
     Convert {
         #[command(flatten)]
-        machine: MachineArgument,
-        /// The volume and its device or image file.
-        #[arg(value_name = "VOLUME=DEVICE", value_parser = volume_at)]
-        volume: (Name, PathBuf),
+        volume: VolumeAt,
         /// File with a passphrase that opens it too from then on; the recovery secret does if absent.
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
@@ -71,10 +63,7 @@ pub enum Verb {
     /// Gives a volume its next secret, and ends the keyslots of those before
     Rotate {
         #[command(flatten)]
-        machine: MachineArgument,
-        /// The volume and its device or image file.
-        #[arg(value_name = "VOLUME=DEVICE", value_parser = volume_at)]
-        volume: (Name, PathBuf),
+        volume: VolumeAt,
         #[command(flatten)]
         opener: Opener,
         /// Also end this keyslot, as `cryptsetup luksDump` numbers them; can be given again.
@@ -86,10 +75,7 @@ pub enum Verb {
     /// An open volume stays usable. Keyslots of other passphrases end.
     Rekey {
         #[command(flatten)]
-        machine: MachineArgument,
-        /// The volume and its device or image file.
-        #[arg(value_name = "VOLUME=DEVICE", value_parser = volume_at)]
-        volume: (Name, PathBuf),
+        volume: VolumeAt,
         #[command(flatten)]
         opener: Opener,
         /// Do not ask.
@@ -157,30 +143,30 @@ pub fn show(session: &Session, volume: &Volume<'_>, ended: Vec<u32>) -> Result<(
 impl Verb {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
-            Self::Format { machine, volume, recovery, force, yes } => {
+            Self::Format { volume, recovery, force, yes } => {
                 let server = &session.server()?;
-                let mut volume = Volume::find(server, &machine, &volume)?;
+                let mut volume = volume.find(server)?;
                 format(session, &mut volume, recovery, force, yes)?;
                 show(session, &volume, Vec::new())
             }
-            Self::Convert { machine, volume, passphrase_file, recovery, end_is_free, yes } => {
+            Self::Convert { mut volume, passphrase_file, recovery, end_is_free, yes } => {
                 let server = &session.server()?;
-                let volume = (volume.0, std::path::absolute(&volume.1)?);
-                let mut volume = Volume::find(server, &machine, &volume)?;
+                volume.device_absolute()?;
+                let mut volume = volume.find(server)?;
                 let passphrase = &Passphrase { passphrase_file };
                 let told = Conversion { passphrase, recovery, end_is_free, yes };
                 convert::convert(session, server, &mut volume, &told)?;
                 show(session, &volume, Vec::new())
             }
-            Self::Rotate { machine, volume, opener, end } => {
+            Self::Rotate { volume, opener, end } => {
                 let server = &session.server()?;
-                let mut volume = Volume::find(server, &machine, &volume)?;
+                let mut volume = volume.find(server)?;
                 let ended = renew(session, &mut volume, &opener, Some(&end))?;
                 show(session, &volume, ended)
             }
-            Self::Rekey { machine, volume, opener, yes } => {
+            Self::Rekey { volume, opener, yes } => {
                 let server = &session.server()?;
-                let mut volume = Volume::find(server, &machine, &volume)?;
+                let mut volume = volume.find(server)?;
                 let ended = convert::rekey(session, server, &mut volume, &opener, yes)?;
                 show(session, &volume, ended)
             }

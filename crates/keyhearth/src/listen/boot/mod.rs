@@ -1,8 +1,9 @@
 //! The boot front: one message from its bytes to the engine and back.
 //!
 //! A machine that boots holds nothing that proves who it is but its evidence. What it says is looked at in this order:
-//! the challenge is taken away, the transcript rebuilt, a release that is continued looked up, the evidence appraised, the
-//! machine's own rules checked, and then policies decide, in the engine. Whatever fails is logged with its reason, and the machine is told.
+//! the challenge is taken away, the transcript rebuilt, a release that is continued looked up, the evidence appraised,
+//! the machine's own rules checked, and then policies decide, in the engine. Whatever fails is logged with its reason,
+//! and the machine is told.
 //!
 //! Known limit: whoever knows a machine's id can have refusals logged in its name, at the rate that the log admits.
 
