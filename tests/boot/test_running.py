@@ -15,6 +15,7 @@ keyhearth-boot watch
 echo "init: watch ended with $?"
 echo "init: then $(cryptsetup status root | grep -E 'mode|inactive')"
 [ ! -e /run/keyhearth/session ] || echo "init: the session is still there"
+ip link set eth0 down
 poweroff -n -f
 """
 OPENED = f"init: the volume says: {disk.PROOF}"

@@ -6,11 +6,10 @@ import datetime
 import fnmatch
 import re
 
-import pytest
 from botocore.exceptions import ClientError
 
-# Of a test run: how many answers of each record were compared.
-COMPARED = pytest.StashKey[dict]()
+# Properties of the test of a record: how many of its answers were compared, and how many of them differ as documented.
+ANSWERS, DIFFERENT = "recorded AWS answers", "of them different"
 
 
 @dataclasses.dataclass

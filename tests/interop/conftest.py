@@ -16,21 +16,21 @@ import threading
 import pytest
 
 from aws_kms import Access
-from aws_records import COMPARED, DEVIATIONS
+from aws_records import ANSWERS, DIFFERENT
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 START_S_MAX = 60
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    compared = config.stash.get(COMPARED, {})
+def pytest_terminal_summary(terminalreporter):
+    passed = [dict(report.user_properties) for report in terminalreporter.stats.get("passed", [])]
+    compared = [properties for properties in passed if ANSWERS in properties]
     if not compared:
         terminalreporter.write_line("no recorded AWS answers compared: KEYHEARTH_VECTORS names none")
     else:
-        differ = sum(len(deviation.seen) for deviation in DEVIATIONS)
         terminalreporter.write_line(
-            f"{sum(compared.values())} recorded AWS answers of {len(compared)} records compared, "
-            f"{differ} of them differ as documented"
+            f"{sum(properties[ANSWERS] for properties in compared)} recorded AWS answers of {len(compared)} records "
+            f"compared, {sum(properties[DIFFERENT] for properties in compared)} of them differ as documented"
         )
 
 

@@ -9,6 +9,7 @@ pub mod entropy;
 pub mod filesystem;
 pub mod lock;
 pub mod memory;
+mod network;
 pub mod power;
 pub mod process;
 pub mod sev_guest;

@@ -58,7 +58,7 @@ pub(crate) fn limit_raise(resource: Resource) -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
+pub(crate) fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
