@@ -178,6 +178,11 @@ class Server:
         """Suspends the key of all machines."""
         self.call(self.keys, "POST", f"/v1/keys/{self.key}/suspend", {})
 
+    def forbid(self, enrolled):
+        """Forbids it everything from now on."""
+        text = f'forbid (principal == Keyhearth::Principal::"{enrolled.id}", action, resource);'
+        self.call(self.admin, "PUT", f"/v1/policies/end-{enrolled.id}", {"text": text})
+
     def machine(self, enrolled):
         return self.call(self.keys, "GET", f"/v1/machines/{enrolled.id}")
 

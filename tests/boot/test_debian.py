@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 import debian
+import disk
 from guests import SHELL, toml
 from machine import Machine
 
@@ -13,6 +14,21 @@ COMMAND_LINE = "console=ttyS0 quiet no_timer_check root=/dev/mapper/root"
 SHELLS = {
     "initramfs-tools": ["break=bottom"],
     "dracut": ["rd.break", "rd.break=cmdline", "rd.shell rd.break=initqueue"],
+}
+
+
+# What is mounted late, and shown on the console when it is.
+LATE = {
+    "etc/fstab": f"{debian.FSTAB}/dev/mapper/data /srv ext4 nofail,x-systemd.requires=keyhearth-boot-late.service 0 2\n",
+    "etc/systemd/system/look.service": """
+[Unit]
+RequiresMountsFor=/srv
+[Service]
+Type=oneshot
+ExecStart=sh -c 'echo "look: $(cat /srv/etc/proof)" >/dev/console'
+[Install]
+WantedBy=multi-user.target
+""",
 }
 
 
@@ -59,6 +75,29 @@ def test_debian_boots_to_its_login_prompt_or_halts(boot, generator, server):
     console = machine.console
     assert "kms.invalid" in console and "names no DNS server" not in console, console
     assert "the boot is confirmed" in console, console
+
+
+def test_systemd_opens_a_late_volume_and_keeps_the_lease(tmp_path, package, machine, server):
+    guest = machine(server, volumes=["root", "data"])
+    guest.settings["heartbeat"] = {"every_s": 2, "on_end": "close"}
+    guest.settings["volumes"].append({"name": "data", "device": "/dev/vdb", "mapping": "data", "late": True})
+    root = debian.Root(tmp_path / "debian", {"etc/keyhearth/boot.toml": toml(guest.settings), **guest.files, **LATE})
+    root.use("initramfs-tools", package)
+    root.run("systemctl", "enable", "keyhearth-boot-late.service", "keyhearth-boot-watch.service", "look.service")
+    made = debian.Debian(tmp_path, root, guest.enrolled.secret)
+    server.prepared(guest.enrolled, made.disk)
+    data = tmp_path / "data"
+    disk.make(data, server.secret(guest.enrolled.id, "data"), disk.root_folder(tmp_path / "data-root"))
+    server.prepared(guest.enrolled, data, "data")
+    with Machine(tmp_path, made.disk, made.kernel, made.initrd, COMMAND_LINE, more=[data]) as running:
+        running.expect(f"look: {disk.PROOF}")
+        running.expect("vault login: ")
+        assert "MAY NOT KEEP" not in running.console, running.console
+        server.forbid(guest.enrolled)
+        running.expect("THIS MACHINE MAY NOT KEEP ITS KEYS")
+        running.expect(r" Code +policy")
+    shown = server.machine(guest.enrolled)
+    assert (shown["boots"], shown["confirmed"], shown["refused"]["code"]) == (1, True, "policy"), shown
 
 
 def test_no_initramfs_is_made_without_the_ca(tmp_path, package, generator):
