@@ -27,22 +27,49 @@ pub const ENROLLED: &str = "enrolled";
 
 const LABEL_CHARS_MAX: usize = 64;
 
+/// How many of each kind are taken.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    certificates: usize,
+    lists: usize,
+    statements: usize,
+}
+
+/// With one evidence.
+const OF_EVIDENCE: Limits =
+    Limits { certificates: CERTIFICATES_MAX, lists: LISTS_MAX, statements: STATEMENTS_MAX };
+/// In a folder for a whole deployment.
+const OF_DEPLOYMENT: Limits = Limits { certificates: 4096, lists: 256, statements: 256 };
+
 /// Certificates, revocation lists and Intel's statements that were given with evidence.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Endorsements {
     certificates: Vec<Vec<u8>>,
     lists: Vec<Vec<u8>>,
     statements: Vec<Statement>,
+    limits: Limits,
+}
+
+impl Default for Endorsements {
+    fn default() -> Self {
+        Self { certificates: Vec::new(), lists: Vec::new(), statements: Vec::new(), limits: OF_EVIDENCE }
+    }
 }
 
 impl Endorsements {
+    /// None yet, with room for those of a whole deployment: 4,096 certificates, 256 lists and 256 statements.
+    #[must_use]
+    pub fn of_deployment() -> Self {
+        Self { limits: OF_DEPLOYMENT, ..Self::default() }
+    }
+
     /// Adds a certificate or a revocation list in DER, or any number of both in PEM or in the table that a host
     /// gives with an SNP report, whose entries of other kinds are left out; or collateral of Intel's in JSON: an
     /// answer of its service or a whole `QuoteCollateralV3`. Repeated ones count once.
     ///
     /// # Errors
     /// [`Reason::EndorsementMalformed`]; [`Reason::EndorsementTooLarge`] beyond [`CERTIFICATES_MAX`],
-    /// [`LISTS_MAX`], [`STATEMENTS_MAX`] or [`ENDORSEMENT_BYTES_MAX`].
+    /// [`LISTS_MAX`], [`STATEMENTS_MAX`] (or what [`Self::of_deployment`] has room for) or [`ENDORSEMENT_BYTES_MAX`].
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         if bytes.len() > ENDORSEMENT_BYTES_MAX {
             return Err(Reason::EndorsementTooLarge.because(format!("{} bytes", bytes.len())));
@@ -52,10 +79,49 @@ impl Endorsements {
         }
         let collateral = Collateral::parse(bytes)?;
         collateral.files.iter().try_for_each(|file| self.add_x509(file))?;
+        let limit = self.limits.statements;
         collateral
             .statements
             .into_iter()
-            .try_for_each(|statement| keep(&mut self.statements, statement, STATEMENTS_MAX))
+            .try_for_each(|statement| keep(&mut self.statements, statement, limit))
+    }
+
+    /// Adds one that was taken apart already.
+    ///
+    /// # Errors
+    /// [`Reason::EndorsementTooLarge`], as [`Self::add`].
+    pub fn add_one(&mut self, one: &Endorsement) -> Result<(), Refusal> {
+        match &one.0 {
+            Piece::Certificate(der) => keep(&mut self.certificates, der.clone(), self.limits.certificates),
+            Piece::List(der) => keep(&mut self.lists, der.clone(), self.limits.lists),
+            Piece::Statement(statement) => {
+                keep(&mut self.statements, statement.clone(), self.limits.statements)
+            }
+        }
+    }
+
+    /// Adds all of `others`.
+    ///
+    /// # Errors
+    /// [`Reason::EndorsementTooLarge`], as [`Self::add`].
+    pub fn add_all(&mut self, others: &Self) -> Result<(), Refusal> {
+        others.each().try_for_each(|one| self.add_one(&one))
+    }
+
+    /// The certificates of issuers and of signers of statements alone: all that others can rest on.
+    #[must_use]
+    pub fn issuers(&self) -> Self {
+        let vouches = |der: &&Vec<u8>| Certificate::parse(der).is_ok_and(|one| one.vouches());
+        let certificates = self.certificates.iter().filter(vouches).cloned().collect();
+        Self { certificates, ..Self::of_deployment() }
+    }
+
+    /// Each on its own.
+    pub fn each(&self) -> impl Iterator<Item = Endorsement> {
+        let certificates = self.certificates.iter().cloned().map(Piece::Certificate);
+        let lists = self.lists.iter().cloned().map(Piece::List);
+        let statements = self.statements.iter().cloned().map(Piece::Statement);
+        certificates.chain(lists).chain(statements).map(Endorsement)
     }
 
     /// Adds what is in DER or PEM.
@@ -78,9 +144,9 @@ impl Endorsements {
 
     fn add_der(&mut self, der: Vec<u8>) -> Result<(), Refusal> {
         let (kept, limit) = if x509::is_certificate(&der) {
-            (&mut self.certificates, CERTIFICATES_MAX)
+            (&mut self.certificates, self.limits.certificates)
         } else if x509::is_list(&der) {
-            (&mut self.lists, LISTS_MAX)
+            (&mut self.lists, self.limits.lists)
         } else {
             return Err(Reason::EndorsementMalformed.because("neither a certificate nor a revocation list"));
         };
@@ -100,6 +166,28 @@ impl Endorsements {
     /// What Intel says.
     pub(crate) fn statements(&self) -> impl Iterator<Item = &Statement> {
         self.statements.iter()
+    }
+}
+
+/// One certificate, revocation list or statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endorsement(pub(crate) Piece);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Certificate(Vec<u8>),
+    List(Vec<u8>),
+    Statement(Statement),
+}
+
+impl Endorsement {
+    /// As [`Endorsements::add`] reads it: DER, or JSON as Intel's service answers.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        match &self.0 {
+            Piece::Certificate(der) | Piece::List(der) => der.clone(),
+            Piece::Statement(statement) => statement.to_json().into_bytes(),
+        }
     }
 }
 
@@ -130,6 +218,17 @@ impl Roots {
     #[must_use]
     pub fn built_in() -> Self {
         Self { amd: snp::built_in_roots(), intel: tdx::built_in_roots() }
+    }
+
+    /// Every root: its label and its certificate in DER.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
+        let amd = self.amd.iter().map(|root| (root.label.as_str(), root.certificate.as_slice()));
+        amd.chain(self.intel.iter().map(|root| (root.label.as_str(), root.certificate.as_slice())))
+    }
+
+    /// Certificates of issuers that are known with the roots.
+    pub(crate) fn intermediates(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.amd.iter().flat_map(|root| root.intermediates.iter().map(Vec::as_slice))
     }
 
     /// Adds a root of either form: Intel's have keys of P-256, AMD's others.

@@ -16,6 +16,8 @@ mod demands;
 mod ecdsa;
 mod endorsements;
 pub mod eventlog;
+mod inspect;
+mod library;
 pub mod measure;
 mod reader;
 mod reason;
@@ -27,9 +29,11 @@ mod x509;
 pub use claims::{Bytes, Claims, Kind, Specific};
 pub use demands::{Demands, REPORT_DATA_BYTES, Revocation};
 pub use endorsements::{
-    BUILT_IN, CERTIFICATES_MAX, ENDORSEMENT_BYTES_MAX, ENROLLED, Endorsements, LISTS_MAX, RootError, Roots,
-    STATEMENTS_MAX,
+    BUILT_IN, CERTIFICATES_MAX, ENDORSEMENT_BYTES_MAX, ENROLLED, Endorsement, Endorsements, LISTS_MAX,
+    RootError, Roots, STATEMENTS_MAX,
 };
+pub use inspect::{Inspected, Subject};
+pub use library::{Library, Need, PckIssuer, needs};
 pub use reason::{Area, Reason, Refusal};
 
 /// The longest evidence of any kind; event logs are the longest part of it.

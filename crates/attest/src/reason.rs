@@ -74,6 +74,7 @@ reasons! {
     }
     /// Intel TDX quotes.
     Tdx {
+        TdxEvidenceMalformed "tdx-evidence-malformed" "The document with the quote and its event log does not have its form.";
         TdxTee "tdx-tee" "The quote is of another TEE than TDX.";
         TdxVersion "tdx-version" "The version of the quote is neither 4 nor 5.";
         TdxKeyType "tdx-key-type" "The quote is not signed by ECDSA P-256 with SHA-256.";

@@ -23,6 +23,7 @@ use x509_parser::x509::{AlgorithmIdentifier, X509Name};
 
 use crate::claims::printable;
 use crate::reason::{Reason, Refusal};
+use crate::tdx::STATEMENT_SIGNER;
 
 const MGF1: Oid<'static> = oid!(1.2.840.113549.1.1.8);
 const ISSUING_DISTRIBUTION_POINT: Oid<'static> = oid!(2.5.29.28);
@@ -60,6 +61,17 @@ impl<'a> Certificate<'a> {
         common_name(self.inner.issuer())
     }
 
+    /// When it begins and ends, in seconds since 1970.
+    pub(crate) fn dates_s(&self) -> [u64; 2] {
+        let validity = self.inner.validity();
+        [seconds(validity.not_before), seconds(validity.not_after)]
+    }
+
+    /// The public key as `SubjectPublicKeyInfo`.
+    pub(crate) fn spki(&self) -> &[u8] {
+        self.inner.public_key().raw
+    }
+
     /// Whether `issuer` bears the name that this certificate gives its issuer.
     pub(crate) fn names_issuer(&self, issuer: &Certificate<'_>) -> bool {
         self.inner.issuer().as_raw() == issuer.inner.subject().as_raw()
@@ -93,6 +105,11 @@ impl<'a> Certificate<'a> {
             return Err(Reason::CertificateExpired.because(detail));
         }
         Ok(())
+    }
+
+    /// Whether it is an issuer's, or of a key that signs Intel's statements.
+    pub(crate) fn vouches(&self) -> bool {
+        self.check_use(true).is_ok() || self.name() == STATEMENT_SIGNER
     }
 
     /// Checks that the certificate asks for nothing unknown (critical extensions) and, if it is to be an issuer,
@@ -159,6 +176,17 @@ impl<'a> List<'a> {
         Ok(Self { inner })
     }
 
+    /// The issuer's common name, for people.
+    pub(crate) fn issuer_name(&self) -> String {
+        common_name(self.inner.issuer())
+    }
+
+    /// When it begins and ends, in seconds since 1970. One without an end ends as it begins.
+    pub(crate) fn dates_s(&self) -> [u64; 2] {
+        let begin = self.inner.last_update();
+        [begin, self.inner.next_update().unwrap_or(begin)].map(seconds)
+    }
+
     /// Whether the list says that it is from `issuer`.
     pub(crate) fn names_issuer(&self, issuer: &Certificate<'_>) -> bool {
         self.inner.issuer().as_raw() == issuer.inner.subject().as_raw()
@@ -203,6 +231,30 @@ fn common_name(name: &X509Name<'_>) -> String {
     let first = name.iter_common_name().next().and_then(|name| name.as_str().ok());
     first.map_or_else(|| "a certificate without a name".to_owned(), printable)
 }
+
+/// A time in seconds since 1970; 0 before.
+fn seconds(time: ASN1Time) -> u64 {
+    u64::try_from(time.timestamp()).unwrap_or(0)
+}
+
+/// A time in UTC to the second as RFC 3339 writes it (`2025-06-19T10:16:03Z`), in seconds since 1970.
+///
+/// Source: the calendar of RFC 3339 §5.6, counted in years that begin in March, whose leap day is the last.
+pub(crate) fn seconds_of(text: &str) -> Option<u64> {
+    let shape = text.bytes().map(|byte| if byte.is_ascii_digit() { b'0' } else { byte });
+    if !shape.eq(*b"0000-00-00T00:00:00Z") {
+        return None;
+    }
+    let number = |from: usize, to: usize| text[from..to].parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
+    let clock = number(11, 13)? * 3600 + number(14, 16)? * 60 + number(17, 19)?;
+    Some(days.checked_sub(DAYS_TO_1970)? * 86_400 + clock)
+}
+
+/// From the first of March of the year 0, counted from 1.
+const DAYS_TO_1970: u64 = 719_469;
 
 /// A time in seconds since 1970, as RFC 3339 writes it; nothing beyond the year 9999.
 pub(crate) fn rfc3339_of(time_s: u64) -> Option<String> {
@@ -302,4 +354,21 @@ fn is_pss_sha384(algorithm: &AlgorithmIdentifier<'_>) -> bool {
         && mask.is_ok_and(|mask| mask.mgf == MGF1 && mask.hash == OID_NIST_HASH_SHA384)
         && parameters.salt_length() == SHA384_BYTES
         && parameters.trailer_field() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for time_s in [0, 86_399, 951_782_400, 951_868_800, 1_751_328_000, 4_107_542_399, 253_402_300_799] {
+            let text = rfc3339_of(time_s).unwrap();
+            assert_eq!(seconds_of(&text), Some(time_s), "{text}");
+        }
+        for wrong in ["", "2025-06-19", "2025-06-19T10:16:03", "2025-06-19t10:16:03Z", "0000-01-01T00:00:00Z"]
+        {
+            assert_eq!(seconds_of(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -8,7 +8,8 @@ use dcap_qvl::signature::DerSigEncoder;
 use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::x509::X509CertBackend;
 use dcap_qvl::{QuoteCollateralV3, QuotePolicy, TcbStatus};
-use keyhearth_attest::tdx::TdxClaims;
+use keyhearth_attest::eventlog::{self, LOG_BYTES_MAX, Quoted, without_filler};
+use keyhearth_attest::tdx::{Evidence, TdxClaims};
 use keyhearth_attest::{
     Area, Claims, Demands, Endorsements, Reason, Refusal, RootError, Roots, STATEMENTS_MAX, Specific,
     appraise,
@@ -18,9 +19,10 @@ use keyhearth_crypto::digest::{sha256, sha384};
 use keyhearth_crypto::key::{Input, PublicKey};
 use keyhearth_machines::NOW_S;
 use keyhearth_machines::tdx::{
-    Body, By, Certificate, List, Pck, Quote, answer, member, pck_ca, pem, qe_identity, root,
+    Body, By, Certificate, List, Pck, Quote, answer, boot, member, pck_ca, pem, qe_identity, root,
     statement_signer, tcb_info, together,
 };
+use keyhearth_machines::tpm::{Event, SHA256, SHA384, log};
 use proptest::prelude::*;
 use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id};
 use serde_json::{Value, json};
@@ -128,11 +130,27 @@ fn tdx(claims: &Claims) -> &TdxClaims {
     claims
 }
 
+/// The quote in a document with a log, spoilt.
+fn with_log(quote: &[u8], log: Vec<u8>, spoil: fn(&mut Vec<u8>)) -> Vec<u8> {
+    let mut document = Evidence { quote: quote.to_vec(), log }.encode();
+    spoil(&mut document);
+    document
+}
+
 type Change = fn(&mut Case);
 
 /// Each way to break a sound case, and the reason that it deserves.
 const BROKEN: &[(Reason, Change)] = &[
     (Reason::ReportDataDiffers, |case| case.demands.report_data = Some([1; 64])),
+    (Reason::TdxEvidenceMalformed, |case| {
+        case.forge = |quote| *quote = with_log(quote, Vec::new(), |document| document.truncate(20));
+    }),
+    (Reason::TdxEvidenceMalformed, |case| {
+        case.forge = |quote| *quote = with_log(quote, Vec::new(), |document| document.push(0));
+    }),
+    (Reason::TdxEvidenceMalformed, |case| {
+        case.forge = |quote| *quote = with_log(quote, vec![0; LOG_BYTES_MAX + 1], |_| {});
+    }),
     (Reason::TdxTee, |case| case.quote.header[4] = 0),
     (Reason::TdxTee, |case| case.quote.header[7] = 1),
     (Reason::TdxVersion, |case| case.quote.header[0] = 3),
@@ -324,6 +342,59 @@ fn sound_quotes_of_every_kind_are_accepted() {
             (Some(false), Some(true), Some(true))
         );
     }
+}
+
+#[test]
+fn a_log_that_leads_to_the_registers_tells_of_the_boot() {
+    let events = boot();
+    let case = |events: &[Event]| {
+        let case = Case::new(Body::Td15);
+        Case { quote: case.quote.clone().booted(events), ..case }
+    };
+    let judge = |case: &Case, log: &[u8]| {
+        let evidence = Evidence { quote: case.evidence(), log: log.to_vec() }.encode();
+        appraise(&evidence, &case.endorsements().expect("sound"), &case.roots, &case.demands)
+    };
+    let sound = case(&events);
+    let log = log(&events, &[SHA384]);
+    let claims = judge(&sound, &log).expect("sound");
+    let told = tdx(&claims).boot.clone().expect("there is a log");
+    assert_eq!((told.secure_boot, told.boot_applications.map(|all| all.len())), (Some(true), Some(3)));
+    assert_eq!(told.db.map(|db| db.0), Some(sha256(&[b"allowed"]).to_vec()));
+    assert_eq!((told.phase, told.kernel_command_line), (None, None));
+    assert_eq!(sound.judge().map(|claims| tdx(&claims).boot.clone()), Ok(None));
+    // What fills the table up may be left out.
+    let table = [&log[..], &[0xff; 1000]].concat();
+    assert_eq!(without_filler(&table), log);
+    assert_eq!(judge(&sound, &table), Ok(claims));
+    assert_eq!(without_filler(b"no log"), b"no log");
+
+    let refused = |case: &Case, log: &[u8]| judge(case, log).map(drop).map_err(|refusal| refusal.reason);
+    for register in 1..=3 {
+        let other: Vec<_> = events.iter().cloned().chain([Event::separator(register)]).collect();
+        assert_eq!(refused(&case(&other), &log), Err(Reason::EventLogDiffers), "register {register}");
+    }
+    // The last register is for whoever comes later: the log says nothing of it.
+    let released: Vec<_> = events.iter().cloned().chain([Event::separator(4)]).collect();
+    assert_eq!(refused(&case(&released), &log), Ok(()));
+    assert_eq!(refused(&sound, &keyhearth_machines::tpm::log(&events, &[SHA256])), Err(Reason::EventLogBank));
+    assert_eq!(refused(&sound, b""), Err(Reason::EventLogMalformed));
+    // The quote is judged first, and whatever is forged in it.
+    let mut debug = case(&events);
+    debug.attributes(1);
+    assert_eq!(refused(&debug, b""), Err(Reason::TdxDebug));
+}
+
+/// A document of format 1 that was written once: whoever changes the format keeps reading it.
+#[test]
+fn the_document_of_the_first_format_is_read() {
+    let document = include_bytes!("../vectors/tdx-evidence-1.cbor");
+    let read = Evidence::decode(document).expect("it is sound");
+    assert_eq!(read.encode(), document);
+    let mut rtmrs = [[0; 48]; 4];
+    rtmrs.as_flattened_mut().copy_from_slice(&read.quote[48 + 6 + 328..][..4 * 48]);
+    let told = eventlog::appraise(&read.log, &Quoted::Rtmrs(&rtmrs)).expect("it leads there");
+    assert_eq!(told.secure_boot, Some(true));
 }
 
 #[test]

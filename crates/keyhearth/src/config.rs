@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keyhearth_attest::{ENDORSEMENT_BYTES_MAX, Endorsements, Revocation, Roots};
+use keyhearth_attest::{ENDORSEMENT_BYTES_MAX, Revocation, Roots};
 use keyhearth_core::Error;
 use keyhearth_proto::aws::Place;
 use serde::Deserialize;
 
+use crate::endorsements::{Fetcher, Folder, Shelf, Sources, Urls};
 use crate::engine::{PRINCIPAL_PER_S, Settings, TENANT_PER_S};
 use crate::listen::Limits;
 use crate::listen::boot::{Appraiser, Rules};
@@ -149,6 +150,68 @@ pub struct BootConfig {
     pub vmpl: u32,
     /// Seconds after a release in which no other copy of the machine is given anything.
     pub lease_seconds: u32,
+    /// Whether endorsements are fetched, and from where.
+    pub fetch: FetchConfig,
+}
+
+/// `[boot.fetch]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FetchConfig {
+    /// Fetch what is lacking in `endorsements`. Without this, nothing is ever asked for elsewhere.
+    pub enabled: bool,
+    /// AMD's service (KDS), or a mirror.
+    pub amd: String,
+    /// Intel's service (PCS), or a cache of it (PCCS).
+    pub intel: String,
+    /// The revocation list of Intel's root.
+    pub intel_root_list: String,
+    /// CAs of these services (PEM); those of the system if absent.
+    pub ca: Option<PathBuf>,
+}
+
+impl Default for FetchConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            amd: "https://kdsintf.amd.com".to_owned(),
+            intel: "https://api.trustedservices.intel.com".to_owned(),
+            intel_root_list: "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der".to_owned(),
+            ca: None,
+        }
+    }
+}
+
+impl FetchConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let rule = "must begin with https:// or http:// and name a host, without `?`";
+        for (key, url) in
+            [("amd", &self.amd), ("intel", &self.intel), ("intel_root_list", &self.intel_root_list)]
+        {
+            let named = url.parse::<http::Uri>().is_ok_and(|uri| {
+                matches!(uri.scheme_str(), Some("https" | "http"))
+                    && uri.host().is_some()
+                    && uri.query().is_none()
+            });
+            if !named {
+                return Err(ConfigError::Value { key, rule });
+            }
+        }
+        Ok(())
+    }
+
+    /// What fetches; nothing unless that is wanted.
+    fn fetcher(&self) -> Result<Option<Fetcher>, ConfigError> {
+        if !self.enabled {
+            return Ok(None);
+        }
+        let base = |url: &str| url.trim_end_matches('/').to_owned();
+        let (amd, intel) = (base(&self.amd), base(&self.intel));
+        let urls = Urls { amd, intel, intel_root_list: self.intel_root_list.clone() };
+        let path = || self.ca.clone().unwrap_or_else(|| PathBuf::from("the system's CAs"));
+        let fetcher = Fetcher::new(Sources { urls, ca: self.ca.as_deref() });
+        fetcher.map(Some).map_err(|error| ConfigError::Read { path: path(), error })
+    }
 }
 
 impl Default for BootConfig {
@@ -161,40 +224,44 @@ impl Default for BootConfig {
             legacy_reports: false,
             vmpl: 0,
             lease_seconds: 120,
+            fetch: FetchConfig::default(),
         }
     }
 }
 
 impl BootConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        self.fetch.check()?;
+        if self.fetch.enabled && self.endorsements.is_none() {
+            let rule = "must be named, so that what is fetched (`boot.fetch`) can be kept there";
+            return Err(ConfigError::Value { key: "endorsements", rule });
+        }
+        Ok(())
+    }
+
+    /// The roots that are believed: reads the files that are named.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a file that cannot be read, or is no root.
+    pub fn believed(&self) -> Result<Roots, ConfigError> {
+        self.roots.iter().try_fold(Roots::built_in(), |roots, (label, path)| {
+            let added = roots.with(label, &read_endorsement(path)?);
+            added.map_err(|error| ConfigError::Root { path: path.clone(), error })
+        })
+    }
+
     /// What evidence is judged by: reads the files that are named.
     ///
     /// # Errors
-    /// [`ConfigError`] for a file that cannot be read, or is none of what it should be.
+    /// [`ConfigError`] for a folder or file that cannot be read, or a root that is none. Broken endorsements are logged.
     pub fn appraiser(&self) -> Result<Appraiser, ConfigError> {
-        let mut endorsements = Endorsements::default();
-        if let Some(folder) = &self.endorsements {
-            let mut paths = fs::read_dir(folder)
-                .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>())
-                .map_err(|error| ConfigError::Read { path: folder.clone(), error })?;
-            paths.sort();
-            for path in paths.iter().filter(|path| path.is_file()) {
-                let added = endorsements.add(&read_endorsement(path)?);
-                added.map_err(|refusal| ConfigError::Endorsement { path: path.clone(), refusal })?;
-            }
-        }
-        let mut roots = Roots::built_in();
-        for (label, path) in &self.roots {
-            let certificate = read_endorsement(path)?;
-            roots = match roots.clone().with_amd(label, &certificate) {
-                Ok(roots) => roots,
-                Err(_) => roots
-                    .with_intel(label, &certificate)
-                    .map_err(|error| ConfigError::Root { path: path.clone(), error })?,
-            };
-        }
+        let folder = self.endorsements.clone().map(Folder::at);
+        let opened = Shelf::open(folder, self.believed()?, self.fetch.fetcher()?);
+        let path = || self.endorsements.clone().unwrap_or_default();
+        let shelf = opened.map_err(|error| ConfigError::Read { path: path(), error })?;
         let revocation = if self.require_revocation { Revocation::Demanded } else { Revocation::IfGiven };
         let rules = Rules { revocation, legacy_reports: self.legacy_reports, vmpl: self.vmpl };
-        Ok(Appraiser::new(endorsements, roots, rules))
+        Ok(Appraiser::new(shelf, rules))
     }
 }
 
@@ -319,14 +386,6 @@ pub enum ConfigError {
         /// Where and what.
         error: Box<toml::de::Error>,
     },
-    /// A file among the endorsements is none.
-    #[error("{}: {refusal}; keep only certificates, revocation lists and collateral in that folder", path.display())]
-    Endorsement {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        refusal: keyhearth_attest::Refusal,
-    },
     /// A root is none.
     #[error("{}: {error}", path.display())]
     Root {
@@ -413,6 +472,9 @@ impl Config {
         }
         if let Some(tang) = &self.tang {
             tang.acts_as()?;
+        }
+        if let Some(boot) = &self.boot {
+            boot.check()?;
         }
         let LimitsConfig {
             connections,
@@ -514,9 +576,11 @@ origin = "{origin}"
 # tls = {tang_tls}
 
 # Boot release, served only with this section: where machines connect before they boot, with TLS and no certificates
-# of theirs. Their evidence is judged by what lies in a folder: certificates, revocation lists and collateral. Without
-# a list in force it is refused, unless `require_revocation` says otherwise. Roots beside the built-in ones are named by
-# a label, which claims and the log show.
+# of theirs. Their evidence is judged by what lies in a folder: certificates, revocation lists and collateral, which
+# `keyhearth boot endorsements import` puts there; the server sees it within seconds. Without a list in force evidence is
+# refused, unless `require_revocation` says otherwise. Roots beside the built-in ones are named by a label, which claims
+# and the log show. What is lacking in the folder is fetched into it only if `enabled` says so, from the makers or from
+# mirrors; `ca` are the CAs of these (PEM), those of the system if absent.
 # [boot]
 # listen = "{boot_listen}"
 # endorsements = "/etc/keyhearth/endorsements"
@@ -526,6 +590,12 @@ origin = "{origin}"
 # lease_seconds = {boot_lease}
 # [boot.roots]
 # our-lab = "/etc/keyhearth/lab-ark.pem"
+# [boot.fetch]
+# enabled = {fetch_enabled}
+# amd = "{fetch_amd}"
+# intel = "{fetch_intel}"
+# intel_root_list = "{fetch_root_list}"
+# ca = "/etc/keyhearth/mirror-ca.pem"
 
 [limits]
 # Connections at once, in all and from one address.
@@ -558,6 +628,10 @@ level = "info"
             boot_legacy = boot.legacy_reports,
             boot_vmpl = boot.vmpl,
             boot_lease = boot.lease_seconds,
+            fetch_enabled = boot.fetch.enabled,
+            fetch_amd = boot.fetch.amd,
+            fetch_intel = boot.fetch.intel,
+            fetch_root_list = boot.fetch.intel_root_list,
             connections = limits.connections,
             per_address = limits.connections_per_address,
             principal = limits.principal_per_second,
@@ -586,7 +660,8 @@ mod tests {
         let of_boot =
             ["[boot]", "endorsements", "require_revocation", "legacy_reports", "vmpl", "lease_seconds"];
         let others = ["[aws]", "listen", "account", "region", "[tang]", "tenant", "identity", "tls"];
-        for name in others.into_iter().chain(of_boot) {
+        let of_fetch = ["[boot.fetch]", "enabled", "amd", "intel", "intel_root_list"];
+        for name in others.into_iter().chain(of_boot).chain(of_fetch) {
             sections = sections.replace(&format!("\n# {name}"), &format!("\n{name}"));
         }
         let Config { aws, tang, boot, .. } = Config::parse(&sections).unwrap();
@@ -613,6 +688,9 @@ mod tests {
             ("data = \"/d\"\n[tang]\ntenant = \"\"", "tenant"),
             ("data = \"/d\"\n[tang]\nidentity = \"A B\"", "identity"),
             ("data = \"/d\"\n[tang]\ntls = 1", "tls"),
+            ("data = \"/d\"\n[boot.fetch]\nenabled = true", "endorsements"),
+            ("data = \"/d\"\n[boot.fetch]\namd = \"kdsintf.amd.com\"", "amd"),
+            ("data = \"/d\"\n[boot.fetch]\nintel = \"https://mirror/?a=b\"", "intel"),
         ] {
             let error = Config::parse(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod config;
 pub mod demo;
+pub mod endorsements;
 pub mod engine;
 pub mod identity;
 pub mod listen;

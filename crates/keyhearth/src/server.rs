@@ -356,6 +356,8 @@ impl Running {
             let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
             tokio::spawn(listener.serve(serve, shutdown.clone()))
         });
+        let endorsements =
+            boot.as_ref().map(|(_, appraiser, _)| tokio::spawn(Arc::clone(appraiser.shelf()).keep_current()));
         let boot_task = boot.map(|(listener, appraiser, lease_s)| {
             let front = Boot::new(Arc::clone(&engine), Arc::clone(&metrics), appraiser, lease_s);
             let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
@@ -379,6 +381,7 @@ impl Running {
         }
         let _ = health_task.await;
         schedule.abort();
+        endorsements.iter().for_each(tokio::task::JoinHandle::abort);
         engine.log_stop().await;
         engine.seal();
     }

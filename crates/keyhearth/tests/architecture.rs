@@ -43,8 +43,9 @@ const SERVER_MODULES: &[(&str, &[&str])] = &[
     ("seal", &[]),
     ("identity", &[]),
     ("policy", &[]),
+    ("endorsements", &[]),
     ("engine", &["identity", "policy", "seal"]),
-    ("listen", &["engine", "telemetry"]),
+    ("listen", &["endorsements", "engine", "telemetry"]),
 ];
 
 const FILE_LINES_MAX: usize = 800;

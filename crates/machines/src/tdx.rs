@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
-use keyhearth_crypto::digest::sha256;
+use keyhearth_crypto::digest::{sha256, sha384};
 use keyhearth_crypto::key::{Input, Key};
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use crate::der::{
     bits, certificate_body, constraints, ecdsa_numbers, extension, integer, list_body, sequence, tlv,
     unknown_extension,
 };
+use crate::tpm::{self, Event};
 use crate::{AFTER, BEFORE, make};
 
 const ROOT: &str = "Hearth SGX Root CA";
@@ -466,6 +467,13 @@ impl Quote {
         self.report[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Puts the registers into the TD report that a log leads to.
+    #[must_use]
+    pub fn booted(mut self, events: &[Event]) -> Self {
+        self.put(328, rtmrs(events).as_flattened());
+        self
+    }
+
     /// Changes the report of the quoting enclave.
     pub fn put_qe(&mut self, offset: usize, bytes: &[u8]) {
         self.qe_report[offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -492,4 +500,29 @@ impl Quote {
         let length = u32::try_from(auth.len()).expect("it is short").to_le_bytes();
         [&signed[..], &length, &auth].concat()
     }
+}
+
+/// The log of a TD's boot: as that of a machine with a TPM, in the registers that stand for its PCRs.
+///
+/// Source: UEFI 2.10 §38.4.1 (which PCRs a measurement register stands for). MRTD, which stands for PCR 0, is extended by
+/// no event.
+pub fn boot() -> Vec<Event> {
+    let register = |pcr: u32| match pcr {
+        1 | 7 => Some(1),
+        2..=6 => Some(2),
+        8..=15 => Some(3),
+        _ => None,
+    };
+    let of_td = |event: Event| Some(Event { register: register(event.register)?, ..event });
+    tpm::boot().into_iter().filter_map(of_td).collect()
+}
+
+/// The registers that a log leads to.
+pub fn rtmrs(events: &[Event]) -> [[u8; 48]; 4] {
+    let mut rtmrs = [[0; 48]; 4];
+    for event in events {
+        let index = usize::try_from(event.register - 1).expect("it is small");
+        rtmrs[index] = sha384(&[&rtmrs[index][..], &sha384(&event.measured)].concat());
+    }
+    rtmrs
 }

@@ -39,7 +39,7 @@ pub(super) fn collect(machine: &Machine, qualifying: &[u8; 32]) -> Result<Collec
         signature: quote.signature,
         ak: None,
         pcrs: quote.pcrs,
-        log: event_log(machine),
+        log: event_log(&machine.event_log),
         hcl_report: Some(report),
     };
     Ok(Collected { evidence: Some(evidence.encode()), endorsements: certificates().unwrap_or_default() })

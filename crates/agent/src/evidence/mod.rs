@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
+use keyhearth_attest::{eventlog, tdx};
 use keyhearth_crypto::digest::{sha256, sha384};
 pub use keyhearth_proto::boot::Tee;
 use keyhearth_proto::boot::Transcript;
@@ -74,6 +75,8 @@ pub struct Machine {
     pub tpm: Vec<PathBuf>,
     /// What the firmware measured into the TPM.
     pub event_log: PathBuf,
+    /// What the firmware of a TD measured into its registers (CCEL).
+    pub td_event_log: PathBuf,
     /// By which Azure marks its machines.
     pub chassis: PathBuf,
 }
@@ -87,6 +90,7 @@ impl Default for Machine {
             rtmr: "/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384".into(),
             tpm: ["/dev/tpmrm0", "/dev/tpm0"].map(PathBuf::from).into(),
             event_log: "/sys/kernel/security/tpm0/binary_bios_measurements".into(),
+            td_event_log: "/sys/firmware/acpi/tables/data/CCEL".into(),
             chassis: "/sys/class/dmi/id/chassis_asset_tag".into(),
         }
     }
@@ -129,9 +133,7 @@ impl Machine {
         let report_data = &transcript.0;
         match tee {
             Tee::Snp => self.snp(report_data),
-            Tee::Tdx if self.tsm.exists() => {
-                tsm::report(&self.tsm, "tdx_guest", report_data).map_err(Error::Report)
-            }
+            Tee::Tdx if self.tsm.exists() => self.tdx(report_data),
             Tee::Tdx => {
                 Err(Error::Absent("quotes of TDX need configfs-tsm: Linux 6.7, CONFIG_TDX_GUEST_DRIVER"))
             }
@@ -139,6 +141,14 @@ impl Machine {
             Tee::Azure => azure::collect(self, &transcript.qualifying_data()),
             Tee::None => Ok(Collected::default()),
         }
+    }
+
+    /// A quote, with the firmware's event log if the kernel shows it.
+    fn tdx(&self, report_data: &[u8; 64]) -> Result<Collected, Error> {
+        let collected = tsm::report(&self.tsm, "tdx_guest", report_data).map_err(Error::Report)?;
+        let Some(log) = quote::event_log(&self.td_event_log) else { return Ok(collected) };
+        let with_log = |quote| tdx::Evidence { quote, log: eventlog::without_filler(&log).to_vec() }.encode();
+        Ok(Collected { evidence: collected.evidence.map(with_log), ..collected })
     }
 
     fn snp(&self, report_data: &[u8; 64]) -> Result<Collected, Error> {

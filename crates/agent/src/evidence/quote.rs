@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::path::Path;
 
 use keyhearth_attest::eventlog::LOG_BYTES_MAX;
 use keyhearth_attest::tpm::Evidence;
@@ -12,7 +13,7 @@ use crate::tpm::{AttestationKey, Tpm};
 pub(super) fn collect(machine: &Machine, qualifying: &[u8; 32]) -> Result<Collected, Error> {
     let mut tpm = Tpm::open(&machine.tpm)?;
     let ak = tpm.create_ak()?;
-    let evidence = evidence(&mut tpm, &ak, qualifying, event_log(machine));
+    let evidence = evidence(&mut tpm, &ak, qualifying, event_log(&machine.event_log));
     tpm.flush(&ak)?;
     Ok(Collected { evidence: Some(evidence?.encode()), endorsements: Vec::new() })
 }
@@ -35,9 +36,9 @@ fn evidence<S: Read + Write>(
 }
 
 /// What the firmware measured; nothing if the kernel does not show it, or if it is longer than evidence may be.
-pub(super) fn event_log(machine: &Machine) -> Option<Vec<u8>> {
+pub(super) fn event_log(path: &Path) -> Option<Vec<u8>> {
     let mut log = Vec::new();
-    File::open(&machine.event_log).ok()?.take(LOG_BYTES_MAX as u64 + 1).read_to_end(&mut log).ok()?;
+    File::open(path).ok()?.take(LOG_BYTES_MAX as u64 + 1).read_to_end(&mut log).ok()?;
     (1..=LOG_BYTES_MAX).contains(&log.len()).then_some(log)
 }
 

@@ -44,6 +44,11 @@ pub struct AzureSnpClaims {
     pub tpm: TpmClaims,
 }
 
+/// The hardware's report in an HCL report.
+pub(crate) fn hardware_of(report: &[u8]) -> Option<&[u8]> {
+    HclReport::parse(report).ok().map(|report| report.hardware)
+}
+
 /// Checks a quote whose key an HCL report names.
 pub(crate) fn appraise_parts(
     report: &[u8],

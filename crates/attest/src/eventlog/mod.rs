@@ -48,6 +48,12 @@ pub fn appraise(log: &[u8], quoted: &Quoted<'_>) -> Result<BootFacts, Refusal> {
     Ok(facts::facts(&replay, phase))
 }
 
+/// The log of a TD without what fills its table up behind the last event; a log that cannot be read stays as it is.
+#[must_use]
+pub fn without_filler(log: &[u8]) -> &[u8] {
+    Log::parse(log, Layout::Rtmrs.bank()).map_or(log, |parsed| &log[..parsed.bytes])
+}
+
 /// The PCRs of the SHA-256 bank, 0 to 16, that a log leads to: what a machine had before userspace began. They are what
 /// the log says, and no evidence of anything.
 ///

@@ -16,6 +16,8 @@ const SPEC_ID: &[u8; 16] = b"Spec ID Event03\0";
 /// A log of the right form. Nothing in it is believed before it was replayed.
 pub(super) struct Log<'a> {
     pub(super) events: Vec<Event<'a>>,
+    /// Bytes up to the end of the last event.
+    pub(super) bytes: usize,
 }
 
 /// One event, with the digest of one bank.
@@ -54,7 +56,7 @@ impl<'a> Log<'a> {
             let event = read.ok_or_else(|| malformed(bytes.len() - reader.rest().len()))?;
             events.push(event);
         }
-        Ok(Self { events })
+        Ok(Self { events, bytes: bytes.len() - reader.rest().len() })
     }
 }
 

@@ -14,11 +14,11 @@ use crate::x509::{Certificate, List, find_issuer};
 /// A root that is believed (ARK), and intermediate certificates that are known with it (ASK).
 #[derive(Clone, Debug)]
 pub(crate) struct AmdRoot {
-    label: String,
+    pub(crate) label: String,
     /// The only generation that it vouches for; any, if it was added by the caller.
     generation: Option<Generation>,
-    certificate: Vec<u8>,
-    intermediates: Vec<Vec<u8>>,
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) intermediates: Vec<Vec<u8>>,
 }
 
 impl AmdRoot {
@@ -65,10 +65,10 @@ impl<'a> Chain<'a> {
         demands: &Demands,
     ) -> Result<Self, Refusal> {
         let leaf = &vek.certificate;
-        let known = roots.amd.iter().flat_map(|root| root.intermediates.iter().map(Vec::as_slice));
         let missing = Reason::IssuerMissing.because(leaf.issuer_name());
         let intermediate =
-            find_issuer(leaf, endorsements.certificates().chain(known), missing, |_| Ok(()))?.1;
+            find_issuer(leaf, endorsements.certificates().chain(roots.intermediates()), missing, |_| Ok(()))?
+                .1;
         let believed = roots.amd.iter().map(|root| &*root.certificate);
         let untrusted = Reason::RootUntrusted.because(intermediate.issuer_name());
         let (index, root) = find_issuer(&intermediate, believed, untrusted, |index| {

@@ -25,15 +25,15 @@ pub use tcb::{Generation, Tcb};
 pub use vek::Signer;
 
 pub(crate) use chain::{AmdRoot, built_in_roots};
+pub(crate) use report::Report;
 pub(crate) use table::contents as table_contents;
+pub(crate) use vek::Vek;
 
 use crate::claims::{Claims, Kind, Specific};
 use crate::demands::Demands;
 use crate::endorsements::{Endorsements, Roots};
 use crate::reason::{Reason, Refusal};
 use chain::Chain;
-use report::Report;
-use vek::Vek;
 
 /// Versions beyond this one would be another format; smaller unknown ones are refused by name.
 const VERSION_SHOWN_MAX: u32 = 0xff;

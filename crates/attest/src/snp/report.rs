@@ -19,13 +19,13 @@ const SCALAR_BYTES: usize = 48;
 const ECDSA_P384_SHA384: u32 = 1;
 
 /// A report of the right form. Nothing in it is believed yet.
-pub(super) struct Report<'a> {
+pub(crate) struct Report<'a> {
     bytes: &'a [u8; REPORT_BYTES],
 }
 
 impl<'a> Report<'a> {
     /// Checks size, version, algorithm, signer and the shape of the signature.
-    pub(super) fn parse(evidence: &'a [u8], legacy: bool) -> Result<Self, Refusal> {
+    pub(crate) fn parse(evidence: &'a [u8], legacy: bool) -> Result<Self, Refusal> {
         let Ok(bytes) = <&[u8; REPORT_BYTES]>::try_from(evidence) else {
             return Err(Reason::SnpSize.because(format!("{} bytes", evidence.len())));
         };
@@ -94,7 +94,7 @@ impl<'a> Report<'a> {
     }
 
     /// Whose key signed.
-    pub(super) fn signer(&self) -> Result<Signer, Refusal> {
+    pub(crate) fn signer(&self) -> Result<Signer, Refusal> {
         match self.number(0x48) >> 2 & 7 {
             0 => Ok(Signer::Vcek),
             1 => Ok(Signer::Vlek),
@@ -131,12 +131,12 @@ impl<'a> Report<'a> {
         self.field(0x160)
     }
 
-    pub(super) fn reported_tcb(&self) -> &'a [u8; 8] {
+    pub(crate) fn reported_tcb(&self) -> &'a [u8; 8] {
         self.field(0x180)
     }
 
     /// The processor's generation; version 2 does not say.
-    pub(super) fn generation(&self) -> Result<Option<Generation>, Refusal> {
+    pub(crate) fn generation(&self) -> Result<Option<Generation>, Refusal> {
         if self.version() < 3 {
             return Ok(None);
         }
@@ -145,7 +145,7 @@ impl<'a> Report<'a> {
         Generation::of_cpu(family, model).ok_or_else(unknown).map(Some)
     }
 
-    pub(super) fn chip_id(&self) -> &'a [u8; 64] {
+    pub(crate) fn chip_id(&self) -> &'a [u8; 64] {
         self.field(0x1a0)
     }
 

@@ -43,14 +43,14 @@ impl Generation {
     }
 
     /// By the product of a certificate: the name, or the name and a stepping (`Milan-B0`).
-    pub(super) fn of_product(product: &str) -> Option<Self> {
+    pub(crate) fn of_product(product: &str) -> Option<Self> {
         let name = product.split('-').next().unwrap_or(product);
         Self::ALL.into_iter().find(|generation| generation.name() == name)
     }
 }
 
 /// Firmware levels: a security version number for each part, of which a higher one is newer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Tcb {
     /// The FMC, which only Turin has.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ impl Tcb {
     /// Reads a `TCB_VERSION`.
     ///
     /// Source: AMD 56860 §2.2, which has one layout for Milan and Genoa and another for Turin.
-    pub(super) fn read(generation: Generation, bytes: [u8; 8]) -> Self {
+    pub(crate) fn read(generation: Generation, bytes: [u8; 8]) -> Self {
         let [a, b, c, d, _, _, g, microcode] = bytes;
         match generation {
             Generation::Milan | Generation::Genoa => {
@@ -85,7 +85,8 @@ impl Tcb {
         self.parts().zip(other.parts()).all(|((_, mine), (_, theirs))| mine <= theirs)
     }
 
-    fn parts(&self) -> impl Iterator<Item = (&'static str, u8)> {
+    /// Each part's name and level.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, u8)> {
         let fmc = self.fmc.map(|fmc| ("fmc", fmc));
         let others = [
             ("bootloader", self.bootloader),

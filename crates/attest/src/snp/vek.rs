@@ -48,21 +48,22 @@ impl Signer {
 }
 
 /// A certificate that says it is of a VCEK or VLEK.
-pub(super) struct Vek<'a> {
-    pub(super) certificate: Certificate<'a>,
-    pub(super) generation: Generation,
+pub(crate) struct Vek<'a> {
+    pub(crate) certificate: Certificate<'a>,
+    pub(crate) generation: Generation,
     /// AMD's name of the product, with the stepping if it is a VCEK's: `Milan-B0`.
     pub(super) product: &'a str,
     /// Whose cloud it is; only of a VLEK.
-    pub(super) provider: Option<&'a str>,
-    tcb: Tcb,
-    hardware_id: Option<&'a [u8]>,
+    pub(crate) provider: Option<&'a str>,
+    pub(crate) tcb: Tcb,
+    /// The chip; only of a VCEK. 64 bytes, 8 of Turin.
+    pub(crate) hardware_id: Option<&'a [u8]>,
     key: PublicKey,
 }
 
 impl<'a> Vek<'a> {
     /// Reads the certificate if it is one of this kind of key; nothing otherwise.
-    pub(super) fn parse(der: &'a [u8], signer: Signer) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn parse(der: &'a [u8], signer: Signer) -> Result<Option<Self>, Refusal> {
         let certificate = Certificate::parse(der)?;
         let distinctive = match signer {
             Signer::Vcek => HARDWARE_ID,

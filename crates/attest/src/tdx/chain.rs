@@ -15,13 +15,13 @@ use crate::reason::{Reason, Refusal};
 use crate::x509::{Certificate, List, find_issuer};
 
 /// The subject of certificates whose keys sign TCB info and QE identity.
-const STATEMENT_SIGNER: &str = "Intel SGX TCB Signing";
+pub(crate) const STATEMENT_SIGNER: &str = "Intel SGX TCB Signing";
 
 /// A root that is believed.
 #[derive(Clone, Debug)]
 pub(crate) struct IntelRoot {
-    label: String,
-    certificate: Vec<u8>,
+    pub(crate) label: String,
+    pub(crate) certificate: Vec<u8>,
 }
 
 impl IntelRoot {

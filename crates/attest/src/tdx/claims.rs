@@ -6,6 +6,7 @@ use super::pck::Platform;
 use super::quote::Quote;
 use super::tcb::Verdict;
 use crate::claims::Bytes;
+use crate::eventlog::BootFacts;
 use crate::reason::{Reason, Refusal};
 
 /// What only TDX says. The records `attributes` and `certified` group what belongs together.
@@ -65,6 +66,9 @@ pub struct TdxClaims {
     pub tcb_evaluation_data_number: u32,
     /// The platform, as its certificate says.
     pub certified: Certified,
+    /// What the event log tells of the boot; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootFacts>,
 }
 
 /// What the platform's certificate (PCK) says.
@@ -186,6 +190,7 @@ impl TdxClaims {
             tcb_date: verdict.date,
             tcb_evaluation_data_number,
             certified: Certified::new(platform),
+            boot: None,
         }
     }
 }

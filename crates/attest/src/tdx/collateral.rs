@@ -13,6 +13,7 @@ use serde::de::{Deserializer, Error as _};
 use serde_json::value::RawValue;
 
 use super::quote::is_signed;
+use crate::claims::Bytes;
 use crate::reason::{Reason, Refusal};
 
 /// What a statement is about.
@@ -46,6 +47,8 @@ struct Head {
     tcb_evaluation_data_number: u32,
     /// RFC 3339 in UTC, so that later times are greater.
     issue_date: String,
+    #[serde(default)]
+    next_update: String,
 }
 
 impl Statement {
@@ -78,8 +81,39 @@ impl Statement {
         newest(given.filter(|Self { about, head, .. }| *about == About::QuotingEnclave && head.id == "TD_QE"))
     }
 
+    /// The kind of platform (FMSPC and PCE id, in lowercase digits) that it is TCB info of; nothing if it is an identity.
+    pub(crate) fn platform(&self) -> Option<[String; 2]> {
+        let of = || [&self.head.fmspc, &self.head.pce_id].map(|digits| digits.to_ascii_lowercase());
+        (self.about == About::Platform).then(of)
+    }
+
+    /// Intel's name of what it is about: `TDX`, `TD_QE`, and those of SGX.
+    pub(crate) fn id(&self) -> &str {
+        &self.head.id
+    }
+
+    /// The number of Intel's evaluation that it comes from.
+    pub(crate) fn evaluation(&self) -> u32 {
+        self.head.tcb_evaluation_data_number
+    }
+
+    /// When it begins and when it ends, as RFC 3339 writes times.
+    pub(crate) fn dates(&self) -> [&str; 2] {
+        [&self.head.issue_date, &self.head.next_update]
+    }
+
+    /// As Intel's service answers it.
+    pub(crate) fn to_json(&self) -> String {
+        let member = match self.about {
+            About::Platform => "tcbInfo",
+            About::QuotingEnclave => "enclaveIdentity",
+        };
+        let signature = Bytes::from(&self.signature[..]);
+        format!(r#"{{"{member}":{},"signature":"{signature}"}}"#, self.text)
+    }
+
     /// What it says, if one of these keys signed it.
-    pub(super) fn signed_by(&self, signers: &[PublicKey]) -> Option<&str> {
+    pub(crate) fn signed_by(&self, signers: &[PublicKey]) -> Option<&str> {
         let text = self.text.as_str();
         signers.iter().any(|key| is_signed(key, text.as_bytes(), &self.signature)).then_some(text)
     }

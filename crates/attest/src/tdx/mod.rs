@@ -7,52 +7,88 @@
 //! Intel's statements are there; the chain, its dates and its revocation; the statements; whether this QE made the
 //! key that signed the quote; what the TD report says of the TD; the platform's level; what the caller demands.
 //!
-//! Not here: event logs that explain the RTMRs; and which TD, which TDX module and which number of TCB evaluation
-//! (an old one hides what was found since) are good enough: policy over [`TdxClaims`].
+//! The quote comes alone, or in a document with the firmware's event log ([`Evidence`]). The log proves nothing: it has to
+//! lead to the registers (RTMRs) of the quote, and only then is told what it says.
+//!
+//! Not here: which TD, which TDX module and which number of TCB evaluation (an old one hides what was found since) are
+//! good enough: policy over [`TdxClaims`].
 //!
 //! Source: Intel 348551 (TDX Module ABI) §3.9; Intel, "TDX DCAP Quoting Library API"; Intel PCS API v4.
 
 mod chain;
 mod claims;
 mod collateral;
+mod evidence;
 mod pck;
 mod quote;
 mod report;
 mod tcb;
 
 pub use claims::{Attributes, Certified, TdxClaims};
+pub use evidence::Evidence;
 
-pub(crate) use chain::{IntelRoot, built_in_roots};
+pub(crate) use chain::{IntelRoot, STATEMENT_SIGNER, built_in_roots};
 pub(crate) use collateral::{Collateral, Statement};
+pub(crate) use pck::Pck;
+pub(crate) use quote::Quote;
+
+use std::borrow::Cow;
 
 use crate::claims::{Bytes, Claims, Kind, Specific};
 use crate::demands::Demands;
 use crate::endorsements::{Endorsements, Roots};
+use crate::eventlog::{self, Quoted};
 use crate::reason::{Reason, Refusal};
 use chain::Chain;
-use pck::{Pck, Platform};
-use quote::Quote;
+use pck::Platform;
 use tcb::{QeIdentity, TcbInfo};
 
 /// Versions and types of keys beyond this one would be another format; smaller unknown ones are refused by name.
 const NUMBER_SHOWN_MAX: u16 = 0xff;
 
-/// Quotes begin with their version and the type of their key, two bytes each.
+/// Quotes begin with their version and the type of their key, two bytes each; documents with their label.
 pub(crate) fn recognised(evidence: &[u8]) -> bool {
+    evidence::recognised(evidence) || is_quote(evidence)
+}
+
+fn is_quote(evidence: &[u8]) -> bool {
     let Some([version, high, key, key_high]) = evidence.first_chunk() else { return false };
     [[*version, *high], [*key, *key_high]]
         .iter()
         .all(|number| (1..=NUMBER_SHOWN_MAX).contains(&u16::from_le_bytes(*number)))
 }
 
-/// Checks a quote. Everything that [`crate::appraise`] promises holds here.
+/// The quote in evidence of either form.
+pub(crate) fn quote_of(evidence: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
+    if evidence::recognised(evidence) {
+        return Ok(Evidence::decode(evidence)?.quote.into());
+    }
+    Ok(evidence.into())
+}
+
+/// Checks evidence of either form. Everything that [`crate::appraise`] promises holds here.
 pub(crate) fn appraise(
     evidence: &[u8],
     endorsements: &Endorsements,
     roots: &Roots,
     demands: &Demands,
 ) -> Result<Claims, Refusal> {
-    let quote = Quote::parse(evidence)?;
+    if evidence::recognised(evidence) {
+        let Evidence { quote, log } = Evidence::decode(evidence)?;
+        return appraise_quote(&quote, Some(&log), endorsements, roots, demands);
+    }
+    appraise_quote(evidence, None, endorsements, roots, demands)
+}
+
+/// Checks a quote and, if there is one, the log that is to explain its registers.
+pub(crate) fn appraise_quote(
+    quote: &[u8],
+    log: Option<&[u8]>,
+    endorsements: &Endorsements,
+    roots: &Roots,
+    demands: &Demands,
+) -> Result<Claims, Refusal> {
+    let quote = Quote::parse(quote)?;
     let carried = quote.certificates()?;
     let certificates = carried.iter().map(Vec::as_slice).chain(endorsements.certificates());
     let Pck { certificate, platform } = Pck::find(&quote, certificates.clone())?;
@@ -71,6 +107,8 @@ pub(crate) fn appraise(
     if demands.report_data.is_some_and(|demanded| demanded != *quote.report.report_data()) {
         return Err(Reason::ReportDataDiffers.into());
     }
+    let rtmrs = quote.report.rtmrs().map(|rtmr| *rtmr);
+    let boot = log.map(|log| eventlog::appraise(log, &Quoted::Rtmrs(&rtmrs))).transpose()?;
     let evaluation = tcb_info.tcb_evaluation_data_number.min(qe_identity.tcb_evaluation_data_number);
     Ok(Claims {
         kind: Kind::Tdx,
@@ -80,7 +118,10 @@ pub(crate) fn appraise(
         reduced_assurance: !verdict.is_up_to_date(),
         revocation_checked: true,
         report_data: Bytes::from(&quote.report.report_data()[..]),
-        specific: Specific::Tdx(Box::new(TdxClaims::new(&quote, &platform, attributes, verdict, evaluation))),
+        specific: Specific::Tdx(Box::new(TdxClaims {
+            boot,
+            ..TdxClaims::new(&quote, &platform, attributes, verdict, evaluation)
+        })),
     })
 }
 

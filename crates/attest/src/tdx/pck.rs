@@ -19,9 +19,9 @@ const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 
 /// A platform at one level, as its certificate names it.
-pub(super) struct Platform {
+pub(crate) struct Platform {
     /// The kind of platform: processor and configuration.
-    pub(super) fmspc: [u8; 6],
+    pub(crate) fmspc: [u8; 6],
     /// The enclave that certifies.
     pub(super) pce_id: [u8; 2],
     pub(super) ppid: [u8; 16],
@@ -37,14 +37,14 @@ pub(super) struct Platform {
 }
 
 /// The certificate of the key that signed a quote's QE report.
-pub(super) struct Pck<'a> {
-    pub(super) certificate: Certificate<'a>,
-    pub(super) platform: Platform,
+pub(crate) struct Pck<'a> {
+    pub(crate) certificate: Certificate<'a>,
+    pub(crate) platform: Platform,
 }
 
 impl<'a> Pck<'a> {
     /// Finds it among certificates of every kind.
-    pub(super) fn find(
+    pub(crate) fn find(
         quote: &Quote<'_>,
         candidates: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Self, Refusal> {

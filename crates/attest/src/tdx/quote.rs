@@ -36,7 +36,7 @@ const UNCOMPRESSED: u8 = 4;
 const BODIES: [(u16, usize); 3] = [(2, TD_1_0_BYTES), (3, TD_1_5_BYTES), (4, TD_1_5_EXTENDED_BYTES)];
 
 /// A quote of the right form, by the right kind of key. Nothing in it is believed yet.
-pub(super) struct Quote<'a> {
+pub(crate) struct Quote<'a> {
     pub(super) version: u16,
     pub(super) report: TdReport<'a>,
     /// Header and TD report.
@@ -58,7 +58,7 @@ struct Auth<'a> {
 impl<'a> Quote<'a> {
     /// Checks header, kind of TD report, every length, and that nothing but zeroes follows: hosts give quotes in
     /// buffers of a fixed size.
-    pub(super) fn parse(evidence: &'a [u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(evidence: &'a [u8]) -> Result<Self, Refusal> {
         let malformed = |what: &'static str| move || Reason::TdxQuoteMalformed.because(what);
         let mut reader = Reader::new(evidence);
         let version = check_header(&reader.array().ok_or_else(malformed("header"))?)?;
@@ -83,7 +83,7 @@ impl<'a> Quote<'a> {
     }
 
     /// The certificates that the quote carries, as DER.
-    pub(super) fn certificates(&self) -> Result<Vec<Vec<u8>>, Refusal> {
+    pub(crate) fn certificates(&self) -> Result<Vec<Vec<u8>>, Refusal> {
         let malformed = || Reason::TdxQuoteMalformed.because("PCK chain");
         // C programs count the end of the text as part of it.
         let text = self.auth.chain.strip_suffix(&[0]).unwrap_or(self.auth.chain);

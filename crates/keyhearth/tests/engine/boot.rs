@@ -3,11 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use keyhearth::config::BootConfig;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use keyhearth::config::{BootConfig, FetchConfig};
 use keyhearth::listen::boot::Boot;
-use keyhearth::listen::{Limits, Listener, Stop};
+use keyhearth::listen::{Limits, Listener, Peer, Stop};
 use keyhearth::telemetry::Metrics;
 use keyhearth_attest::eventlog::BootPhase;
+use keyhearth_attest::snp::{Generation, Signer};
 use keyhearth_attest::tpm::{Evidence, Pcrs};
 use keyhearth_core::Error;
 use keyhearth_core::entry::Result as Outcome;
@@ -19,6 +23,7 @@ use keyhearth_core::request::{Ask, NewKey, Page, Response};
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_crypto::digest::sha256;
 use keyhearth_crypto::hpke::KeyPair;
+use keyhearth_machines::snp;
 use keyhearth_machines::tpm::{self, Ak, Quote};
 use keyhearth_proto::boot::{
     self, Attest, Challenge, Challenged, Confirm, Confirmed, Continues, Covered, Fixed, Message, Opened,
@@ -62,11 +67,15 @@ impl Scene {
     }
 
     async fn leasing(lease_s: u32) -> Self {
+        Self::judging(lease_s, BootConfig::default()).await
+    }
+
+    async fn judging(lease_s: u32, config: BootConfig) -> Self {
         let house = House::new().await;
         let home = house.tenant("one").await;
         let listener = Listener::bind_plain((Ipv4Addr::LOCALHOST, 0).into(), Limits::default());
         let listener = listener.await.unwrap();
-        let appraiser = BootConfig::default().appraiser().unwrap();
+        let appraiser = config.appraiser().unwrap();
         let front = Boot::new(home.engine(), Arc::new(Metrics::default()), appraiser, lease_s);
         let (stop, shutdown) = Stop::new();
         let address = listener.address();
@@ -661,4 +670,48 @@ async fn a_machine_is_enrolled_with_a_key_for_release_and_nothing_else() {
         NewKey { usage: vec!["mac".to_owned(), "release".to_owned()], ..new_key(Algorithm::HmacSha256) };
     let refused = scene.home.ask(&scene.home.key_admin, Ask::CreateKey(both)).await;
     assert!(matches!(refused, Err(Error::Invalid { field: "usage", .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_comes_again_while_its_certificate_is_fetched() {
+    let (generation, signer) = (Generation::Milan, Signer::Vcek);
+    let folder = tempfile::tempdir().unwrap();
+    let endorsements = folder.path().join("endorsements");
+    std::fs::create_dir(&endorsements).unwrap();
+    std::fs::write(folder.path().join("root"), snp::ark().der()).unwrap();
+    std::fs::write(endorsements.join("issuer"), snp::intermediate(generation, signer).der()).unwrap();
+    let (certificate, list) = (snp::Leaf::new(generation, signer).der(), snp::List::of(&[9]).der());
+    let mirror = Listener::bind_plain((Ipv4Addr::LOCALHOST, 0).into(), Limits::default()).await.unwrap();
+    let url = format!("http://{}", mirror.address());
+    let serve = move |_: Arc<Peer<()>>, request: http::Request<Incoming>| {
+        let body = if request.uri().path().ends_with("/crl") { list.clone() } else { certificate.clone() };
+        async move { http::Response::new(Full::new(Bytes::from(body))) }
+    };
+    let (_stop, shutdown) = Stop::new();
+    tokio::spawn(mirror.serve(serve, shutdown));
+    let config = BootConfig {
+        endorsements: Some(endorsements),
+        roots: [("lab".to_owned(), folder.path().join("root"))].into(),
+        fetch: FetchConfig { enabled: true, amd: url, ..FetchConfig::default() },
+        ..BootConfig::default()
+    };
+    let scene = Scene::judging(0, config).await;
+    scene.policy("boot", " when { context.boot.memory_encrypted && context.boot.revocation_checked }").await;
+    let mut told = Vec::new();
+    loop {
+        let mut attempt = scene.challenge(Tee::Snp, &["root"]).await;
+        let mut report = snp::report(5, generation, signer);
+        report[0x50..0x90].copy_from_slice(&attempt.transcript.0);
+        snp::sign(&mut report);
+        attempt.attest.evidence = Some(report.into());
+        let (status, _) = scene.post(boot::Step::Attest, &attempt.attest).await;
+        told.push(status);
+        if status != 503 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(told.len() > 1 && told.last() == Some(&200), "{told:?}");
+    // Coming again is no refusal.
+    assert!(scene.machine().await.refused.is_none());
 }

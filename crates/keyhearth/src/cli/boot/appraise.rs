@@ -78,7 +78,7 @@ impl Appraisal {
             enrolled_aks: self.aks.clone(),
             ..Demands::at(now_s)
         };
-        let roots = self.roots()?;
+        let roots = extra_roots(&self.roots)?;
         let endorsements = self.endorsements.as_deref().map(read_folder).transpose()?.unwrap_or_default();
         let evidence = input::read(&self.evidence, EVIDENCE_BYTES_MAX)?;
         let claims = appraise(&evidence, &endorsements, &roots, &demands).map_err(refused)?;
@@ -96,14 +96,15 @@ impl Appraisal {
         }
         Ok(())
     }
+}
 
-    fn roots(&self) -> Result<Roots, Failure> {
-        self.roots.iter().try_fold(Roots::built_in(), |roots, (label, path)| {
-            let certificate = input::read(Path::new(path), ENDORSEMENT_BYTES_MAX)?;
-            let added = roots.with(label, &certificate);
-            added.map_err(|error| Failure::new(error, "correct --root"))
-        })
-    }
+/// The roots in this program, and those that are named.
+pub fn extra_roots(named: &[(String, String)]) -> Result<Roots, Failure> {
+    named.iter().try_fold(Roots::built_in(), |roots, (label, path)| {
+        let certificate = input::read(Path::new(path), ENDORSEMENT_BYTES_MAX)?;
+        let added = roots.with(label, &certificate);
+        added.map_err(|error| Failure::new(error, "correct --root"))
+    })
 }
 
 /// Every file of the folder; folders in it are left out.
@@ -113,7 +114,7 @@ fn read_folder(folder: &Path) -> Result<Endorsements, Failure> {
     let mut paths: Vec<_> =
         entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect::<Result<_, Failure>>()?;
     paths.sort();
-    let mut endorsements = Endorsements::default();
+    let mut endorsements = Endorsements::of_deployment();
     for path in paths.iter().filter(|path| path.is_file()) {
         endorsements.add(&input::read(path, ENDORSEMENT_BYTES_MAX)?).map_err(|refusal| {
             let next = "keep only certificates, revocation lists and Intel's collateral in that folder";

@@ -1,8 +1,9 @@
 //! `boot …`: machines that ask for keys before they boot, what they are, and what they will be.
 //!
-//! `appraise` and `measure` are offline.
+//! `appraise`, `measure` and `endorsements` are offline.
 
 mod appraise;
+mod endorsements;
 mod measure;
 mod show;
 
@@ -21,6 +22,9 @@ pub enum Verb {
     /// Computes what a machine will measure from the files that it boots, offline
     #[command(subcommand)]
     Measure(measure::Subject),
+    /// What evidence is judged by: certificates, revocation lists and collateral in a folder, offline
+    #[command(subcommand)]
+    Endorsements(endorsements::Endorsements),
 }
 
 impl Verb {
@@ -29,6 +33,7 @@ impl Verb {
             Self::Machine(verb) => verb.run(session),
             Self::Appraise(appraisal) => appraisal.run(session),
             Self::Measure(subject) => subject.run(session),
+            Self::Endorsements(verb) => verb.run(session),
         }
     }
 }

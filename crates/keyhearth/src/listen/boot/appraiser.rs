@@ -1,17 +1,19 @@
 //! What evidence is judged by: endorsements and roots as configured, and what a machine's record adds.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use keyhearth_attest::{Demands, Endorsements, Reason, Refusal, Revocation, Roots, appraise};
+use keyhearth_attest::{Demands, Endorsements, Reason, Refusal, Revocation, appraise};
 use keyhearth_core::machine::{Claim, Claims, Machine};
 use keyhearth_core::principal::Fingerprint;
 use keyhearth_proto::rest::Spelling as _;
 use serde_json::Value;
 
+use crate::endorsements::Shelf;
+
 /// What evidence is judged by.
 pub struct Appraiser {
-    endorsements: Endorsements,
-    roots: Roots,
+    shelf: Arc<Shelf>,
     rules: Rules,
 }
 
@@ -27,10 +29,16 @@ pub struct Rules {
 }
 
 impl Appraiser {
-    /// Judges by these endorsements and roots, and these rules.
+    /// Judges by these endorsements and their roots, and these rules.
     #[must_use]
-    pub fn new(endorsements: Endorsements, roots: Roots, rules: Rules) -> Self {
-        Self { endorsements, roots, rules }
+    pub fn new(shelf: Arc<Shelf>, rules: Rules) -> Self {
+        Self { shelf, rules }
+    }
+
+    /// The endorsements.
+    #[must_use]
+    pub fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
     }
 
     /// Appraises what a machine brought. `given` are endorsements that came with it: they are checked as all others.
@@ -53,11 +61,10 @@ impl Appraiser {
             enrolled_aks: enrolled_aks(machine),
             ..Demands::at(now_s)
         };
-        let mut endorsements = self.endorsements.clone();
-        for one in given {
-            endorsements.add(one)?;
-        }
-        let claims = appraise(evidence, &endorsements, &self.roots, &demands)?;
+        let (mut brought, mut endorsements) = (Endorsements::default(), self.shelf.fitting(evidence));
+        given.iter().try_for_each(|one| brought.add(one))?;
+        endorsements.add_all(&brought)?;
+        let claims = appraise(evidence, &endorsements, self.shelf.roots(), &demands)?;
         let value = serde_json::to_value(&claims).map_err(|_| Refusal::from(Reason::EvidenceUnknown))?;
         let Value::Object(members) = value else { return Err(Reason::EvidenceUnknown.into()) };
         Ok(members.into_iter().filter_map(|(name, value)| Some((name, claim(value)?))).collect())

@@ -19,6 +19,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use keyhearth_attest::Refusal;
 use keyhearth_core::Error;
 use keyhearth_core::id::{Name, RequestId};
 use keyhearth_core::machine::{BootFacts, Claim, Claims, Comparison, Decision, Reason, Release as Asked};
@@ -250,9 +251,23 @@ impl Boot {
         let given: Vec<Vec<u8>> = attest.endorsements.iter().map(|one| one.to_vec()).collect();
         let (appraiser, machine, report_data) =
             (Arc::clone(&self.appraiser), booting.machine.clone(), transcript.0);
-        let work = move || appraiser.appraise(&machine, &evidence, &given, report_data);
-        let appraised =
+        let (id, address) = (challenge.machine, booting.caller.address);
+        let work = move || {
+            let appraised = appraiser.appraise(&machine, &evidence, &given, report_data);
+            let lacks = |refusal: &Refusal| {
+                let chips = machine.reference.get("chip_id");
+                appraiser.shelf().lacking((id, address), chips, &evidence, refusal.reason)
+            };
+            let wait = appraised.as_ref().err().and_then(lacks);
+            (appraised, wait)
+        };
+        let (appraised, wait) =
             tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal("a worker failed"))?;
+        if let Some(wait) = wait {
+            // What is lacking is on its way: no reason to end the machine.
+            let retry_after_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+            return Err(Error::Unavailable { retry_after_ms }.into());
+        }
         Ok(match appraised {
             Ok(claims) if !is_kind(&claims, challenge.tee) => Err(Reason::EvidenceKind.into()),
             Ok(claims) => Ok(claims),
