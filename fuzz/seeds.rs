@@ -63,6 +63,7 @@ fn main() -> Result<()> {
     signatures()?;
     requests()?;
     tang()?;
+    boot()?;
     aws_requests()?;
     reports()?;
     headers()?;
@@ -116,6 +117,45 @@ fn tang() -> Result<()> {
     let signature =
         key.sign(Mechanism::EcdsaSha512, key::Input::Message(b"seed")).expect("it is a signing key");
     write("tang", "signature", [&b"GET /db1/adv\n\n"[..], &signature].concat())
+}
+
+/// Messages of boot release, each behind the number that its target knows it by.
+fn boot() -> Result<()> {
+    let named = |kind: u8, name: &str, message: Value| {
+        write("boot", name, [&[kind][..], message.to_string().as_bytes()].concat())
+    };
+    let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let (session, mac) = (base64(&[1; 16]), base64(&[2; 32]));
+    let (machine, request) = (PRINCIPAL.to_string(), RequestId([4; 16]).to_string());
+    named(0, "challenge", json!({ "machine": machine, "tee": "tpm", "volumes": ["root", "data"] }))?;
+    let attest = json!({
+        "session": session, "ephemeral": base64(&[5; 1216]), "headers": [mac], "boot_counter": 7,
+        "evidence": base64(&[6; 100]), "endorsements": [base64(&[7; 100])],
+        "continues": { "session": session, "mac": mac },
+        "candidate": {
+            "claims": [{ "claim": "pcrs.11", "value": "00ff" }, { "claim": "measurement", "value": "aa" }],
+            "dry_run": false,
+        },
+    });
+    named(1, "attest", attest)?;
+    let confirm =
+        json!({ "machine": machine, "session": session, "opened": ["root"], "token": mac, "mac": mac });
+    named(2, "confirm", confirm)?;
+    let server = DeploymentId([8; 16]).to_string();
+    named(
+        3,
+        "challenged",
+        json!({ "session": session, "nonce": mac, "server": server, "expires_in_s": 120 }),
+    )?;
+    let sealed = base64(&[9; 1184]);
+    let release = json!({
+        "volumes": [{ "volume": "root", "generation": 1, "sealed": sealed }], "confirm": sealed, "not_after_s": 1,
+        "lease_s": 120, "outlook": { "candidate": request, "lacks": ["pcrs.11"] }, "signature": base64(&[10; 64]),
+    });
+    named(4, "release", release)?;
+    named(5, "pending", json!({ "approval": request, "poll_after_s": 10 }))?;
+    named(6, "refused", json!({ "code": "policy", "text": "No.", "audit": request }))?;
+    named(7, "confirmed", json!({ "token": mac, "lease_s": 120 }))
 }
 
 fn log() -> Result<()> {

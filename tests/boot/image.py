@@ -58,6 +58,9 @@ def base(kernel, package):
     for stage in ("local-top", "local-bottom"):
         script = package / "usr/share/initramfs-tools/scripts" / stage / "keyhearth-boot"
         archive.file(f"scripts/{stage}", script.read_bytes(), 0o755)
+    # What runs when a kernel is installed, for machines that stay in this system.
+    for script in ("usr/lib/keyhearth/next-boot", "etc/kernel/postinst.d/zzz-keyhearth-boot"):
+        archive.file(script, (package / script).read_bytes(), 0o755)
     archive.file("sbin/keyhearth-boot", (package / "usr/sbin/keyhearth-boot").read_bytes(), 0o755)
     cryptsetup = shutil.which("cryptsetup", path="/sbin:/usr/sbin")
     archive.file("sbin/cryptsetup", pathlib.Path(cryptsetup).read_bytes(), 0o755)

@@ -7,6 +7,7 @@
 //!
 //! Called by the scripts of an initramfs, and by services of the system that runs then, through `keyhearth-boot`.
 
+pub mod candidate;
 pub mod check;
 pub mod config;
 pub mod confirm;

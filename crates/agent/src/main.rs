@@ -9,7 +9,7 @@ use keyhearth_agent::evidence::Machine;
 use keyhearth_agent::run::Extent;
 use keyhearth_agent::session::STATE_FOLDER;
 use keyhearth_agent::stop::{self, Moment, Stop};
-use keyhearth_agent::{check, confirm, run, watch};
+use keyhearth_agent::{candidate, check, confirm, run, watch};
 use keyhearth_sys::process;
 
 const USAGE: &str = "\
@@ -20,6 +20,8 @@ usage: keyhearth-boot [--config FILE] COMMAND
   watch                          keep the lease while the system runs, and do what is configured when it ends
   try                            do the same without opening anything, to see whether the keys fit
   confirm --root DIR [--stay]    tell the server, with the root file system mounted at DIR
+  candidate [--uki FILE] [--claim NAME=VALUE]... [--dry-run] [--json]
+                                 tell the server what the next boot will be, under the lease
   check [--json]                 look at this machine and change nothing
   ak [--json]                    print the public attestation key of this machine's TPM
 
@@ -37,6 +39,9 @@ struct Arguments {
     json: bool,
     stay: bool,
     late: bool,
+    uki: Option<PathBuf>,
+    claims: candidate::Claims,
+    dry_run: bool,
 }
 
 impl Arguments {
@@ -49,6 +54,16 @@ impl Arguments {
                 "--json" => arguments.json = true,
                 "--stay" => arguments.stay = true,
                 "--late" => arguments.late = true,
+                "--dry-run" => arguments.dry_run = true,
+                "--uki" => arguments.uki = Some(words.next()?.into()),
+                "--claim" => {
+                    let word = words.next()?;
+                    let (name, value) = word.split_once('=')?;
+                    // Twice is a mistake, and not the last.
+                    if arguments.claims.insert(name.to_owned(), value.to_owned()).is_some() {
+                        return None;
+                    }
+                }
                 _ if arguments.command.is_empty() && !word.starts_with('-') => arguments.command = word,
                 _ => return None,
             }
@@ -63,7 +78,10 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else { return usage() };
-    if arguments.late && arguments.command != "open" {
+    let proposes = arguments.uki.is_some() || !arguments.claims.is_empty();
+    if arguments.late && arguments.command != "open"
+        || (proposes || arguments.dry_run) && arguments.command != "candidate"
+    {
         return usage();
     }
     let done = match (&*arguments.command, &arguments.root) {
@@ -76,6 +94,7 @@ fn main() -> ExitCode {
         }
         ("confirm", Some(root)) => return boot(&arguments, |config| confirm::confirm(config, root, state())),
         ("watch", None) => return watch(&arguments),
+        ("candidate", None) if proposes => propose(&arguments),
         ("check", None) => check(&arguments),
         ("ak", None) => ak(&arguments),
         _ => return usage(),
@@ -164,6 +183,24 @@ fn watch(arguments: &Arguments) -> ExitCode {
 }
 
 type Done = Result<ExitCode, Box<dyn Error>>;
+
+/// Tells the server what the next boot will be. Exit status 3 says that it is not accepted, 1 that nothing is known.
+fn propose(arguments: &Arguments) -> Done {
+    // Before memory is locked: an image is long.
+    let predicted = arguments.uki.as_deref().map(|image| candidate::predict(image, &Machine::default()));
+    let mut claims = predicted.transpose()?.unwrap_or_default();
+    claims.extend(arguments.claims.clone());
+    let config = configured(arguments).map_err(candidate::Error::from)?;
+    let answer = candidate::propose(&config, &Machine::default(), state(), claims.clone(), arguments.dry_run);
+    let answer =
+        answer.map_err(|error| format!("{error}; {}", candidate::advice(config.machine, &claims)))?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&answer)?);
+    } else {
+        println!("{}", answer.text());
+    }
+    Ok(if answer.state == candidate::State::Accepted { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
 
 fn check(arguments: &Arguments) -> Done {
     let config = Config::read(arguments.config())?;

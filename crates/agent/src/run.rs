@@ -20,8 +20,8 @@ use keyhearth_core::machine::Reason;
 use keyhearth_crypto::hpke::KeyPair;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_proto::boot::{
-    Attest, Challenge, Challenged, Continues, Covered, Fixed, Message, Opened, Pending, Refused, Release,
-    Step, Transcript, continue_mac, ephemeral, read, write,
+    Attest, Candidate, Challenge, Challenged, Continues, Covered, Fixed, Message, Opened, Pending, Refused,
+    Release, Step, Transcript, continue_mac, ephemeral, read, write,
 };
 use keyhearth_proto::rest::Is;
 use keyhearth_sys::{clock, entropy, filesystem};
@@ -146,6 +146,8 @@ pub(crate) struct Agent<'a> {
     transport: &'a Transport,
     volumes: &'a [Prepared<'a>],
     tee: Tee,
+    /// What it says of its next boot.
+    candidate: Option<&'a Candidate>,
 }
 
 impl<'a> Agent<'a> {
@@ -156,7 +158,12 @@ impl<'a> Agent<'a> {
         volumes: &'a [Prepared<'a>],
     ) -> Self {
         let tee = config.tee.tee().unwrap_or_else(|| machine.detect());
-        Self { config, machine, transport, volumes, tee }
+        Self { config, machine, transport, volumes, tee, candidate: None }
+    }
+
+    /// The same, and it says this of its next boot.
+    pub(crate) fn proposing(self, candidate: &'a Candidate) -> Self {
+        Self { candidate: Some(candidate), ..self }
     }
 
     /// Asks until there is a release or a last word.
@@ -228,6 +235,7 @@ impl<'a> Agent<'a> {
             headers: &headers,
             boot_counter,
             tee: self.tee,
+            candidate: self.candidate,
         });
         let collected = self.machine.collect(self.tee, &transcript).map_err(Stop::Evidence)?;
         let attest = Attest {
@@ -241,6 +249,7 @@ impl<'a> Agent<'a> {
                 session: Fixed(held.session),
                 mac: Fixed(continue_mac(&held.key, &transcript)),
             }),
+            candidate: self.candidate.cloned(),
         };
         // The server's lease begins later than this one.
         let asked_ms = clock::boottime_ms();
@@ -264,7 +273,11 @@ impl<'a> Agent<'a> {
     ) -> Result<Opened, Stop> {
         let opened = release.open(transcript, keys, &self.config.release_key).map_err(|_| Stop::Forged)?;
         let same = opened.volumes.iter().map(|(name, ..)| name).eq(names);
-        if same { Ok(opened) } else { Err(Stop::Forged) }
+        if same && opened.outlook.is_some() == self.candidate.is_some() {
+            Ok(opened)
+        } else {
+            Err(Stop::Forged)
+        }
     }
 
     /// Opens every volume under its mapping, or none.

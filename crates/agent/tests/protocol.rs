@@ -14,6 +14,7 @@ use std::thread;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use keyhearth_agent::candidate::{self, State};
 use keyhearth_agent::config::Config;
 use keyhearth_agent::confirm::confirm;
 use keyhearth_agent::evidence::Machine;
@@ -24,8 +25,8 @@ use keyhearth_agent::watch::{close, watch};
 use keyhearth_core::id::{DeploymentId, Name, PrincipalId, RequestId};
 use keyhearth_crypto::note::NoteKey;
 use keyhearth_proto::boot::{
-    Attest, Challenge, Challenged, Confirm, Confirmed, Continues, Covered, Fixed, Key, Pending, Refused,
-    Release, Tee, Transcript, confirm_mac, continue_mac, read, write,
+    Attest, Candidate, Challenge, Challenged, Confirm, Confirmed, Continues, Covered, Fixed, Key, Outlook,
+    Pending, Refused, Release, Tee, Times, Transcript, confirm_mac, continue_mac, read, write,
 };
 use keyhearth_proto::rest::Is;
 use keyhearth_sys::clock::boottime_ms;
@@ -38,6 +39,7 @@ const MACHINE: PrincipalId = PrincipalId([2; 16]);
 const SECRET: [u8; 32] = [0x5a; 32];
 const CONFIRM_KEY: [u8; 32] = [8; 32];
 const RELEASE_SEED: [u8; 32] = [3; 32];
+const TIMES: Times = Times { not_after_s: 0, lease_s: 60 };
 
 /// A request: its path and its body.
 type Act = dyn Fn(&str, &[u8]) -> (u16, Vec<u8>) + Send + Sync;
@@ -159,7 +161,7 @@ fn released(attest: &[u8], seed: &[u8; 32], volumes: &[&str], secret: [u8; 32]) 
     let volumes: Vec<_> = volumes.iter().map(|name| (name.parse().unwrap(), 1, Key::new(secret))).collect();
     let signer = NoteKey::from_seed(seed).unwrap();
     let release =
-        Release::seal(&transcript, &attest.ephemeral, &volumes, &Key::new(CONFIRM_KEY), (0, 60), &signer);
+        Release::seal(&transcript, &attest.ephemeral, &volumes, &Key::new(CONFIRM_KEY), TIMES, None, &signer);
     write(&release.unwrap())
 }
 
@@ -177,6 +179,7 @@ fn transcript(attest: &Attest, volumes: &[&str]) -> Transcript {
         headers: &headers,
         boot_counter: attest.boot_counter,
         tee: Tee::None,
+        candidate: attest.candidate.as_ref(),
     })
 }
 
@@ -426,9 +429,8 @@ fn beaten(attest: &[u8], (session, key): ([u8; 16], [u8; 32]), next: [u8; 32], l
     let mac = Fixed(continue_mac(&Key::new(key), &transcript));
     assert_eq!(attest.continues, Some(Continues { session: Fixed(session), mac }));
     let signer = NoteKey::from_seed(&RELEASE_SEED).unwrap();
-    write(
-        &Release::seal(&transcript, &attest.ephemeral, &[], &Key::new(next), (0, lease_s), &signer).unwrap(),
-    )
+    let times = Times { lease_s, ..TIMES };
+    write(&Release::seal(&transcript, &attest.ephemeral, &[], &Key::new(next), times, None, &signer).unwrap())
 }
 
 #[test]
@@ -523,4 +525,69 @@ fn late_volumes_are_asked_for_under_the_lease_alone() {
         assert_eq!((kept.volumes.len(), kept.left().is_zero()), (1, false));
     }
     assert_eq!(*seen.lock().unwrap(), [None, Some([4; 16])]);
+}
+
+/// A server that says this of the candidate, whatever it is.
+fn judging(outlook: impl Fn(&Candidate) -> Option<Outlook> + Send + Sync + 'static) -> Scene {
+    Scene::new(HEARTBEAT, move |path, body| {
+        if path == "/boot/v1/challenge" {
+            return (200, challenged(SERVER));
+        }
+        let attest: Attest = read(body).unwrap();
+        let transcript = transcript(&attest, &[]);
+        let mac = Fixed(continue_mac(&Key::new(CONFIRM_KEY), &transcript));
+        assert_eq!(attest.continues, Some(Continues { session: Fixed([4; 16]), mac }));
+        let outlook = outlook(attest.candidate.as_ref().unwrap());
+        let (signer, key) = (NoteKey::from_seed(&RELEASE_SEED).unwrap(), Key::new(CONFIRM_KEY));
+        let release = Release::seal(&transcript, &attest.ephemeral, &[], &key, TIMES, outlook, &signer);
+        (200, write(&release.unwrap()))
+    })
+}
+
+fn propose(scene: &Scene, dry_run: bool) -> Result<candidate::Answer, candidate::Error> {
+    let claims = [("pcrs.11".to_owned(), "aa".to_owned())].into();
+    candidate::propose(&scene.config, &Machine::default(), &scene.state(), claims, dry_run)
+}
+
+#[test]
+fn what_the_next_boot_will_be_is_said_under_the_lease_and_the_answer_is_one_sentence() {
+    let scene = judging(|candidate| {
+        assert_eq!(
+            (candidate.claims[0].claim.as_str(), candidate.claims[0].value.as_str()),
+            ("pcrs.11", "aa")
+        );
+        let waits = (!candidate.dry_run).then_some(Is(RequestId([6; 16])));
+        Some(Outlook { candidate: waits, lacks: vec!["pcrs.11".to_owned()] })
+    });
+    assert!(matches!(propose(&scene, false), Err(candidate::Error::NoLease)));
+    held(0).write(&scene.state()).unwrap();
+    assert!(matches!(propose(&scene, false), Err(candidate::Error::NoLease)));
+    assert_eq!(scene.asked(), 0);
+    held(60_000).write(&scene.state()).unwrap();
+    let waits = propose(&scene, false).unwrap();
+    let id = RequestId([6; 16]).to_string();
+    assert_eq!((waits.state, waits.candidate.as_deref()), (State::Waits, Some(&*id)));
+    assert!(waits.text().contains(&id) && waits.text().contains("do not restart"), "{}", waits.text());
+    let dry = propose(&scene, true).unwrap();
+    assert_eq!((dry.state, dry.candidate.as_ref()), (State::Differs, None));
+    assert!(dry.text().contains("would be refused"), "{}", dry.text());
+    let scene = judging(|_| Some(Outlook { candidate: None, lacks: Vec::new() }));
+    held(60_000).write(&scene.state()).unwrap();
+    assert_eq!(propose(&scene, false).unwrap().state, State::Accepted);
+    // It kept the lease.
+    assert!(!Session::read(&scene.state()).unwrap().unwrap().left().is_zero());
+}
+
+#[test]
+fn nobody_is_told_that_a_boot_will_pass_by_what_is_not_signed_or_by_a_refusal() {
+    let scene = judging(|_| None);
+    held(60_000).write(&scene.state()).unwrap();
+    assert!(matches!(propose(&scene, false), Err(candidate::Error::Stop(Stop::Forged))));
+    let scene = Scene::new(HEARTBEAT, |path, _| match path {
+        "/boot/v1/challenge" => (200, challenged(SERVER)),
+        _ => (403, refused()),
+    });
+    held(60_000).write(&scene.state()).unwrap();
+    let error = propose(&scene, false).unwrap_err();
+    assert!(error.to_string().contains("image-unknown"), "{error}");
 }

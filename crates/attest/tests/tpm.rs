@@ -510,6 +510,14 @@ fn userspace_is_followed_into_every_phase() {
         Case::enrolled().quoting(quoted)
     };
     assert_eq!(facts(&extended(&["sysinit"])).phase, Some(BootPhase::Sysinit));
+    // Of what is past it, it can be told whether it measures itself; but not of what was extended otherwise.
+    let started = pcrs(&boot(), BootPhase::BeforeInitrd)[&11];
+    let told = |now: &[u8; 32]| eventlog::measures_initrd(&started, now);
+    assert_eq!(told(&pcrs(&boot(), BootPhase::Ready)[&11]), Some(true));
+    for words in [&[][..], &["sysinit", "ready"]] {
+        assert_eq!(told(&extended(words).pcrs[&11]), Some(false));
+    }
+    assert_eq!(told(&extended(&["ready"]).pcrs[&11]), None);
     assert_eq!(facts(&extended(&["sysinit", "ready"])).phase, Some(BootPhase::Ready));
     let skipped = extended(&["ready"]).judge().map_err(|refusal| refusal.reason);
     assert_eq!(skipped.err(), Some(Reason::EventLogDiffers));

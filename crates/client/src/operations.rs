@@ -162,6 +162,7 @@ operations! {
     enroll_machine EnrollMachine () [NewMachine] -> Machine;
     describe_machine DescribeMachine (machine: PrincipalId) -> Machine;
     update_machine UpdateMachine (machine: PrincipalId) [MachineChange] -> Machine;
+    decide_candidate DecideCandidate (machine: PrincipalId, candidate: RequestId) [CandidateDecision] -> Machine;
     decide_approval DecideApproval (approval: RequestId) [ApprovalDecision] -> Approval;
 
     create_grant CreateGrant (key: &str) [NewGrant] -> Grant;

@@ -234,6 +234,8 @@ async fn machines_that_boot() {
     let none =
         client.decide_approval(id::RequestId([0; 16]), &body::ApprovalDecision { approve: true }).await;
     assert!(none.is_err());
+    let reject = body::CandidateDecision { accept: false };
+    assert!(client.decide_candidate(*machine.id, id::RequestId([0; 16]), &reject).await.is_err());
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 //! reference values and its ledger of boots lie in a row beside. The secrets of its volumes are derived from one key,
 //! so what ends the key ends the volumes.
 
+mod candidate;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
@@ -12,6 +14,13 @@ use minicbor::{Decode, Encode};
 use crate::error::Error;
 use crate::id::{KeyId, Name, PrincipalId, RequestId, TenantId};
 use crate::time::{Now, Time};
+
+pub use candidate::{
+    CANDIDATE_CLAIMS_MAX, CANDIDATES_MAX, Candidate, Expected, Outlook, Proposal, check_expected,
+};
+
+/// What claims of evidence must be one of; nested claims as `record.member`.
+pub type Reference = BTreeMap<String, BTreeSet<String>>;
 
 /// The most volumes of one machine.
 pub const VOLUMES_MAX: usize = 16;
@@ -142,9 +151,9 @@ pub struct Machine {
     /// Its volumes, 1 to [`VOLUMES_MAX`].
     #[n(5)]
     pub volumes: Vec<Volume>,
-    /// What claims of its evidence must be one of; nested claims as `record.member`.
+    /// What its evidence must claim.
     #[n(6)]
-    pub reference: BTreeMap<String, BTreeSet<String>>,
+    pub reference: Reference,
     /// Releases so far.
     #[n(7)]
     pub boots: u64,
@@ -166,6 +175,10 @@ pub struct Machine {
     /// When it was enrolled.
     #[n(13)]
     pub created: Time,
+    /// What it says of its next boot, the oldest first; at most [`CANDIDATES_MAX`].
+    #[n(14)]
+    #[cbor(default)]
+    pub candidates: Vec<Candidate>,
 }
 
 /// A machine to be enrolled.
@@ -175,14 +188,18 @@ pub struct NewMachine {
     pub name: Name,
     pub key: crate::request::KeyRef,
     pub volumes: Vec<Name>,
-    pub reference: BTreeMap<String, BTreeSet<String>>,
+    pub reference: Reference,
 }
 
 /// What changes of a machine; absent fields stay as they are.
 #[derive(Clone, Debug, Default)]
 pub struct MachineChange {
     /// All reference values anew.
-    pub reference: Option<BTreeMap<String, BTreeSet<String>>>,
+    pub reference: Option<Reference>,
+    /// Reference values besides those that there are.
+    pub add: Reference,
+    /// Reference values that are taken away then. Each claim keeps one.
+    pub drop: Reference,
     /// Volumes that were prepared: which secret opens them now, and what their header is.
     pub volumes: Vec<(Name, u32, [u8; 32])>,
     /// Forget what the volume kept: after its owner put an older copy back on purpose.
@@ -201,8 +218,13 @@ impl Machine {
     /// Makes `change`.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Invalid`].
+    /// [`Error::NotFound`], [`Error::Invalid`], [`Error::TooLarge`].
     pub fn change(&mut self, change: &MachineChange) -> Result<(), Error> {
+        let mut reference = change.reference.clone().unwrap_or_else(|| self.reference.clone());
+        for (name, values) in &change.add {
+            reference.entry(name.clone()).or_default().extend(values.iter().cloned());
+        }
+        candidate::drop_values(&mut reference, &change.drop)?;
         for (name, generation, header) in &change.volumes {
             let volume = self.volumes.iter_mut().find(|volume| volume.name == *name);
             let volume = volume.ok_or(Error::NotFound("volume"))?;
@@ -214,9 +236,8 @@ impl Machine {
             }
             (volume.generation, volume.header) = (*generation, Some(*header));
         }
-        if let Some(reference) = &change.reference {
-            check_reference(reference)?;
-            self.reference.clone_from(reference);
+        if reference != self.reference {
+            self.refer(reference)?;
         }
         if change.forget_token {
             (self.token, self.next_token) = (None, None);
@@ -242,6 +263,7 @@ impl Machine {
                     return Err(Reason::LeaseOver);
                 }
             }
+            None if release.proposal.is_some() => return Err(Reason::CandidateEarly),
             None if self.is_leased(now) && release.facts.approval.is_none() => return Err(Reason::Leased),
             None if release.facts.volumes.is_empty() => return Err(Reason::NothingAsked),
             None => {}
@@ -360,6 +382,8 @@ reasons! {
     ContinuationDiffers "continuation-differs" "The request was not made with the key of the release that it continues.";
     /// It boots and wants nothing.
     NothingAsked "nothing-asked" "Only a machine that runs already may ask for no volume.";
+    /// Only a machine that runs knows what it was updated to.
+    CandidateEarly "candidate-early" "Only a machine that runs, and has the lease, may say what its next boot will be.";
     /// The key is suspended, ended or destroyed.
     KeyUnusable "key-unusable" "The key of this machine is suspended, has ended or was destroyed.";
     /// No policy allows it, whatever the evidence said.
@@ -401,7 +425,7 @@ fn claim<'a>(claims: &'a Claims, name: &str) -> Option<&'a Claim> {
 ///
 /// # Errors
 /// [`Error::TooLarge`], [`Error::Invalid`].
-pub fn check_reference(reference: &BTreeMap<String, BTreeSet<String>>) -> Result<(), Error> {
+pub fn check_reference(reference: &Reference) -> Result<(), Error> {
     let field = "reference";
     if reference.values().map(BTreeSet::len).sum::<usize>() > REFERENCE_VALUES_MAX {
         return Err(Error::TooLarge { field, limit: REFERENCE_VALUES_MAX });
@@ -458,6 +482,8 @@ pub struct Release {
     pub headers: Vec<[u8; 32]>,
     /// How long the machine is alone then, in milliseconds.
     pub lease_ms: u64,
+    /// What a machine that runs says of its next boot.
+    pub proposal: Option<Proposal>,
 }
 
 /// What somebody decided, or is to decide.
@@ -519,7 +545,7 @@ impl Approval {
 mod tests {
     use super::*;
 
-    fn machine() -> Machine {
+    pub(super) fn machine() -> Machine {
         Machine {
             id: PrincipalId([1; 16]),
             tenant: TenantId([2; 16]),
@@ -535,6 +561,7 @@ mod tests {
             released: None,
             refused: None,
             created: Time::from_unix_ms(0),
+            candidates: Vec::new(),
         }
     }
 
@@ -573,7 +600,8 @@ mod tests {
             approval: None,
             continues: continues.map(|byte| [byte; 16]),
         };
-        Release { facts, session: [session; 16], transcript: [session; 64], headers, lease_ms: 60_000 }
+        let (session, transcript) = ([session; 16], [session; 64]);
+        Release { facts, session, transcript, headers, lease_ms: 60_000, proposal: None }
     }
 
     /// Checks and leases, as one release does.
@@ -644,6 +672,10 @@ mod tests {
         let mut nothing = release(1, None);
         (nothing.facts.volumes, nothing.headers) = (Vec::new(), Vec::new());
         assert_eq!(ask(&mut machine, &nothing, now(0)), Err(Reason::NothingAsked));
+        // Nor does it know what it was updated to.
+        let mut early = release(1, None);
+        early.proposal = Some(Proposal { claims: Expected::new(), dry_run: true });
+        assert_eq!(ask(&mut machine, &early, now(0)), Err(Reason::CandidateEarly));
         // A lease as it was stored before anything could be continued: four members.
         let mut row = vec![0x84, 0x50];
         row.extend([1; 16]);

@@ -198,6 +198,7 @@ operations! {
     UpdateMachine 131 "update-machine" Tenant Boot Patch "/v1/machines/{machine}" "boot update" "Changes a machine's reference values, or the secret and header of its volumes.";
     ListApprovals 132 "list-approvals" Tenant Inspect Get "/v1/approvals" "boot approvals" "Lists boots that wait for an approval, and those that were decided.";
     DecideApproval 133 "decide-approval" Tenant Boot Post "/v1/approvals/{approval}" "boot approve" "Approves or denies a boot.";
+    DecideCandidate 136 "decide-candidate" Tenant Boot Post "/v1/machines/{machine}/candidates/{candidate}" "boot accept" "Accepts or rejects what a machine says its next boot will be.";
     AskApproval 134 "ask-approval" Tenant Release Post "" "serve" "A machine that boots asks for an approval.";
     ConfirmBoot 135 "confirm-boot" Tenant Release Post "" "serve" "A machine has opened its volumes, and shows what they kept.";
 

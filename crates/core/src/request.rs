@@ -395,6 +395,11 @@ pub enum Ask {
         approval: RequestId,
         approve: bool,
     },
+    DecideCandidate {
+        machine: PrincipalId,
+        candidate: RequestId,
+        accept: bool,
+    },
     AskApproval {
         facts: Box<BootFacts>,
     },

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use keyhearth_agent::config::Config;
 use keyhearth_agent::luks;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -538,4 +539,44 @@ fn an_agent_that_is_not_there_is_said() {
     run("volume open").refused("keyhearth-boot");
     run("volume close nothing").refused("cryptsetup");
     ended(Command::new(PROGRAM).args(["volume", "close", "no-such-volume"])).refused("no-such-volume");
+}
+
+#[test]
+fn a_machine_is_enrolled_with_what_it_does_while_it_runs() {
+    let scene = Scene::new();
+    let enroll = "boot enroll late --volume root --volume data --server https://kms.example.com:8446";
+    let runs = "--late data --heartbeat 30 --on-end poweroff --config boot.toml --json";
+    scene.does(&format!("{enroll} {runs}")).json();
+    let config = Config::read(&scene.at("boot.toml")).unwrap();
+    let late: Vec<_> = config.volumes.iter().map(|volume| (volume.name.as_str(), volume.late)).collect();
+    let heartbeat = config.heartbeat.unwrap();
+    assert_eq!((late, heartbeat.every_s), (vec![("root", false), ("data", true)], 30));
+    assert!(heartbeat.on_end.end().is_some());
+    scene.does("boot enroll other --volume root --late data").refused("--late data");
+    scene.does("boot enroll other --volume root --heartbeat 9 --on-end close").refused("--on-end close");
+    scene.does("boot show other").refused("there is no machine");
+    for wrong in
+        ["--heartbeat 30", "--on-end close", "--heartbeat 0 --on-end close", "--heartbeat 9 --on-end stay"]
+    {
+        assert_eq!(scene.does(&format!("{enroll} {wrong}")).code, Some(2), "{wrong}");
+    }
+}
+
+#[test]
+fn reference_values_are_added_and_dropped_one_by_one() {
+    let scene = Scene::new();
+    scene.does("boot update web --reference pcrs.11=old --reference ak=aa --json").json();
+    let values = |answer: Value| -> Vec<Value> {
+        answer["reference"].as_array().unwrap().iter().map(|value| value["values"].clone()).collect()
+    };
+    let both = scene.does("boot update web --add pcrs.11=new --json").json();
+    assert_eq!(values(both), [serde_json::json!(["aa"]), serde_json::json!(["new", "old"])]);
+    let new = scene.does("boot update web --drop pcrs.11=old --json").json();
+    assert_eq!(values(new), [serde_json::json!(["aa"]), serde_json::json!(["new"])]);
+    scene.does("boot update web --drop pcrs.11=new").refused("must leave each claim a value");
+    scene.does("boot update web --drop pcrs.11=old").refused("reference value");
+    let none = scene.does("boot candidates --json").json();
+    assert_eq!(none["candidates"], serde_json::json!([]));
+    assert_eq!(scene.does("boot candidates web").output, "Nothing waits to be accepted.\n");
+    scene.does("boot accept web 01890a5d-ac96-774b-bcce-b302099a8057").refused("candidate");
 }

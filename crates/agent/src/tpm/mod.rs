@@ -196,7 +196,11 @@ impl<S: Read + Write> Tpm<S> {
         Err(Error::Moving)
     }
 
-    fn pcrs(&mut self) -> Result<BTreeMap<u8, [u8; 32]>, Error> {
+    /// The values of [`PCRS_QUOTED`] in the SHA-256 bank.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn pcrs(&mut self) -> Result<BTreeMap<u8, [u8; 32]>, Error> {
         let mut values = BTreeMap::new();
         for index in PCRS_QUOTED {
             let response = self.run(&Command::new(code::PCR_READ).bytes(&selection(index..=index)))?;

@@ -98,6 +98,14 @@ impl BootPhase {
             .find_map(|words| Self::along(words, bank, before, after))
     }
 
+    /// Whether a register that was `before` has become `after` by way of an initial ramdisk that measures itself; nothing
+    /// if it was extended otherwise.
+    pub(super) fn measures_initrd(bank: Bank, before: &[u8], after: &[u8]) -> Option<bool> {
+        let (_, without_initrd) = Self::WORDS.split_at(2);
+        let reached = |words| Self::along(words, bank, before, after).is_some();
+        if reached(without_initrd) { Some(false) } else { reached(&Self::WORDS).then_some(true) }
+    }
+
     fn along(words: &[(Self, &str)], bank: Bank, before: &[u8], after: &[u8]) -> Option<Self> {
         let mut value = before.to_vec();
         let mut reached = Self::BeforeInitrd;

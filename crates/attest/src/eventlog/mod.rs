@@ -63,3 +63,10 @@ pub fn replayed(log: &[u8]) -> Result<Pcrs, Refusal> {
     let log = Log::parse(log, Layout::Pcrs.bank())?;
     Ok(Replay::of(&log, Layout::Pcrs)?.pcrs())
 }
+
+/// Whether the initial ramdisk measures that it is entered, on a machine that is past it: whose PCR 11 (SHA-256) was `before`
+/// when its kernel started, and is `now`. Nothing if that cannot be told.
+#[must_use]
+pub fn measures_initrd(before: &[u8; 32], now: &[u8; 32]) -> Option<bool> {
+    BootPhase::measures_initrd(Layout::Pcrs.bank(), before, now)
+}

@@ -67,6 +67,7 @@ impl Ask {
             Self::UpdateMachine { .. } => UpdateMachine,
             Self::ListApprovals { .. } => ListApprovals,
             Self::DecideApproval { .. } => DecideApproval,
+            Self::DecideCandidate { .. } => DecideCandidate,
             Self::AskApproval { .. } => AskApproval,
             Self::ConfirmBoot { .. } => ConfirmBoot,
             Self::CreateGrant(_) => CreateGrant,
@@ -165,6 +166,7 @@ impl Ask {
             | Self::UpdateMachine { .. }
             | Self::ListApprovals { .. }
             | Self::DecideApproval { .. }
+            | Self::DecideCandidate { .. }
             | Self::AskApproval { .. }
             | Self::ConfirmBoot { .. }
             | Self::ListRetirableGrants { .. }

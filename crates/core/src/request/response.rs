@@ -6,7 +6,7 @@ use super::{ImportId, ImportMechanism, Secret};
 use crate::grant::Grant;
 use crate::id::{Alias, DeploymentId, KeyId, Name, PrincipalId, RequestId};
 use crate::key::{AliasOf, Key, Origin, Usage};
-use crate::machine::{Approval, Machine};
+use crate::machine::{Approval, Machine, Outlook};
 use crate::operation::Operation;
 use crate::policy::Policy;
 use crate::principal::{AccessKey, Caller, Principal};
@@ -52,7 +52,7 @@ pub enum Response {
     Encapsulated { key: KeyId, version: u32, secret: Secret, encapsulated: Vec<u8> },
     Exchanged { key: KeyId, version: u32, point: Vec<u8> },
     VolumeSecret { key: KeyId, version: u32, generation: u32, secret: Secret },
-    Released { machine: Box<Machine>, volumes: Vec<(Name, u32, Secret)> },
+    Released { machine: Box<Machine>, volumes: Vec<(Name, u32, Secret)>, outlook: Option<Outlook> },
     Machine(Box<Machine>),
     Machines { machines: Vec<Machine>, next: Option<Vec<u8>> },
     Approval(Box<Approval>),

@@ -82,6 +82,9 @@ impl Turn<'_> {
             Ask::RecoverySecret { machine, volume, .. } => self.recovery_secret(*machine, volume),
             Ask::DecideApproval { approval, approve } => self.decide_approval(*approval, *approve),
             Ask::ReleaseVolumes { release, .. } => self.release_volumes(release),
+            Ask::DecideCandidate { machine, candidate, accept } => {
+                self.decide_candidate(*machine, *candidate, *accept)
+            }
             Ask::AskApproval { facts } => self.ask_approval(facts),
             Ask::ConfirmBoot { session, token, opened, lease_ms } => {
                 self.confirm_boot(session, *token, opened, *lease_ms)
@@ -135,6 +138,7 @@ impl Turn<'_> {
             released: None,
             refused: None,
             created: self.now.latest,
+            candidates: Vec::new(),
         };
         let records = &self.open.records;
         let mut writes = Vec::from(self.principal_rows(&principal));
@@ -153,6 +157,10 @@ impl Turn<'_> {
         let mut changed: Vec<String> =
             change.volumes.iter().map(|(name, number, _)| format!("{name} generation {number}")).collect();
         changed.extend(change.reference.is_some().then(|| "reference values".to_owned()));
+        for (word, values) in [("added", &change.add), ("dropped", &change.drop)] {
+            let names: Vec<&str> = values.keys().map(String::as_str).collect();
+            changed.extend((!names.is_empty()).then(|| format!("{word} values of {}", names.join(" "))));
+        }
         changed.extend(change.forget_token.then(|| "token forgotten".to_owned()));
         let detail = format!("{} {}: {}", machine.id, machine.name, changed.join(", "));
         let write = self.open.records.replace(&stored, &machine);
@@ -227,6 +235,10 @@ impl Turn<'_> {
         };
         let volumes = release.facts.volumes.iter().map(secret_of).collect::<Result<Vec<_>, Error>>()?;
         machine.lease_to(release, self.now);
+        let outlook = release
+            .proposal
+            .as_ref()
+            .map(|proposal| machine.propose(proposal, self.request.id, self.now.latest));
         let names: Vec<&str> = release.facts.volumes.iter().map(Name::as_str).collect();
         let kind = match release.facts.claims.get("kind") {
             Some(Claim::Text(kind)) => kind.as_str(),
@@ -242,6 +254,9 @@ impl Turn<'_> {
         }
         let mut writes = vec![self.open.records.replace(&stored, &machine)];
         let mut detail = text;
+        if let Some(id) = outlook.as_ref().and_then(|outlook| outlook.candidate) {
+            detail = format!("{detail}, candidate {id} waits");
+        }
         if let Some(id) = release.facts.approval {
             let approval = self.approval(id)?;
             if approval.value.decision != Decision::Approved || approval.value.is_over(self.now) {
@@ -250,7 +265,7 @@ impl Turn<'_> {
             writes.push(Records::delete(&approval));
             detail = format!("{detail}, approval {id}");
         }
-        let response = Response::Released { machine: Box::new(machine), volumes };
+        let response = Response::Released { machine: Box::new(machine), volumes, outlook };
         Ok(Effect::writing(response, writes).detail(detail))
     }
 
@@ -316,6 +331,18 @@ impl Turn<'_> {
         let detail = format!("{word} {} {}: {id}", approval.machine, approval.name);
         let write = self.open.records.replace(&stored, &approval);
         Ok(Effect::writing(Response::Approval(Box::new(approval)), vec![write]).detail(detail))
+    }
+
+    fn decide_candidate(&self, id: PrincipalId, candidate: RequestId, accept: bool) -> Result<Effect, Error> {
+        let stored = self.machine(id)?;
+        let mut machine = stored.value.clone();
+        let candidate = machine.decide_candidate(candidate, accept)?;
+        let word = if accept { "accepted" } else { "rejected" };
+        let mut detail =
+            format!("{} {}: {word} {}: {}", machine.id, machine.name, candidate.id, candidate.summary());
+        detail.truncate(detail.floor_char_boundary(TEXT_BYTES_MAX));
+        let write = self.open.records.replace(&stored, &machine);
+        Ok(Effect::writing(Response::Machine(Box::new(machine)), vec![write]).detail(detail))
     }
 
     /// The approval that waits for such claims, or a new one.

@@ -1,5 +1,8 @@
 //! The boot front over a socket: a machine without evidence, what it is given, and everything that it is refused for.
 
+mod candidate;
+mod refusal;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -170,6 +173,7 @@ impl Scene {
             headers: &headers,
             boot_counter: 3,
             tee,
+            candidate: None,
         });
         let attest = Attest {
             session: challenged.session,
@@ -179,6 +183,7 @@ impl Scene {
             evidence: None,
             endorsements: Vec::new(),
             continues: None,
+            candidate: None,
         };
         Attempt { challenged, keys, transcript, attest }
     }
@@ -465,7 +470,7 @@ async fn only_the_copy_that_has_the_lease_continues_it() {
     };
     let attempt = replayed(&good.attest.continues, scene.challenge(Tee::None, &[]).await);
     assert_eq!(refusal(&attempt).await, Reason::ContinuationDiffers.code());
-    let forged = Opened { confirm: [1; 32].into(), volumes: Vec::new() };
+    let forged = Opened { confirm: [1; 32].into(), volumes: Vec::new(), outlook: None };
     let attempt = scene.continuing(&(scene.challenge(Tee::None, &[]).await, forged), &[]).await;
     assert_eq!(refusal(&attempt).await, Reason::SessionUnknown.code());
     let Some(Continues { session, .. }) = good.attest.continues else { unreachable!() };

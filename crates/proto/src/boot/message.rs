@@ -1,9 +1,11 @@
 //! The messages as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use keyhearth_core::Error;
 use keyhearth_core::id::{DeploymentId, Name, PrincipalId, RequestId};
+use keyhearth_core::machine::{Proposal, check_expected};
 use serde::de::{Deserializer, Error as _};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,56 @@ pub struct Attest {
     /// What a machine that runs continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<Continues>,
+    /// What a machine that continues says of its next boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
+}
+
+/// What the evidence of the next boot will claim, as far as the machine knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// The claims, each name once.
+    pub claims: Vec<Expected>,
+    /// Only compare: nothing is kept.
+    pub dry_run: bool,
+}
+
+/// A claim and its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// The name, as of a reference value.
+    pub claim: String,
+    /// The value.
+    pub value: String,
+}
+
+impl Candidate {
+    /// What core compares.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::TooLarge`].
+    pub fn proposal(&self) -> Result<Proposal, Error> {
+        let pairs = self.claims.iter().map(|one| (one.claim.clone(), one.value.clone()));
+        let claims: BTreeMap<_, _> = pairs.collect();
+        if claims.len() != self.claims.len() {
+            return Err(Error::Invalid { field: "candidate", rule: "must name each claim once" });
+        }
+        check_expected(&claims)?;
+        Ok(Proposal { claims, dry_run: self.dry_run })
+    }
+}
+
+/// How a candidate compares with the reference values; signed with the release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outlook {
+    /// What somebody has to accept; absent if nothing waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Is<RequestId>>,
+    /// Names of the claims whose values are none of the reference values.
+    pub lacks: Vec<String>,
 }
 
 /// Proof that whoever asks is the very copy of the machine that has the lease.
@@ -183,6 +235,7 @@ impl Message for Attest {
             if len > limit { Err(Error::TooLarge { field, limit }) } else { Ok(()) }
         };
         within("endorsements", self.endorsements.len(), ENDORSEMENTS_MAX)?;
+        self.candidate.as_ref().map(Candidate::proposal).transpose()?;
         within("evidence", self.evidence.as_ref().map_or(0, |bytes| bytes.len()), EVIDENCE_BYTES_MAX)?;
         self.endorsements.iter().try_for_each(|one| within("endorsements", one.len(), ENDORSEMENT_BYTES_MAX))
     }
@@ -291,6 +344,32 @@ mod tests {
             format!(r#","continues":{{"session":"{session}","mac":"{mac}","key":"{mac}"}}"#),
         ] {
             assert!(attest(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_candidate_names_each_claim_once_and_nothing_that_a_terminal_obeys() {
+        let attest = |claims: &str| {
+            let json = format!(
+                r#"{{"session":"AAAAAAAAAAAAAAAAAAAAAA==","ephemeral":"","headers":[],"boot_counter":0,
+                "candidate":{{"claims":[{claims}],"dry_run":false}}}}"#
+            );
+            read::<Attest>(json.as_bytes())
+        };
+        let one = r#"{"claim":"pcrs.11","value":"00ff"}"#;
+        let good = attest(one).unwrap();
+        assert_eq!(read::<Attest>(&write(&good)).unwrap(), good);
+        let proposal = good.candidate.unwrap().proposal().unwrap();
+        assert_eq!((proposal.claims["pcrs.11"].as_str(), proposal.dry_run), ("00ff", false));
+        let many: Vec<_> = (0..17).map(|n| format!(r#"{{"claim":"c{n}","value":"1"}}"#)).collect();
+        for bad in [
+            "",
+            &format!("{one},{one}"),
+            r#"{"claim":"pcrs.11","value":"\u001b[2J"}"#,
+            r#"{"claim":"pcrs.11","value":"0","more":1}"#,
+            &many.join(","),
+        ] {
+            assert!(attest(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! The protocol of boot release: a machine proves what it is, and gets the secrets that open its volumes.
 //!
 //! Three requests of JSON: [`Challenge`], [`Attest`], [`Confirm`]. A machine that runs repeats the first two, and proves
-//! that it is the one that was released to before ([`Continues`]). Both sides compute the same [`Transcript`], which
+//! that it is the one that was released to before ([`Continues`]); so it may say what its next boot will be
+//! ([`Candidate`]). Both sides compute the same [`Transcript`], which
 //! the evidence carries and to which the [`Release`] is bound. The agent links this module as the server does.
 //!
 //! Not here: sockets, what evidence says (`keyhearth-attest`), and who may have what (the server's engine).
@@ -13,11 +14,11 @@ mod release;
 mod transcript;
 
 pub use message::{
-    Attest, Challenge, Challenged, Confirm, Confirmed, Continues, Fixed, Message, Pending, Refused, Step,
-    read, route, write,
+    Attest, Candidate, Challenge, Challenged, Confirm, Confirmed, Continues, Expected, Fixed, Message,
+    Outlook, Pending, Refused, Step, read, route, write,
 };
 pub use release::{
-    Key, Opened, PublicKey, Release, Sealed, confirm_mac, continue_mac, ephemeral, header_hash,
+    Key, Opened, PublicKey, Release, Sealed, Times, confirm_mac, continue_mac, ephemeral, header_hash,
 };
 pub use transcript::{Covered, Tee, Transcript};
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::message::Fixed;
+use super::message::{Fixed, Outlook};
 use super::transcript::{Transcript, frame, frame_all};
 use super::{SECRET_BYTES, TOKEN_BYTES};
 use crate::rest::{Bytes, Is};
@@ -41,6 +41,9 @@ pub struct Release {
     pub not_after_s: u64,
     /// How long no other copy of the machine is given anything.
     pub lease_s: u32,
+    /// How the candidate that was sent compares; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Outlook>,
     /// Ed25519, over all of it and the transcript.
     pub signature: Fixed<{ note::SIGNATURE_BYTES }>,
 }
@@ -63,6 +66,16 @@ pub struct Opened {
     pub volumes: Vec<(Name, u32, Key)>,
     /// For [`confirm_mac`] and [`continue_mac`].
     pub confirm: Key,
+    /// How the candidate that was sent compares.
+    pub outlook: Option<Outlook>,
+}
+
+/// How long a release is good for.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "as in `Release`")]
+pub struct Times {
+    pub not_after_s: u64,
+    pub lease_s: u32,
 }
 
 /// Makes the keys that one release is sealed to.
@@ -83,7 +96,8 @@ impl Release {
         ephemeral: &[u8],
         volumes: &[(Name, u32, Key)],
         confirm: &Key,
-        (not_after_s, lease_s): (u64, u32),
+        Times { not_after_s, lease_s }: Times,
+        outlook: Option<Outlook>,
         signer: &NoteKey,
     ) -> Result<Self, Error> {
         let seal = |volume: &str, generation, secret: &Key| {
@@ -101,6 +115,7 @@ impl Release {
             confirm: seal("", 0, confirm)?,
             not_after_s,
             lease_s,
+            outlook,
             signature: Fixed([0; note::SIGNATURE_BYTES]),
         };
         release.signature = Fixed(signer.sign(&release.signed(transcript)));
@@ -125,7 +140,11 @@ impl Release {
             let secret = open(one.volume.as_str(), one.generation, &one.sealed)?;
             Ok((one.volume.0.clone(), one.generation, secret))
         });
-        Ok(Opened { volumes: volumes.collect::<Result<_, Error>>()?, confirm: open("", 0, &self.confirm)? })
+        Ok(Opened {
+            volumes: volumes.collect::<Result<_, Error>>()?,
+            confirm: open("", 0, &self.confirm)?,
+            outlook: self.outlook.clone(),
+        })
     }
 
     fn signed(&self, transcript: &Transcript) -> Vec<u8> {
@@ -139,6 +158,10 @@ impl Release {
         frame(&mut bytes, &self.confirm);
         bytes.extend_from_slice(&self.not_after_s.to_be_bytes());
         bytes.extend_from_slice(&self.lease_s.to_be_bytes());
+        if let Some(Outlook { candidate, lacks }) = &self.outlook {
+            frame(&mut bytes, candidate.as_ref().map_or(&[][..], |id| &id.0.0));
+            frame_all(&mut bytes, lacks.iter().map(String::as_bytes));
+        }
         bytes
     }
 }
@@ -196,7 +219,11 @@ fn sorted(value: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use keyhearth_core::id::RequestId;
+
     use super::*;
+
+    const TIMES: Times = Times { not_after_s: 100, lease_s: 60 };
 
     fn released() -> (Transcript, KeyPair, NoteKey, Release) {
         let transcript = Transcript([7; 64]);
@@ -205,7 +232,7 @@ mod tests {
         let volumes = [("root", 1), ("data", 3)]
             .map(|(name, generation)| (name.parse().unwrap(), generation, Key::new([9; 32])));
         let release =
-            Release::seal(&transcript, &keys.public, &volumes, &Key::new([8; 32]), (100, 60), &signer);
+            Release::seal(&transcript, &keys.public, &volumes, &Key::new([8; 32]), TIMES, None, &signer);
         (transcript, keys, signer, release.unwrap())
     }
 
@@ -230,8 +257,30 @@ mod tests {
             Release { volumes: release.volumes[..1].to_vec(), ..release.clone() },
             Release { volumes: release.volumes.iter().rev().cloned().collect(), ..release.clone() },
             Release { confirm: release.volumes[0].sealed.clone(), ..release.clone() },
+            Release { outlook: Some(Outlook { candidate: None, lacks: Vec::new() }), ..release.clone() },
         ];
         assert!(altered.iter().all(|altered| refused(altered, &transcript, &keys, &signer)));
+    }
+
+    /// Nobody but the server says that a boot will pass.
+    #[test]
+    fn what_is_said_of_the_next_boot_is_signed() {
+        let (transcript, keys, signer, release) = released();
+        let waits = Outlook { candidate: Some(Is(RequestId([1; 16]))), lacks: vec!["pcrs.11".to_owned()] };
+        let (confirm, outlook) = (Key::new([8; 32]), Some(waits.clone()));
+        let sealed =
+            Release::seal(&transcript, &keys.public, &[], &confirm, TIMES, outlook, &signer).unwrap();
+        let opened = sealed.open(&transcript, &keys, &signer.public()).unwrap();
+        assert_eq!((opened.outlook, release.outlook), (Some(waits.clone()), None));
+        for other in [
+            None,
+            Some(Outlook { candidate: None, ..waits.clone() }),
+            Some(Outlook { lacks: Vec::new(), ..waits.clone() }),
+            Some(Outlook { lacks: vec!["pcrs.12".to_owned()], ..waits }),
+        ] {
+            let altered = Release { outlook: other, ..sealed.clone() };
+            assert!(altered.open(&transcript, &keys, &signer.public()).is_err(), "{altered:?}");
+        }
     }
 
     /// A server that signs may still not move a secret from one volume or generation to another.

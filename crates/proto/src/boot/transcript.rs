@@ -3,7 +3,7 @@
 use keyhearth_core::id::{DeploymentId, Name, PrincipalId};
 use keyhearth_crypto::digest;
 
-use super::{NONCE_BYTES, SESSION_BYTES};
+use super::{Candidate, NONCE_BYTES, SESSION_BYTES};
 
 const LABEL: &[u8] = b"keyhearth boot v1";
 
@@ -44,7 +44,7 @@ tees! {
 pub struct Transcript(pub [u8; 64]);
 
 /// What a transcript covers. Every member is framed by its length, 4 bytes big-endian; a list by the count of its
-/// members before them.
+/// members before them. Without a candidate there is nothing in its place, at the end.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "as in the messages")]
 pub struct Covered<'a> {
@@ -57,6 +57,7 @@ pub struct Covered<'a> {
     pub headers: &'a [[u8; 32]],
     pub boot_counter: u64,
     pub tee: Tee,
+    pub candidate: Option<&'a Candidate>,
 }
 
 impl Transcript {
@@ -75,6 +76,12 @@ impl Transcript {
         frame_all(&mut bytes, covered.headers.iter().map(|hash| &hash[..]));
         frame(&mut bytes, &covered.boot_counter.to_be_bytes());
         frame(&mut bytes, covered.tee.name().as_bytes());
+        if let Some(Candidate { claims, dry_run }) = covered.candidate {
+            let words: Vec<&[u8]> =
+                claims.iter().flat_map(|one| [one.claim.as_bytes(), one.value.as_bytes()]).collect();
+            frame_all(&mut bytes, words.into_iter());
+            frame(&mut bytes, &[u8::from(*dry_run)]);
+        }
         Self(digest::sha512(&bytes))
     }
 
@@ -101,6 +108,7 @@ pub(super) fn frame_all<'a>(bytes: &mut Vec<u8>, parts: impl ExactSizeIterator<I
 
 #[cfg(test)]
 mod tests {
+    use super::super::Expected;
     use super::*;
 
     fn covered<'a>(volumes: &'a [Name], headers: &'a [[u8; 32]]) -> Covered<'a> {
@@ -114,7 +122,13 @@ mod tests {
             headers,
             boot_counter: 7,
             tee: Tee::Snp,
+            candidate: None,
         }
+    }
+
+    fn candidate(claim: &str, value: &str, dry_run: bool) -> Candidate {
+        let claims = vec![Expected { claim: claim.to_owned(), value: value.to_owned() }];
+        Candidate { claims, dry_run }
     }
 
     #[test]
@@ -132,9 +146,16 @@ mod tests {
             Covered { headers: &headers[1..], ..whole },
             Covered { boot_counter: 8, ..whole },
             Covered { tee: Tee::Tdx, ..whole },
+            Covered { candidate: Some(&candidate("pcrs.11", "aa", false)), ..whole },
+            Covered { candidate: Some(&candidate("pcrs.11", "aa", true)), ..whole },
+            Covered { candidate: Some(&candidate("pcrs.11", "ab", false)), ..whole },
+            Covered { candidate: Some(&candidate("pcrs.1", "1aa", false)), ..whole },
         ];
+        let mut seen = vec![Transcript::of(&whole).0];
         for other in others {
-            assert_ne!(Transcript::of(&other), Transcript::of(&whole), "{other:?}");
+            let transcript = Transcript::of(&other).0;
+            assert!(!seen.contains(&transcript), "{other:?}");
+            seen.push(transcript);
         }
     }
 
@@ -147,6 +168,12 @@ mod tests {
         assert_eq!(
             hex(&transcript.0),
             "f0b34578d44edb874c71dae6115171130c7759918308b5089b2ea4520cda362057137c70d47b8a231537f65e50ce9de6c4311503dda3a958857c48b603631a94"
+        );
+        let said = candidate("pcrs.11", "aa", false);
+        let saying = Covered { candidate: Some(&said), ..covered(&names, &[[6; 32], [7; 32]]) };
+        assert_eq!(
+            hex(&Transcript::of(&saying).0),
+            "ea872189de5f973384440062be52016e2b0dda3b27fc74bc3a5f6490cfafe177197ede3f043731625f9c322a75ffe8d697093fd7a92191b9a7273812a8f8ec0b"
         );
         assert_eq!(
             hex(&transcript.qualifying_data()),

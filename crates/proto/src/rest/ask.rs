@@ -1,6 +1,6 @@
 //! From bodies to what is asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use keyhearth_core::Error;
 use keyhearth_core::id::{Name, PrincipalId};
@@ -298,8 +298,8 @@ impl VolumeOf {
     }
 }
 
-fn reference(values: Vec<ReferenceValue>) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
-    let mut reference: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+fn reference(values: Vec<ReferenceValue>) -> Result<machine::Reference, Error> {
+    let mut reference = machine::Reference::new();
     for ReferenceValue { claim, values } in values {
         let allowed = reference.entry(claim.within("reference")?).or_default();
         for value in values {
@@ -326,6 +326,8 @@ impl MachineChange {
             |volume: PreparedVolume| (volume.name.0, volume.generation.number(), volume.header.0.0);
         let change = machine::MachineChange {
             reference: self.reference.map(reference).transpose()?,
+            add: reference(self.add.unwrap_or_default())?,
+            drop: reference(self.drop.unwrap_or_default())?,
             volumes: self.volumes.into_iter().flatten().map(prepared).collect(),
             forget_token: self.forget_token.unwrap_or(false),
         };

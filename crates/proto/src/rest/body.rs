@@ -407,6 +407,10 @@ bodies! {
     MachineChange {
         /// All reference values anew.
         reference: Option<Vec<ReferenceValue>>,
+        /// Reference values besides those that there are.
+        add: Option<Vec<ReferenceValue>>,
+        /// Reference values that are taken away then; each claim keeps one.
+        drop: Option<Vec<ReferenceValue>>,
         /// Volumes that were prepared.
         volumes: Option<Vec<PreparedVolume>>,
         /// Forget the token that its volume keeps: after an older copy was put back on purpose.
@@ -418,6 +422,13 @@ bodies! {
     ApprovalDecision {
         /// Whether the next boot with such claims is approved, once.
         approve: bool,
+    }
+
+    /// A decision about what a machine says its next boot will be.
+    #[derive(Copy)]
+    CandidateDecision {
+        /// Whether its values are added to the reference values.
+        accept: bool,
     }
 
     /// A grant to be made.

@@ -89,6 +89,7 @@ exchanges! {
     UpdateMachine (MachineChange) Machine;
     ListApprovals () Approvals;
     DecideApproval (ApprovalDecision) Approval;
+    DecideCandidate (CandidateDecision) Machine;
     CreateGrant (NewGrant) Grant;
     ListGrants () Grants;
     ListRetirableGrants () Grants;

@@ -87,6 +87,14 @@ pub fn parse(
             let approve = read::<ApprovalDecision>(body)?.approve;
             Ask::DecideApproval { approval: path.read("approval")?, approve }
         }
+        O::DecideCandidate => {
+            let accept = read::<CandidateDecision>(body)?.accept;
+            Ask::DecideCandidate {
+                machine: path.read("machine")?,
+                candidate: path.read("candidate")?,
+                accept,
+            }
+        }
         O::CreateGrant => Ask::CreateGrant(read::<NewGrant>(body)?.ask(key()?)?),
         O::ListGrants => Ask::ListGrants { key: key()?, page: query.page()? },
         O::RevokeGrant => Ask::RevokeGrant { key: key()?, grant: path.read("grant")? },

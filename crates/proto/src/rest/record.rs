@@ -173,8 +173,19 @@ impl From<&machine::Machine> for Machine {
             released: machine.released.as_ref().map(Into::into),
             refused: machine.refused.as_ref().map(Into::into),
             created: machine.created.into(),
+            candidates: machine.candidates.iter().map(|candidate| expected(machine, candidate)).collect(),
         }
     }
+}
+
+fn expected(machine: &machine::Machine, candidate: &machine::Candidate) -> Candidate {
+    let lacks = machine.lacks(&candidate.claims);
+    let claims = candidate.claims.iter().map(|(claim, value)| ExpectedClaim {
+        claim: claim.clone(),
+        value: value.clone(),
+        differs: lacks.contains_key(claim.as_str()),
+    });
+    Candidate { id: candidate.id.into(), asked: candidate.asked.into(), claims: claims.collect() }
 }
 
 impl From<&machine::Volume> for Volume {

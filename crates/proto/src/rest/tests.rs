@@ -119,6 +119,11 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("GET", "/v1/approvals?limit=10", Value::Null),
         ("POST", "/v1/approvals/01990a3e-7c1d-7e52-9f60-3b1f2a6c8d10", json!({ "approve": true })),
+        (
+            "POST",
+            "/v1/machines/01990a3e-7c1d-7e52-9f60-3b1f2a6c8d10/candidates/01990a3e-7c1d-7e52-9f60-3b1f2a6c8d11",
+            json!({ "accept": true }),
+        ),
         ("POST", "/v1/random", json!({ "bytes": 32 })),
         (
             "POST",

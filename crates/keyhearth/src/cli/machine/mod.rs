@@ -2,6 +2,7 @@
 //!
 //! A machine that is named may be named by its name or its id. What is done to its disks is in [`super::volume`].
 
+mod candidate;
 mod erase;
 mod template;
 
@@ -25,6 +26,7 @@ use super::output;
 use super::session::{Server, Session};
 use super::spelled::{pair, spelled};
 use super::volume::{self, Disk, Opener, Passphrase, Volume, VolumeAt};
+use candidate::CandidateArgument;
 use erase::Erasure;
 use template::Template;
 
@@ -51,8 +53,14 @@ pub enum Verb {
         machine: MachineArgument,
         #[command(flatten)]
         reference: Reference,
+        /// A value that a claim may have besides those that there are; can be given again.
+        #[arg(long, value_name = "CLAIM=VALUE", value_parser = pair)]
+        add: Vec<(String, String)>,
+        /// A value that a claim may have no more, as that of an image that was replaced; can be given again.
+        #[arg(long, value_name = "CLAIM=VALUE", value_parser = pair)]
+        drop: Vec<(String, String)>,
         /// Drop all reference values.
-        #[arg(long, conflicts_with = "reference")]
+        #[arg(long, conflicts_with_all = ["reference", "add", "drop"])]
         no_reference: bool,
         /// Forget the token that its volume keeps: after you put an older copy back on purpose.
         #[arg(long)]
@@ -78,6 +86,15 @@ pub enum Verb {
     /// Wants `--reason`, which the log keeps. Passphrases of your own still open them, and secrets that somebody wrote
     /// to a file.
     Erase(Erasure),
+    /// Lists what machines say of their next boots, beside the reference values
+    Candidates {
+        /// The machine's name or id; all machines if absent.
+        machine: Option<String>,
+    },
+    /// Its values are added to the reference values; those of before stay.
+    Accept(CandidateArgument),
+    /// Rejects what a machine says its next boot will be
+    Reject(CandidateArgument),
     Approvals(PageFlags),
     /// The next boot with the same claims, once.
     Approve(ApprovalArgument),
@@ -141,10 +158,14 @@ pub struct Reference {
 
 impl Reference {
     fn values(self) -> Option<Vec<ReferenceValue>> {
-        let one = |(claim, value)| ReferenceValue { claim: Text(claim), values: vec![Text(value)] };
-        let values: Vec<_> = self.reference.into_iter().map(one).collect();
-        (!values.is_empty()).then_some(values)
+        values(self.reference)
     }
+}
+
+fn values(pairs: Vec<(String, String)>) -> Option<Vec<ReferenceValue>> {
+    let one = |(claim, value)| ReferenceValue { claim: Text(claim), values: vec![Text(value)] };
+    let values: Vec<_> = pairs.into_iter().map(one).collect();
+    (!values.is_empty()).then_some(values)
 }
 
 /// Where the agent finds the server, and what it does when it is refused.
@@ -159,6 +180,15 @@ pub struct Agent {
     /// Whom to ask, for the machine's screen.
     #[arg(long, value_name = "TEXT")]
     contact: Option<String>,
+    /// A volume that is opened by the system that runs, not before it starts; can be given again.
+    #[arg(long = "late", value_name = "VOLUME", value_parser = spelled::<Name>())]
+    late: Vec<Is<Name>>,
+    /// The machine goes on asking while it runs, so often at least: 1 to 3600 seconds.
+    #[arg(long, value_name = "SECONDS", requires = "on_end", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    heartbeat: Option<u32>,
+    /// What the machine does when it may not go on.
+    #[arg(long, value_name = "ACTION", requires = "heartbeat", value_parser = ["close", "halt", "poweroff", "reboot"])]
+    on_end: Option<String>,
 }
 
 /// A machine.
@@ -207,10 +237,15 @@ impl Verb {
             Self::List(page) => list(session, &server.wait(server.list_machines(&page.into()))?),
             Self::Show(machine) => session.show(&machine.find(server)?),
             Self::Explain(machine) => explain(session, server, &machine.find(server)?),
-            Self::Update { machine, reference, no_reference, forget_token } => {
+            Self::Update { machine, reference, add, drop, no_reference, forget_token } => {
                 let reference = if no_reference { Some(Vec::new()) } else { reference.values() };
-                let change =
-                    MachineChange { reference, volumes: None, forget_token: forget_token.then_some(true) };
+                let change = MachineChange {
+                    reference,
+                    add: values(add),
+                    drop: values(drop),
+                    volumes: None,
+                    forget_token: forget_token.then_some(true),
+                };
                 let machine = machine.find(server)?;
                 session.show(&server.wait(server.update_machine(*machine.id, &change))?)
             }
@@ -227,6 +262,12 @@ impl Verb {
                 session.show(&server.wait(server.revoke_identity(*machine.id))?)
             }
             Self::Erase(erasure) => erasure.run(session, server),
+            Self::Candidates { machine } => {
+                let machine = machine.map(|machine| MachineArgument { machine });
+                candidate::list(session, server, machine.as_ref())
+            }
+            Self::Accept(candidate) => candidate::decide(session, server, &candidate, true),
+            Self::Reject(candidate) => candidate::decide(session, server, &candidate, false),
             Self::Approvals(page) => approvals(session, &server.wait(server.list_approvals(&page.into()))?),
             Self::Approve(ApprovalArgument { approval }) => decide(session, server, *approval, true),
             Self::Deny(ApprovalArgument { approval }) => decide(session, server, *approval, false),
@@ -248,6 +289,7 @@ impl Enrollment {
     fn run(self, session: &Session, server: &Server) -> Result<(), Failure> {
         let devices: Vec<(&Name, &Path)> =
             self.volumes.iter().filter_map(|(name, device)| Some((name, device.as_deref()?))).collect();
+        self.agent.check_late(&self.volumes)?;
         let passphrase = if devices.is_empty() { None } else { Some(self.passphrase.read()?) };
         for ((_, device), passphrase) in devices.iter().zip(passphrase.iter().cycle()) {
             volume::check(Disk::at(device), passphrase)?;
@@ -344,6 +386,20 @@ impl SecretFile {
 }
 
 impl Agent {
+    /// Checks that what is opened late is a volume of the machine, and that there is one where it is to be closed.
+    fn check_late<T>(&self, volumes: &[(Name, T)]) -> Result<(), Failure> {
+        let is_missing = |late: &&Is<Name>| !volumes.iter().any(|(name, _)| *name == late.0);
+        if let Some(late) = self.late.iter().find(is_missing) {
+            let what = format!("--late {}: no --volume has this name", late.as_str());
+            return Err(Failure::new(what, "name the same volume in both"));
+        }
+        if self.on_end.as_deref() == Some("close") && self.late.is_empty() {
+            let what = "--on-end close: no volume is opened late, and no other can be closed";
+            return Err(Failure::new(what, "add --late, or take halt, poweroff or reboot"));
+        }
+        Ok(())
+    }
+
     /// The agent's configuration, as `docs/boot/agent.md` describes it.
     fn config(
         &self,
@@ -362,15 +418,25 @@ impl Agent {
             on_refusal: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             contact: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            heartbeat: Option<Heartbeat<'a>>,
             volumes: Vec<Volume<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Heartbeat<'a> {
+            every_s: u32,
+            on_end: &'a str,
         }
         #[derive(Serialize)]
         struct Volume<'a> {
             name: &'a str,
             device: String,
             mapping: String,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            late: bool,
         }
         use base64::Engine as _;
+        self.check_late(volumes)?;
         let status = server.wait(server.status())?;
         let (Some(deployment), Some(key)) = (status.deployment, status.release_key) else {
             return Err(Failure::new("the server is sealed", "unseal it: keyhearth unseal"));
@@ -387,12 +453,17 @@ impl Agent {
             tee: "auto",
             on_refusal: &self.on_refusal,
             contact: self.contact.as_deref(),
+            heartbeat: self
+                .heartbeat
+                .zip(self.on_end.as_deref())
+                .map(|(every_s, on_end)| Heartbeat { every_s, on_end }),
             volumes: volumes
                 .iter()
                 .map(|(name, device)| Volume {
                     name,
                     device: device.clone(),
                     mapping: format!("{name}_crypt"),
+                    late: self.late.iter().any(|late| late.as_str() == name),
                 })
                 .collect(),
         };
@@ -495,6 +566,7 @@ fn explain(session: &Session, server: &Server, machine: &answer::Machine) -> Res
         let values: Vec<&str> = value.values.iter().map(|value| value.0.as_str()).collect();
         needs.push(format!("a known image has the claim {} = {}", value.claim.0, values.join(" or ")));
     }
+    needs.extend(candidate::needs(machine));
     if machine.keeps_token {
         needs.push("its volume must show the token that the boot before left in it".to_owned());
     }

@@ -27,7 +27,8 @@ use keyhearth_core::request::{Ask, KeyRef, Request as Query, Response as Answer}
 use keyhearth_crypto::random;
 use keyhearth_proto::boot::{
     self, Attest, CHALLENGE_S, Challenge as Wanted, Challenged, Confirm, Confirmed, Continues, Covered,
-    Fixed, Key, Message, NONCE_BYTES, Pending, Refused, Release, SESSION_BYTES, Step, Tee, Transcript,
+    Fixed, Key, Message, NONCE_BYTES, Outlook, Pending, Refused, Release, SESSION_BYTES, Step, Tee, Times,
+    Transcript,
 };
 use keyhearth_proto::rest::{self, Is, Refused as Nowhere};
 use parking_lot::Mutex;
@@ -180,6 +181,7 @@ impl Boot {
             headers: &headers,
             boot_counter: attest.boot_counter,
             tee: challenge.tee,
+            candidate: attest.candidate.as_ref(),
         });
         let continues = match self.continued(&booting, attest.continues.as_ref(), &transcript)? {
             Ok(session) => session,
@@ -207,7 +209,8 @@ impl Boot {
         };
         let (session, transcript_bytes) = (attest.session.0, transcript.0);
         let lease_ms = u64::from(self.lease_s) * 1_000;
-        let asked = Asked { facts, session, transcript: transcript_bytes, headers, lease_ms };
+        let proposal = attest.candidate.as_ref().map(boot::Candidate::proposal).transpose()?;
+        let asked = Asked { facts, session, transcript: transcript_bytes, headers, lease_ms, proposal };
         if let Err(reason) = booting.machine.check(&asked, self.engine.now()) {
             let refused = self.refuse(Some(&booting), address, reason).await;
             // The same machine may have crashed and started again: it waits until it is alone for certain.
@@ -295,7 +298,7 @@ impl Boot {
         let address = booting.caller.address;
         let released = self.execute(booting, query(&asked)).await;
         match released {
-            Ok(Answer::Released { volumes, .. }) => {
+            Ok(Answer::Released { volumes, outlook, .. }) => {
                 let volumes = volumes.into_iter().map(|(name, generation, secret)| {
                     let secret: [u8; boot::SECRET_BYTES] =
                         secret[..].try_into().map_err(|_| Error::Internal("a secret of another length"))?;
@@ -304,9 +307,12 @@ impl Boot {
                 let volumes = volumes.collect::<Result<Vec<(Name, u32, Key)>, Error>>()?;
                 let confirm = self.engine.confirm_key(&transcript.0)?;
                 let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-                let times = (now_s + u64::from(CHALLENGE_S), self.lease_s);
+                let times = Times { not_after_s: now_s + u64::from(CHALLENGE_S), lease_s: self.lease_s };
+                let outlook =
+                    outlook.map(|known| Outlook { candidate: known.candidate.map(Is), lacks: known.lacks });
                 let signer = self.engine.release_key()?;
-                let release = Release::seal(transcript, ephemeral, &volumes, &confirm, times, &signer)?;
+                let release =
+                    Release::seal(transcript, ephemeral, &volumes, &confirm, times, outlook, &signer)?;
                 Ok(Outcome::Done(boot::write(&release)))
             }
             Ok(_) => Err(Error::Internal("another answer than what was asked for gives").into()),

@@ -15,7 +15,8 @@ const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deac
     import-key import-parameters move-alias resume-key rotate-key schedule-destroy set-alias suspend-key unload-key update-key";
 const USE: &str = "agree data-key data-key-pair data-key-pair-without-plaintext data-key-without-plaintext decapsulate decrypt \
     encapsulate encrypt exchange mac rewrap rewrap-from sign unwrap verify verify-mac wrap";
-const BOOT: &str = "decide-approval enroll-machine recovery-secret update-machine volume-secret";
+const BOOT: &str =
+    "decide-approval decide-candidate enroll-machine recovery-secret update-machine volume-secret";
 const DELEGATE: &str = "create-grant revoke-grant";
 const READ_GOVERN: &str = "diff-policy list-access-keys list-identities list-policies test-policy";
 const CHANGE_GOVERN: &str = "bind-certificate create-access-key delete-policy disable-access-key issue-identity \

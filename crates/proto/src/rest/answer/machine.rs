@@ -53,6 +53,28 @@ answers! {
         refused: Option<Boot>,
         /// When it was enrolled.
         created: Is<Time>,
+        /// What it says of its next boot, and nobody has accepted or rejected.
+        candidates: Vec<Candidate>,
+    }
+
+    /// What a machine says that its next boot will be.
+    Candidate {
+        /// Its id: the request that brought it.
+        id: Is<RequestId>,
+        /// When it came.
+        asked: Is<Time>,
+        /// What its evidence will claim then.
+        claims: Vec<ExpectedClaim>,
+    }
+
+    /// A claim that evidence will have.
+    ExpectedClaim {
+        /// The claim.
+        claim: String,
+        /// Its value then.
+        value: String,
+        /// Whether it has reference values, and this is none of them.
+        differs: bool,
     }
 
     /// A volume of a machine.
