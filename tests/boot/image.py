@@ -59,7 +59,8 @@ def base(kernel, package):
         script = package / "usr/share/initramfs-tools/scripts" / stage / "keyhearth-boot"
         archive.file(f"scripts/{stage}", script.read_bytes(), 0o755)
     # What runs when a kernel is installed, for machines that stay in this system.
-    for script in ("usr/lib/keyhearth/next-boot", "etc/kernel/postinst.d/zzz-keyhearth-boot"):
+    hooks = ("etc/kernel/postinst.d/zzz-keyhearth-boot", "usr/lib/kernel/install.d/95-keyhearth-boot.install")
+    for script in ("usr/lib/keyhearth/next-boot", *hooks):
         archive.file(script, (package / script).read_bytes(), 0o755)
     archive.file("sbin/keyhearth-boot", (package / "usr/sbin/keyhearth-boot").read_bytes(), 0o755)
     cryptsetup = shutil.which("cryptsetup", path="/sbin:/usr/sbin")
