@@ -504,7 +504,9 @@ fn reports() -> Result<()> {
             snp::sign(&mut report);
             let endorsements = endorsements(generation, signer);
             let files = files(&[&[report][..], &endorsements].concat());
-            write("attest_snp", &format!("v{version}-{}-{}", generation.name(), signer.name()), files)?;
+            let name = format!("v{version}-{}-{}", generation.name(), signer.name());
+            write("attest_snp", &name, &files)?;
+            write("attest_endorsements", &name, files)?;
         }
     }
     Ok(())
@@ -554,6 +556,10 @@ fn quotes_of_tdx() -> Result<()> {
         let parts = [tdx::Quote::new(body).bytes(), tdx::root().der(), together.clone()];
         write("attest_tdx", &format!("{body:?}"), files(&parts))?;
     }
+    let events = tdx::boot();
+    let (quote, log) = (tdx::Quote::new(tdx::Body::Td15).booted(&events), tpm::log(&events, &[tpm::SHA384]));
+    let document = keyhearth_attest::tdx::Evidence { quote: quote.bytes(), log }.encode();
+    write("attest_tdx", "document", files(&[document, tdx::root().der(), together.clone()]))?;
     let bare = tdx::Quote { chain: Vec::new(), kinds: [6, 1], ..tdx::Quote::new(tdx::Body::V4) };
     let parts = [
         bare.bytes(),
@@ -566,6 +572,7 @@ fn quotes_of_tdx() -> Result<()> {
         tdx::answer("tcbInfo", &tcb_info, tdx::By::StatementSigner),
         tdx::answer("enclaveIdentity", &qe_identity, tdx::By::StatementSigner),
     ];
+    write("attest_endorsements", "answers", files(&parts))?;
     write("attest_tdx", "answers", files(&parts))
 }
 
@@ -582,7 +589,8 @@ fn quotes() -> Result<()> {
         for (form, key) in [("spki", ak.spki()), ("public", ak.public(tpm::ATTRIBUTES))] {
             let signature = ak.sign(&quote);
             let (quote, pcrs, log) = (quote.clone(), pcrs.clone(), Some(log.clone()));
-            let document = Evidence { quote, signature, ak: Some(key), pcrs, log, hcl_report: None };
+            let document =
+                Evidence { quote, signature, ak: Some(key), pcrs, log, hcl_report: None, td_quote: None };
             write("attest_tpm", &format!("{ak:?}-{form}"), files(&[document.encode()]))?;
         }
     }
@@ -593,7 +601,7 @@ fn quotes() -> Result<()> {
     snp::sign(&mut report);
     let hcl_report = Some(tpm::hcl_report(&report, 2, 1, &runtime_data));
     let signature = tpm::Ak::Rsassa.sign(&quote);
-    let document = Evidence { quote, signature, ak: None, pcrs, log: Some(log), hcl_report };
+    let document = Evidence { quote, signature, ak: None, pcrs, log: Some(log), hcl_report, td_quote: None };
     let endorsements = endorsements(generation, signer);
     write("attest_tpm", "azure", files(&[&[document.encode()][..], &endorsements].concat()))?;
     let [root, list, issuer, leaf] = endorsements;
@@ -602,7 +610,14 @@ fn quotes() -> Result<()> {
         "quote": { "message": document.quote, "signature": document.signature[6..], "pcrs": vec![[0; 32]; 24] },
         "vcek": URL_SAFE_NO_PAD.encode(leaf),
     });
-    write("attest_tpm", "azure-json", files(&[json.to_string().into_bytes(), root, list, issuer]))
+    write("attest_tpm", "azure-json", files(&[json.to_string().into_bytes(), root, list, issuer]))?;
+    let mut td = tdx::Quote::new(tdx::Body::V4);
+    td.put(520, &[sha256(&[runtime_data.as_bytes()]), [0; 32]].concat());
+    let hcl_report = Some(tpm::hcl_report(&[0; 1184], 4, 1, &runtime_data));
+    let document = Evidence { hcl_report, td_quote: Some(td.bytes()), log: None, ..document };
+    let lists = [tdx::List::of_root(&[9]), tdx::List::of_pck_ca(&[9])];
+    let together = tdx::together(&tdx::tcb_info(), &tdx::qe_identity(), [&lists[0], &lists[1]]);
+    write("attest_tpm", "azure-tdx", files(&[document.encode(), tdx::root().der(), together]))
 }
 
 /// Firmware, and a unified kernel image of each age.

@@ -4,6 +4,7 @@
 //! The input is a list of files, each after its length in two bytes: the evidence, a root to believe, endorsements.
 #![no_main]
 
+use keyhearth_attest::tdx::Evidence;
 use keyhearth_attest::{Demands, Endorsements, Roots, appraise};
 use libfuzzer_sys::fuzz_target;
 
@@ -30,8 +31,17 @@ fuzz_target!(|data: &[u8]| {
     let demands = Demands { sw_hardening: true, ..Demands::at(NOW_S) };
     let Ok(claims) = appraise(evidence, &endorsements, &roots, &demands) else { return };
     serde_json::to_string(&claims).expect("claims are JSON");
-    let mut changed = evidence.to_vec();
-    changed[MEASUREMENT] ^= 1;
+    let changed = match Evidence::decode(evidence) {
+        Ok(mut document) => {
+            document.quote[MEASUREMENT] ^= 1;
+            document.encode()
+        }
+        Err(_) => {
+            let mut changed = evidence.to_vec();
+            changed[MEASUREMENT] ^= 1;
+            changed
+        }
+    };
     assert!(
         appraise(&changed, &endorsements, &roots, &demands).is_err(),
         "a changed measurement is accepted"

@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
         Some(file)
     });
     let Some(evidence) = files.next() else { return };
-    let roots = match files.next().map(|root| Roots::built_in().with_amd("fuzz", root)) {
+    let roots = match files.next().map(|root| Roots::built_in().with("fuzz", root)) {
         Some(Ok(roots)) => roots,
         Some(Err(_)) | None => Roots::built_in(),
     };

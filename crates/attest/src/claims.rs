@@ -39,6 +39,8 @@ kinds! {
     Tdx "tdx" tdx::recognised;
     /// A quote of a TPM.
     Tpm "tpm" tpm::recognised;
+    /// A quote of an Azure VM's TPM, whose key a quote of TDX vouches for.
+    AzureTdx "azure-tdx" azure::recognised_tdx;
     /// A quote of an Azure VM's TPM, whose key an SNP report vouches for.
     AzureSnp "azure-snp" azure::recognised;
 }
@@ -77,6 +79,8 @@ pub enum Specific {
     Tpm(Box<tpm::TpmClaims>),
     /// SEV-SNP and the TPM of Azure's paravisor.
     AzureSnp(Box<azure::AzureSnpClaims>),
+    /// TDX and the TPM of Azure's paravisor.
+    AzureTdx(Box<azure::AzureTdxClaims>),
 }
 
 /// Bytes that are written as lowercase hexadecimal digits.

@@ -61,7 +61,7 @@ pub fn appraise(
         Some(Kind::Snp) => snp::appraise(evidence, endorsements, roots, demands),
         Some(Kind::Tdx) => tdx::appraise(evidence, endorsements, roots, demands),
         Some(Kind::Tpm) => tpm::appraise(evidence, endorsements, roots, demands),
-        Some(Kind::AzureSnp) => azure::appraise(evidence, endorsements, roots, demands),
+        Some(Kind::AzureSnp | Kind::AzureTdx) => azure::appraise(evidence, endorsements, roots, demands),
         None => Err(Reason::EvidenceUnknown.into()),
     }
 }

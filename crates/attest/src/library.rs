@@ -6,11 +6,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::azure;
 use crate::claims::{Bytes, Kind};
 use crate::endorsements::{Endorsement, Endorsements, Roots};
 use crate::inspect::Subject;
 use crate::reason::{Reason, Refusal};
-use crate::snp::{Generation, REPORT_BYTES, Report, Signer, Tcb};
+use crate::snp::{Generation, Report, Signer, Tcb};
 use crate::tdx::{self, Pck, Quote};
 use crate::tpm::Evidence;
 use crate::x509::find_issuer;
@@ -175,10 +176,14 @@ pub fn needs(evidence: &[u8], refused: Reason, roots: &Roots) -> Vec<Need> {
             .into_iter()
             .collect();
     }
-    match Kind::of(evidence) {
-        Some(Kind::Tdx) => tdx_needs(evidence, refused, roots).unwrap_or_default(),
-        Some(Kind::Snp | Kind::Tpm | Kind::AzureSnp) | None => Vec::new(),
-    }
+    let quote = match Kind::of(evidence) {
+        Some(Kind::Tdx) => tdx::quote_of(evidence).ok(),
+        Some(Kind::Tpm) => {
+            Evidence::decode(evidence).ok().and_then(|document| document.td_quote).map(Cow::from)
+        }
+        Some(Kind::Snp | Kind::AzureSnp | Kind::AzureTdx) | None => None,
+    };
+    quote.and_then(|quote| tdx_needs(&quote, refused, roots)).unwrap_or_default()
 }
 
 fn snp_needs(report: &Report<'_>, refused: Reason) -> Option<Need> {
@@ -200,9 +205,8 @@ fn snp_needs(report: &Report<'_>, refused: Reason) -> Option<Need> {
     }
 }
 
-fn tdx_needs(evidence: &[u8], refused: Reason, roots: &Roots) -> Option<Vec<Need>> {
-    let evidence = tdx::quote_of(evidence).ok()?;
-    let quote = Quote::parse(&evidence).ok()?;
+fn tdx_needs(quote: &[u8], refused: Reason, roots: &Roots) -> Option<Vec<Need>> {
+    let quote = Quote::parse(quote).ok()?;
     let carried = quote.certificates().ok()?;
     let certificates = carried.iter().map(Vec::as_slice);
     let Pck { certificate, platform } = Pck::find(&quote, certificates.clone()).ok()?;
@@ -229,10 +233,9 @@ fn snp_report(evidence: &[u8]) -> Option<Cow<'_, [u8]>> {
         Kind::Snp => Some(evidence.into()),
         Kind::Tpm => {
             let report = Evidence::decode(evidence).ok()?.hcl_report?;
-            let hardware = crate::azure::hardware_of(&report)?;
-            (hardware.len() == REPORT_BYTES).then(|| hardware.to_vec().into())
+            azure::snp_report(&report).map(|hardware| hardware.to_vec().into())
         }
         // The tools that write it give the certificate with it.
-        Kind::AzureSnp | Kind::Tdx => None,
+        Kind::AzureSnp | Kind::AzureTdx | Kind::Tdx => None,
     }
 }

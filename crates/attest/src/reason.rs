@@ -135,7 +135,8 @@ reasons! {
     Azure {
         AzureEvidenceMalformed "azure-evidence-malformed" "The evidence of an Azure VM does not have its form.";
         AzureReportMalformed "azure-report-malformed" "The HCL report does not have its form.";
-        AzureReportType "azure-report-type" "The HCL report holds another hardware report than one of SEV-SNP.";
+        AzureReportType "azure-report-type" "The HCL report holds another hardware report than one of SEV-SNP or TDX.";
+        AzureTdQuoteMissing "azure-td-quote-missing" "The HCL report is of a TD, and no quote of it was given.";
         AzureRuntimeDataDiffers "azure-runtime-data-differs" "The hardware report does not vouch for the HCL report's runtime data.";
         AzureKeyMissing "azure-key-missing" "The runtime data do not name one attestation key of the TPM.";
     }

@@ -115,6 +115,7 @@ fn quotes_of_another_tpm_are_accepted() {
                 pcrs: pcrs.clone(),
                 log: None,
                 hcl_report: None,
+                td_quote: None,
             };
             let claims = judge(&evidence, &tpm.read("ak.der"))
                 .unwrap_or_else(|reason| panic!("{key} {form}: {reason:?}"));
@@ -139,6 +140,7 @@ fn quotes_of_another_tpm_are_accepted() {
         pcrs,
         log: None,
         hcl_report: None,
+        td_quote: None,
     };
     assert_eq!(judge(&evidence, &[]).map(drop), Err(Reason::TpmKeyUnfit));
 }

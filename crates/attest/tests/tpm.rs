@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use keyhearth_attest::eventlog::{self, BootFacts, BootPhase, EVENTS_MAX, Quoted};
-use keyhearth_attest::snp::{Generation, Signer};
+use keyhearth_attest::snp::{Generation, REPORT_BYTES, Signer};
 use keyhearth_attest::tpm::{AkTrust, Evidence, Pcrs, TpmClaims};
 use keyhearth_attest::{
     Area, Claims, Demands, EVIDENCE_BYTES_MAX, Endorsements, Kind, Reason, Refusal, RootError, Roots,
@@ -14,6 +14,7 @@ use keyhearth_attest::{
 use keyhearth_crypto::digest::sha256;
 use keyhearth_machines::NOW_S;
 use keyhearth_machines::snp::{self, Leaf, List, ark, intermediate, report};
+use keyhearth_machines::tdx;
 use keyhearth_machines::tpm::{
     ATTRIBUTES, Ak, Event, Quote, SHA1, SHA256, SHA384, boot, hcl_report, log, pcrs, runtime_data,
 };
@@ -47,6 +48,8 @@ struct Case {
 
 struct Azure {
     hardware: Vec<u8>,
+    /// Of a VM on TDX: its quote, before it is signed.
+    td: Option<tdx::Quote>,
     report_type: u32,
     hash_type: u32,
     runtime_data: String,
@@ -60,8 +63,17 @@ impl Azure {
         let vouched = self.vouched.as_ref().unwrap_or(&self.runtime_data);
         let mut hardware = self.hardware.clone();
         hardware[0x50..0x90].copy_from_slice(&[&sha256(&[vouched.as_bytes()])[..], &[0; 32]].concat());
-        snp::sign(&mut hardware);
+        if self.td.is_none() {
+            snp::sign(&mut hardware);
+        }
         (self.alter)(hcl_report(&hardware, self.report_type, self.hash_type, &self.runtime_data))
+    }
+
+    fn td_quote(&self) -> Option<Vec<u8>> {
+        let vouched = self.vouched.as_ref().unwrap_or(&self.runtime_data);
+        let mut quote = self.td.clone()?;
+        quote.put(520, &[sha256(&[vouched.as_bytes()]), [0; 32]].concat());
+        Some(quote.bytes())
     }
 }
 
@@ -94,6 +106,7 @@ impl Case {
     fn azure() -> Self {
         let azure = Azure {
             hardware: report(3, Generation::Genoa, Signer::Vcek),
+            td: None,
             report_type: 2,
             hash_type: 1,
             runtime_data: runtime_data(&Ak::Rsassa.modulus()),
@@ -103,6 +116,20 @@ impl Case {
         let mut case = Self { azure: Some(azure), ..Self::of(Ak::Rsassa, &boot()) };
         case.demands.enrolled_aks.clear();
         case
+    }
+
+    /// A VM of Azure on TDX, whose kernel is the paravisor.
+    fn azure_on_tdx() -> Self {
+        let mut case = Self::azure();
+        let mut td = tdx::Quote::new(tdx::Body::V4);
+        td.put(120, &[0; 8]);
+        let hardware = vec![0; REPORT_BYTES];
+        case.azure = case.azure.map(|azure| Azure { hardware, td: Some(td), report_type: 4, ..azure });
+        case
+    }
+
+    fn td(&mut self) -> &mut tdx::Quote {
+        self.vm().td.as_mut().expect("only tests of TDX ask")
     }
 
     /// The same machine with another log, whose PCRs are quoted.
@@ -131,6 +158,7 @@ impl Case {
             pcrs: self.pcrs.clone(),
             log: self.log.clone(),
             hcl_report: self.azure.as_ref().map(Azure::report),
+            td_quote: self.azure.as_ref().and_then(Azure::td_quote),
         }
     }
 
@@ -138,13 +166,17 @@ impl Case {
     fn json(&self) -> Value {
         let document = self.document();
         let pcrs: Vec<_> = (0..24).map(|index| self.pcrs.get(&index).unwrap_or(&[0; 32]).to_vec()).collect();
-        let leaf = Leaf::new(Generation::Genoa, Signer::Vcek).der();
-        json!({
-            "report": document.hcl_report,
-            // Without the algorithms and the length.
-            "quote": { "message": document.quote, "signature": document.signature[6..], "pcrs": pcrs },
-            "vcek": pem(&leaf),
-        })
+        // Without the algorithms and the length.
+        let quote = json!({ "message": document.quote, "signature": document.signature[6..], "pcrs": pcrs });
+        match document.td_quote {
+            Some(td_quote) => {
+                json!({ "hcl_report": document.hcl_report, "tpm_quote": quote, "td_quote": td_quote })
+            }
+            None => {
+                let leaf = Leaf::new(Generation::Genoa, Signer::Vcek).der();
+                json!({ "report": document.hcl_report, "quote": quote, "vcek": pem(&leaf) })
+            }
+        }
     }
 
     fn judge(&self) -> Result<Claims, Refusal> {
@@ -161,10 +193,16 @@ impl Case {
 static GIVEN: LazyLock<(Endorsements, Roots)> = LazyLock::new(|| {
     let (generation, signer) = (Generation::Genoa, Signer::Vcek);
     let mut endorsements = Endorsements::default();
-    let files =
-        [Leaf::new(generation, signer).der(), intermediate(generation, signer).der(), List::of(&[9]).der()];
+    let lists = [tdx::List::of_root(&[9]), tdx::List::of_pck_ca(&[9])];
+    let files = [
+        Leaf::new(generation, signer).der(),
+        intermediate(generation, signer).der(),
+        List::of(&[9]).der(),
+        tdx::together(&tdx::tcb_info(), &tdx::qe_identity(), [&lists[0], &lists[1]]),
+    ];
     files.iter().try_for_each(|file| endorsements.add(file)).expect("they are sound");
-    (endorsements, Roots::built_in().with_amd("hearth", &ark().der()).expect("a root"))
+    let roots = Roots::built_in().with_amd("hearth", &ark().der()).expect("a root");
+    (endorsements, roots.with_intel("tdx", &tdx::root().der()).expect("a root"))
 });
 
 fn pem(der: &[u8]) -> String {
@@ -177,6 +215,7 @@ fn tpm(claims: &Claims) -> &TpmClaims {
     match &claims.specific {
         Specific::Tpm(claims) => claims,
         Specific::AzureSnp(claims) => &claims.tpm,
+        Specific::AzureTdx(claims) => &claims.tpm,
         other @ (Specific::Snp(_) | Specific::Tdx(_)) => panic!("{other:?}"),
     }
 }
@@ -286,7 +325,8 @@ const BROKEN_ON_AZURE: &[(Reason, Change)] = &[
     (Reason::AzureReportMalformed, |case| case.vm().alter = |report| report[..1300].to_vec()),
     (Reason::AzureReportMalformed, |case| case.vm().alter = |report| [report, vec![1]].concat()),
     (Reason::AzureReportMalformed, |case| case.vm().hash_type = 2),
-    (Reason::AzureReportType, |case| case.vm().report_type = 4),
+    (Reason::AzureReportType, |case| case.vm().report_type = 3),
+    (Reason::AzureTdQuoteMissing, |case| case.vm().report_type = 4),
     (Reason::SnpSignature, |case| case.vm().alter = |report| replaced(report, 32 + 0x90, 0)),
     (Reason::SnpVmpl, |case| case.vm().hardware[0x30] = 1),
     (Reason::SnpDebug, |case| case.vm().hardware[0x0a] = 0x0b),
@@ -361,6 +401,59 @@ fn whole_azure() -> Case {
     let mut pcrs = pcrs(&boot(), BootPhase::EnterInitrd);
     pcrs.extend((16..24).map(|index| (index, [0xff; 32])));
     Case::azure().quoting(pcrs)
+}
+
+#[test]
+fn a_vm_of_azure_on_tdx_is_vouched_for_by_a_quote_of_it() {
+    let mut pcrs = pcrs(&boot(), BootPhase::EnterInitrd);
+    pcrs.extend((16..24).map(|index| (index, [0xff; 32])));
+    let case = || Case::azure_on_tdx().quoting(pcrs.clone());
+    let document = case().judge().expect("it is sound");
+    let tools = case().judge_bytes(case().json().to_string().as_bytes()).expect("it is sound");
+    for claims in [&document, &tools] {
+        assert_eq!((claims.kind, &*claims.root, claims.memory_encrypted), (Kind::AzureTdx, "tdx", true));
+        assert!(claims.revocation_checked && !tpm(claims).vtpm_host_trusted);
+        assert_eq!(tpm(claims).ak.0, Ak::Rsassa.fingerprint());
+        let json = serde_json::to_value(claims).expect("claims are JSON");
+        assert_eq!((&json["kind"], &json["mrtd"]), (&"azure-tdx".into(), &"3e".repeat(48).into()));
+        // The paravisor may see to it; no report shows that.
+        assert_eq!(json["attributes"]["sept_ve_disable"], false);
+        assert_eq!(json["azure_vm_id"], "5a64a0e6-30d5-4dfa-9a3c-1d0b8f6c5e11");
+    }
+    assert_eq!(Kind::of(case().json().to_string().as_bytes()), Some(Kind::AzureTdx));
+
+    let refused = |change: Change| {
+        let mut case = case();
+        change(&mut case);
+        case.judge().expect_err("it is broken").reason
+    };
+    for (reason, change) in [
+        (Reason::TdxSignature, (|case| case.td().by = tdx::By::Pck) as Change),
+        (Reason::TdxDebug, |case| case.td().put(120, &[1])),
+        (Reason::TdxQuoteMalformed, |case| case.td().kinds[0] = 5),
+        (Reason::AzureRuntimeDataDiffers, |case| case.vm().vouched = Some("{}".to_owned())),
+        (Reason::AzureKeyMissing, |case| case.vm().runtime_data = "{}".to_owned()),
+        (Reason::ReportDataDiffers, |case| case.demands.report_data = Some([1; 64])),
+        (Reason::TpmSignature, |case| case.signature = Some(Ak::Rsassa.sign(b"other"))),
+        // Said to be of SNP, with a TD's report.
+        (Reason::SnpVersion, |case| case.vm().report_type = 2),
+    ] {
+        assert_eq!(refused(change), reason);
+    }
+    // A TD's quote belongs to an HCL report.
+    let mut document = case().document();
+    (document.ak, document.hcl_report) = (Some(Ak::Rsassa.spki()), None);
+    let judged = case().judge_bytes(&document.encode()).map(drop).map_err(|refusal| refusal.reason);
+    assert_eq!(judged, Err(Reason::TpmEvidenceMalformed));
+    // Of the tools' JSON either is there.
+    let mut both = case().json();
+    both["vcek"] = json!("none");
+    let judged = case().judge_bytes(both.to_string().as_bytes()).map(drop);
+    assert_eq!(judged.map_err(|refusal| refusal.reason), Err(Reason::AzureEvidenceMalformed));
+    // A TD that is not a paravisor's is asked for more.
+    let bare = case().td().bytes();
+    let judged = case().judge_bytes(&bare).map(drop).map_err(|refusal| refusal.reason);
+    assert_eq!(judged, Err(Reason::TdxSeptVe));
 }
 
 #[test]

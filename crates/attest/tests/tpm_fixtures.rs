@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use keyhearth_attest::eventlog::{self, BootFacts, Quoted};
 use keyhearth_attest::tpm::{AkTrust, Evidence, Pcrs, TpmClaims};
 use keyhearth_attest::{
@@ -74,6 +74,7 @@ fn trustee(folder: &Path) -> Evidence {
         pcrs: pcrs.map(|(value, index)| (index, unhex(text(value)).try_into().expect("32 bytes"))).collect(),
         log: None,
         hcl_report: None,
+        td_quote: None,
     }
 }
 
@@ -154,7 +155,8 @@ fn altered_evidence_of_azure() {
     assert_eq!(alter("/quote/message/0", json!(0)), Reason::TpmQuoteMagic);
     assert_eq!(alter("/report/0", json!(0)), Reason::AzureReportMalformed);
     assert_eq!(alter("/report/100", json!(9)), Reason::SnpSignature);
-    assert_eq!(alter("/report/1224", json!(4)), Reason::AzureReportType);
+    assert_eq!(alter("/report/1224", json!(3)), Reason::AzureReportType);
+    assert_eq!(alter("/report/1224", json!(4)), Reason::AzureTdQuoteMissing);
     assert_eq!(alter("/report/1300", json!(0)), Reason::AzureRuntimeDataDiffers);
     assert_eq!(alter("/quote/pcrs", json!([])), Reason::AzureEvidenceMalformed);
     assert_eq!(alter("/vcek", json!("none")), Reason::EndorsementMalformed);
@@ -167,6 +169,34 @@ fn altered_evidence_of_azure() {
     let mut later = azure(&folder, 1);
     later["version"] = json!(3);
     assert_eq!(refused(later), Reason::AzureEvidenceMalformed);
+}
+
+/// A VM of Azure on TDX, without the collateral of its time: all that can be judged is that Intel vouches for the platform, and
+/// that the quote is of the HCL report's runtime data.
+#[test]
+fn evidence_of_azure_on_tdx() {
+    let Some(folder) = vectors("evidence_of_azure_on_tdx") else { return };
+    let path = folder.join("azure/tdx-evidence-v1.json");
+    let Ok(evidence) = fs::read(&path) else {
+        eprintln!("skipped: there is no {}", path.display());
+        return;
+    };
+    assert_eq!(Kind::of(&evidence), Some(Kind::AzureTdx));
+    assert_eq!(judge(&evidence, &demands()), Err(Reason::TdxTcbInfoMissing));
+    let json: Value = serde_json::from_slice(&evidence).expect("JSON");
+    let bytes =
+        |name: &str| URL_SAFE_NO_PAD.decode(text(&json[name]).trim_end_matches('=')).expect("base64url");
+    let (report, quote) = (bytes("hcl_report"), bytes("td_quote"));
+    let td_report = keyhearth_attest::azure::td_report(&report).expect("it is of a TD");
+    // `REPORTMACSTRUCT.REPORTDATA` and `TDINFO.MRTD` of the one are those of the other.
+    assert_eq!(td_report[128..192], quote[48 + 520..][..64]);
+    assert_eq!(td_report[512 + 16..][..48], quote[48 + 136..][..48]);
+    let length = u32::from_le_bytes(report[1232..1236].try_into().expect("four bytes"));
+    let runtime_data = &report[1236..][..usize::try_from(length).expect("it is small")];
+    assert_eq!(sha256(&[runtime_data]), quote[48 + 520..][..32]);
+    let mut without = json.clone();
+    without.as_object_mut().expect("a record").remove("td_quote");
+    assert_eq!(judge(without.to_string().as_bytes(), &demands()), Err(Reason::AzureEvidenceMalformed));
 }
 
 /// The same evidence in our document, where the certificate comes with the endorsements.
@@ -184,6 +214,7 @@ fn evidence_of_azure_in_our_document() {
         pcrs: pcrs.map(|(value, index)| (index, octets(value).try_into().expect("32 bytes"))).collect(),
         log: None,
         hcl_report: Some(octets(&json["report"])),
+        td_quote: None,
     };
     let mut endorsements = Endorsements::default();
     endorsements.add(text(&json["vcek"]).as_bytes()).expect("a certificate");
@@ -204,6 +235,7 @@ fn report_of_an_azure_machine_and_certificates_of_two() {
         pcrs: Pcrs::new(),
         log: None,
         hcl_report: Some(read(&folder, "azure/hcl-report.bin")),
+        td_quote: None,
     };
     let with = |name: &str| {
         let mut endorsements = Endorsements::default();

@@ -121,6 +121,7 @@ fn a_tpm_is_judged_by_the_key_it_was_enrolled_with() {
         pcrs,
         log: Some(tpm::log(&events, &[tpm::SHA256])),
         hcl_report: None,
+        td_quote: None,
     };
     fs::write(folder.path().join("report.bin"), evidence.encode()).unwrap();
     let fingerprint = keyhearth_attest::Bytes(ak.fingerprint().to_vec()).to_string();

@@ -32,6 +32,7 @@ fn evidence<S: Read + Write>(
         pcrs: quote.pcrs,
         log,
         hcl_report: None,
+        td_quote: None,
     })
 }
 

@@ -5,7 +5,9 @@
 //! | none | arrays of numbers | PEM |
 //! | 1, 2 | HCL report in base64url, the quote in hexadecimal digits | DER in base64url |
 //!
-//! The signature is a bare one of RSASSA with SHA-256. Source: az-snp-vtpm and the attester of guest-components.
+//! On TDX there is a quote of the TD (`td_quote`) in the place of the certificate: an array of numbers, or base64url.
+//!
+//! The signature is a bare one of RSASSA with SHA-256. Source: az-snp-vtpm, az-tdx-vtpm and the attester of guest-components.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,6 +27,12 @@ pub(crate) fn recognised(evidence: &[u8]) -> bool {
     evidence.trim_ascii_start().first() == Some(&b'{')
 }
 
+/// Evidence of a VM on TDX names its quote.
+pub(crate) fn recognised_tdx(evidence: &[u8]) -> bool {
+    let name = br#""td_quote""#;
+    recognised(evidence) && evidence.windows(name.len()).any(|window| window == name)
+}
+
 #[derive(Deserialize)]
 struct Json {
     #[serde(default)]
@@ -33,7 +41,8 @@ struct Json {
     hcl_report: Octets,
     #[serde(alias = "quote")]
     tpm_quote: Quote,
-    vcek: String,
+    vcek: Option<String>,
+    td_quote: Option<Octets>,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +93,9 @@ pub(crate) fn appraise(
 ) -> Result<Claims, Refusal> {
     let malformed = |what: &'static str| Reason::AzureEvidenceMalformed.because(what);
     let json: Json = serde_json::from_slice(evidence).map_err(|_| malformed("not JSON with its members"))?;
+    if json.vcek.is_some() == json.td_quote.is_some() {
+        return Err(malformed("either a certificate or a TD quote"));
+    }
     if json.version > 2 {
         return Err(Reason::AzureEvidenceMalformed.because(format!("version {}", json.version)));
     }
@@ -92,9 +104,12 @@ pub(crate) fn appraise(
     let signature = json.tpm_quote.signature.hex().ok_or(malformed("the signature"))?;
     let pcrs = pcrs(&json.tpm_quote.pcrs).ok_or(malformed("the PCRs"))?;
     let mut endorsements = endorsements.clone();
-    endorsements.add(&certificate(&json.vcek).ok_or(malformed("the certificate"))?)?;
+    if let Some(vcek) = &json.vcek {
+        endorsements.add(&certificate(vcek).ok_or(malformed("the certificate"))?)?;
+    }
+    let td_quote = json.td_quote.map(|quote| quote.base64().ok_or(malformed("the TD quote"))).transpose()?;
     let parts = Parts { quote: &quote, signature: Signature::rsassa(&signature), pcrs: &pcrs, log: None };
-    appraise_parts(&report, &parts, &endorsements, roots, demands)
+    appraise_parts(&report, td_quote.as_deref(), &parts, &endorsements, roots, demands)
 }
 
 /// All PCRs are given, and all are quoted.

@@ -21,13 +21,25 @@ const SIGNATURE: &[u8; 4] = b"HCLA";
 /// Bytes of the header between its signature and the hardware's report.
 const HEADER_REST_BYTES: usize = 28;
 const REPORT_TYPE_SNP: u32 = 2;
+const REPORT_TYPE_TDX: u32 = 4;
+/// Bytes of a TD's own report (`TDREPORT_STRUCT`), of which Azure makes a quote. Source: Intel 348551 §3.9.
+const TD_REPORT_BYTES: usize = 1024;
 const HASH_TYPE_SHA256: u32 = 1;
-/// The SNP report's REPORT_DATA begins with the hash; zeroes follow.
+/// The hardware report's data begin with the hash; zeroes follow.
 const HASH_BYTES: usize = 32;
 const ATTESTATION_KEY: &str = "HCLAkPub";
 
+/// What made the hardware's report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hardware {
+    Snp,
+    /// The report is for the processor alone; a quote of it is believed.
+    Tdx,
+}
+
 /// A report of the right form. Nothing in it is believed yet.
 pub(super) struct HclReport<'a> {
+    pub(super) made_by: Hardware,
     /// The hardware's report.
     pub(super) hardware: &'a [u8],
     runtime_data: &'a [u8],
@@ -47,13 +59,15 @@ impl<'a> HclReport<'a> {
         }
         let (hardware, [_size, _version, report_type, hash_type], data) =
             split(bytes).ok_or_else(malformed)?;
-        if report_type != REPORT_TYPE_SNP {
-            return Err(Reason::AzureReportType.because(format!("type {report_type}")));
-        }
+        let (made_by, hardware) = match report_type {
+            REPORT_TYPE_SNP => (Hardware::Snp, hardware),
+            REPORT_TYPE_TDX => (Hardware::Tdx, &hardware[..TD_REPORT_BYTES]),
+            _ => return Err(Reason::AzureReportType.because(format!("type {report_type}"))),
+        };
         if hash_type != HASH_TYPE_SHA256 {
             return Err(Reason::AzureReportMalformed.because(format!("hash type {hash_type}")));
         }
-        Ok(Self { hardware, runtime_data: data })
+        Ok(Self { made_by, hardware, runtime_data: data })
     }
 
     /// Checks that the hardware's report vouches for the runtime data.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Guest;
 use super::pck::Platform;
 use super::quote::Quote;
 use super::tcb::Verdict;
@@ -106,7 +107,7 @@ pub struct Attributes {
     pub icssd: bool,
     /// Separation of linear address spaces may be used.
     pub lass: bool,
-    /// Pages that the host takes away stop the TD and do not reach its exception handlers. Always true.
+    /// Pages that the host takes away stop the TD and do not reach its exception handlers. Always true, but on Azure.
     pub sept_ve_disable: bool,
     /// Protection keys for supervisor pages may be used.
     pub pks: bool,
@@ -127,7 +128,7 @@ const HARMLESS: u64 = 1 << 16 | 0b11 << 27 | 0b11 << 30 | 0b11 << 62;
 impl Attributes {
     /// Reads them, and refuses those that open the TD to the host, those that another TD rests on, and those that
     /// nobody knows.
-    pub(super) fn read(value: u64) -> Result<Self, Refusal> {
+    pub(super) fn read(value: u64, guest: Guest) -> Result<Self, Refusal> {
         let bit = |bit: u32| value >> bit & 1 == 1;
         for (refused, reason) in [
             (DEBUG_AND_PROFILING, Reason::TdxDebug),
@@ -139,7 +140,7 @@ impl Attributes {
                 return Err(reason.because(format!("attributes {value:#018x}")));
             }
         }
-        if !bit(28) {
+        if !bit(28) && guest == Guest::Kernel {
             return Err(Reason::TdxSeptVe.into());
         }
         Ok(Self {

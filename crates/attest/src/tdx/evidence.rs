@@ -8,7 +8,7 @@ use crate::eventlog::LOG_BYTES_MAX;
 use crate::reason::{Reason, Refusal};
 
 /// The longest quote in a document; Intel's have 5 to 8 kB, in buffers of 8 or 16 KiB.
-const QUOTE_BYTES_MAX: usize = 128 << 10;
+pub(crate) const QUOTE_BYTES_MAX: usize = 128 << 10;
 
 const LABEL: &str = "keyhearth/tdx";
 const FORMAT: u8 = 1;

@@ -29,6 +29,7 @@ pub use evidence::Evidence;
 
 pub(crate) use chain::{IntelRoot, STATEMENT_SIGNER, built_in_roots};
 pub(crate) use collateral::{Collateral, Statement};
+pub(crate) use evidence::QUOTE_BYTES_MAX;
 pub(crate) use pck::Pck;
 pub(crate) use quote::Quote;
 
@@ -75,15 +76,25 @@ pub(crate) fn appraise(
 ) -> Result<Claims, Refusal> {
     if evidence::recognised(evidence) {
         let Evidence { quote, log } = Evidence::decode(evidence)?;
-        return appraise_quote(&quote, Some(&log), endorsements, roots, demands);
+        return appraise_quote(&quote, Some(&log), Guest::Kernel, endorsements, roots, demands);
     }
-    appraise_quote(evidence, None, endorsements, roots, demands)
+    appraise_quote(evidence, None, Guest::Kernel, endorsements, roots, demands)
+}
+
+/// What runs a TD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// The kernel of its owner, which is not to be disturbed by pages that the host takes away.
+    Kernel,
+    /// A paravisor, which may see to that itself.
+    Paravisor,
 }
 
 /// Checks a quote and, if there is one, the log that is to explain its registers.
 pub(crate) fn appraise_quote(
     quote: &[u8],
     log: Option<&[u8]>,
+    guest: Guest,
     endorsements: &Endorsements,
     roots: &Roots,
     demands: &Demands,
@@ -99,7 +110,7 @@ pub(crate) fn appraise_quote(
     quote.check_attestation_key()?;
     let qe = qe_identity.judge(quote.qe())?;
     quote.check_signature()?;
-    let attributes = Attributes::read(quote.report.attributes())?;
+    let attributes = Attributes::read(quote.report.attributes(), guest)?;
     if quote.report.mr_service_tds().into_iter().flatten().any(|hash| *hash != [0; 48]) {
         return Err(Reason::TdxServiceTd.into());
     }

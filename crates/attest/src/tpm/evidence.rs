@@ -12,6 +12,7 @@ use super::quote::{PCRS, QUOTE_BYTES_MAX};
 use crate::azure::HCL_REPORT_BYTES_MAX;
 use crate::eventlog::LOG_BYTES_MAX;
 use crate::reason::{Reason, Refusal};
+use crate::tdx::QUOTE_BYTES_MAX as TD_QUOTE_BYTES_MAX;
 
 /// Values of PCRs of the SHA-256 bank, by index.
 pub type Pcrs = BTreeMap<u8, [u8; 32]>;
@@ -35,6 +36,8 @@ pub struct Evidence {
     pub log: Option<Vec<u8>>,
     /// The report of an Azure VM's paravisor, which vouches for the key.
     pub hcl_report: Option<Vec<u8>>,
+    /// A quote of the TD whose report is in the HCL report, at most 131,072 bytes.
+    pub td_quote: Option<Vec<u8>>,
 }
 
 /// The same as it is written: a map by number.
@@ -57,6 +60,8 @@ struct Written {
     log: Option<Vec<u8>>,
     #[cbor(n(7), with = "minicbor::bytes")]
     hcl_report: Option<Vec<u8>>,
+    #[cbor(n(8), with = "minicbor::bytes")]
+    td_quote: Option<Vec<u8>>,
 }
 
 /// The document begins with a map whose first member is the label.
@@ -78,6 +83,7 @@ impl Evidence {
             pcrs: self.pcrs.iter().map(|(index, value)| (*index, ByteArray::from(*value))).collect(),
             log: self.log.clone(),
             hcl_report: self.hcl_report.clone(),
+            td_quote: self.td_quote.clone(),
         };
         minicbor::to_vec(written).expect("writing to memory does not fail")
     }
@@ -99,6 +105,7 @@ impl Evidence {
             pcrs: written.pcrs.into_iter().map(|(index, value)| (index, value.into())).collect(),
             log: written.log,
             hcl_report: written.hcl_report,
+            td_quote: written.td_quote,
         };
         if evidence.encode() != bytes {
             return Err(malformed("not written as it would be here"));
@@ -108,12 +115,16 @@ impl Evidence {
             && evidence.signature.len() <= SIGNATURE_BYTES_MAX
             && length(&evidence.ak) <= KEY_BYTES_MAX
             && length(&evidence.log) <= LOG_BYTES_MAX
-            && length(&evidence.hcl_report) <= HCL_REPORT_BYTES_MAX;
+            && length(&evidence.hcl_report) <= HCL_REPORT_BYTES_MAX
+            && length(&evidence.td_quote) <= TD_QUOTE_BYTES_MAX;
         if !within || evidence.pcrs.keys().any(|index| *index >= PCRS) {
             return Err(malformed("a member is longer than it may be, or there is no such PCR"));
         }
         if evidence.ak.is_some() == evidence.hcl_report.is_some() {
             return Err(malformed("either a key or an HCL report"));
+        }
+        if evidence.td_quote.is_some() && evidence.hcl_report.is_none() {
+            return Err(malformed("a TD quote without an HCL report"));
         }
         Ok(evidence)
     }

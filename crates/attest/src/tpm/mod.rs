@@ -51,7 +51,8 @@ pub(crate) fn appraise(
         log: evidence.log.as_deref(),
     };
     if let Some(report) = &evidence.hcl_report {
-        return azure::appraise_parts(report, &parts, endorsements, roots, demands);
+        let td_quote = evidence.td_quote.as_deref();
+        return azure::appraise_parts(report, td_quote, &parts, endorsements, roots, demands);
     }
     let ak = AttestationKey::parse(evidence.ak.as_deref().unwrap_or_default())?;
     if !demands.enrolled_aks.contains(&ak.fingerprint()) {

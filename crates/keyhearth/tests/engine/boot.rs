@@ -379,7 +379,8 @@ async fn only_one_copy_of_a_machine_runs_at_a_time() {
 fn quoted(mut attempt: Attempt, pcrs: &Pcrs, log: Option<Vec<u8>>) -> Attempt {
     let quote = Quote::of(pcrs, &attempt.transcript.0).bytes();
     let (signature, ak) = (Ak::P256.sign(&quote), Some(Ak::P256.spki()));
-    let evidence = Evidence { quote, signature, ak, pcrs: pcrs.clone(), log, hcl_report: None };
+    let evidence =
+        Evidence { quote, signature, ak, pcrs: pcrs.clone(), log, hcl_report: None, td_quote: None };
     attempt.attest.evidence = Some(evidence.encode().into());
     attempt
 }

@@ -159,7 +159,9 @@ fn tpm_machine(name: &'static str, ak: tpm::Ak, key: Option<Vec<u8>>, hcl_report
     let pcrs = tpm::pcrs(&events, BootPhase::EnterInitrd);
     let quote = tpm::Quote::of(&pcrs, &REPORT_DATA).bytes();
     let log = Some(tpm::log(&events, &[tpm::SHA1, tpm::SHA256]));
-    let evidence = Evidence { signature: ak.sign(&quote), quote, ak: key, pcrs, log, hcl_report }.encode();
+    let evidence =
+        Evidence { signature: ak.sign(&quote), quote, ak: key, pcrs, log, hcl_report, td_quote: None }
+            .encode();
     let demands = Demands { enrolled_aks: vec![ak.fingerprint()], ..demands() };
     Work { name, evidence, endorsements: Vec::new(), roots: Roots::built_in(), demands }
 }
