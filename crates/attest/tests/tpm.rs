@@ -422,11 +422,6 @@ fn a_vm_of_azure_on_tdx_is_vouched_for_by_a_quote_of_it() {
     }
     assert_eq!(Kind::of(case().json().to_string().as_bytes()), Some(Kind::AzureTdx));
 
-    let refused = |change: Change| {
-        let mut case = case();
-        change(&mut case);
-        case.judge().expect_err("it is broken").reason
-    };
     for (reason, change) in [
         (Reason::TdxSignature, (|case| case.td().by = tdx::By::Pck) as Change),
         (Reason::TdxDebug, |case| case.td().put(120, &[1])),
@@ -438,22 +433,19 @@ fn a_vm_of_azure_on_tdx_is_vouched_for_by_a_quote_of_it() {
         // Said to be of SNP, with a TD's report.
         (Reason::SnpVersion, |case| case.vm().report_type = 2),
     ] {
-        assert_eq!(refused(change), reason);
+        let mut case = case();
+        change(&mut case);
+        assert_eq!(case.judge().map(drop).map_err(|refusal| refusal.reason), Err(reason));
     }
-    // A TD's quote belongs to an HCL report.
-    let mut document = case().document();
-    (document.ak, document.hcl_report) = (Some(Ak::Rsassa.spki()), None);
-    let judged = case().judge_bytes(&document.encode()).map(drop).map_err(|refusal| refusal.reason);
-    assert_eq!(judged, Err(Reason::TpmEvidenceMalformed));
-    // Of the tools' JSON either is there.
+    let judge = |bytes: &[u8]| case().judge_bytes(bytes).map(drop).map_err(|refusal| refusal.reason);
+    // A TD's quote belongs to an HCL report, and of the tools' JSON either is there.
+    let alone = Evidence { ak: Some(Ak::Rsassa.spki()), hcl_report: None, ..case().document() };
+    assert_eq!(judge(&alone.encode()), Err(Reason::TpmEvidenceMalformed));
     let mut both = case().json();
     both["vcek"] = json!("none");
-    let judged = case().judge_bytes(both.to_string().as_bytes()).map(drop);
-    assert_eq!(judged.map_err(|refusal| refusal.reason), Err(Reason::AzureEvidenceMalformed));
+    assert_eq!(judge(both.to_string().as_bytes()), Err(Reason::AzureEvidenceMalformed));
     // A TD that is not a paravisor's is asked for more.
-    let bare = case().td().bytes();
-    let judged = case().judge_bytes(&bare).map(drop).map_err(|refusal| refusal.reason);
-    assert_eq!(judged, Err(Reason::TdxSeptVe));
+    assert_eq!(judge(&case().td().bytes()), Err(Reason::TdxSeptVe));
 }
 
 #[test]
