@@ -38,7 +38,7 @@ use keyhearth_crypto::note::NoteKey;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
-use keyhearth_machines::{images, snp, tdx, tpm};
+use keyhearth_machines::{clouds, images, snp, tdx, tpm};
 use keyhearth_proto::aws::sigv4::{Message, Scope, SigningKey, authorization};
 use keyhearth_proto::aws::{self, Field, Place, coverage};
 use keyhearth_proto::tang::Point;
@@ -69,6 +69,7 @@ fn main() -> Result<()> {
     headers()?;
     quotes()?;
     quotes_of_tdx()?;
+    documents_of_clouds()?;
     files_to_measure()
 }
 
@@ -618,6 +619,25 @@ fn quotes() -> Result<()> {
     let lists = [tdx::List::of_root(&[9]), tdx::List::of_pck_ca(&[9])];
     let together = tdx::together(&tdx::tcb_info(), &tdx::qe_identity(), [&lists[0], &lists[1]]);
     write("attest_tpm", "azure-tdx", files(&[document.encode(), tdx::root().der(), together]))
+}
+
+/// What each cloud says of a made instance, to a request whose report data the target demands.
+fn documents_of_clouds() -> Result<()> {
+    let report_data = [0xda; 64];
+    let certificates = [clouds::Certificate::of_region(), clouds::Certificate::ca()].map(|one| one.der());
+    let aws = clouds::Message::aws(&clouds::aws_document());
+    let azure = clouds::Message::azure(&clouds::azure_document(&report_data));
+    let documents = [
+        ("aws", aws.as_aws()),
+        ("aws-definite", clouds::Message { streamed: false, ..aws }.as_aws()),
+        ("azure", azure.as_azure()),
+        ("azure-attributes", clouds::Message { attributes: true, streamed: true, ..azure }.as_azure()),
+        ("gcp", clouds::jwt("RS256", &clouds::gcp_token(&report_data), clouds::Signer::Region)),
+    ];
+    for (name, document) in documents {
+        write("attest_cloud", name, files(&[&[document][..], &certificates].concat()))?;
+    }
+    Ok(())
 }
 
 /// Firmware, and a unified kernel image of each age.

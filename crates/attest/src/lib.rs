@@ -12,6 +12,7 @@
 
 pub mod azure;
 mod claims;
+pub mod cloud;
 mod demands;
 mod ecdsa;
 mod endorsements;

@@ -140,6 +140,20 @@ reasons! {
         AzureRuntimeDataDiffers "azure-runtime-data-differs" "The hardware report does not vouch for the HCL report's runtime data.";
         AzureKeyMissing "azure-key-missing" "The runtime data do not name one attestation key of the TPM.";
     }
+    /// Identity documents of clouds.
+    Cloud {
+        CloudDocumentTooLarge "cloud-document-too-large" "The cloud's document is longer than those of clouds are.";
+        CloudDocumentMalformed "cloud-document-malformed" "The cloud's document does not have its form.";
+        CloudSignatureAlgorithm "cloud-signature-algorithm" "The cloud's document is not signed by RSA with SHA-256.";
+        CloudUntrusted "cloud-untrusted" "No certificate is trusted here for documents of this cloud and region.";
+        CloudSignature "cloud-signature" "The cloud's document was not signed by the key of a certificate for it.";
+        CloudSigner "cloud-signer" "The certificate that signed is of no metadata service of Azure.";
+        CloudIssuer "cloud-issuer" "The token was not issued by Google.";
+        CloudInstanceMissing "cloud-instance-missing" "The token does not say of which instance it is.";
+        CloudNonceDiffers "cloud-nonce-differs" "The cloud's document was not made for this request.";
+        CloudNotYetValid "cloud-not-yet-valid" "The cloud's document begins later than now.";
+        CloudExpired "cloud-expired" "The cloud's document is over, or was made too long ago.";
+    }
     /// Certificates and revocation lists.
     Certificates {
         EndorsementMalformed "endorsement-malformed" "An endorsement is neither a certificate nor a revocation list nor collateral of Intel's.";

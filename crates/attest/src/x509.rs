@@ -1,7 +1,7 @@
 //! Certificates and revocation lists, with the parts of path validation that a maker's short chain needs.
 //!
 //! Signatures are RSA-PSS with SHA-384 by keys of 4096 bits (AMD) or ECDSA with SHA-256 by keys of P-256 (Intel), and
-//! nothing else is accepted.
+//! nothing else is accepted. Clouds have their certificates from CAs of the web, whose signatures are another table.
 //! The building blocks are here; which certificate may stand where is said by each kind of evidence.
 //!
 //! Source: RFC 5280 §4, §5; RFC 4055 §3.1 (parameters of RSA-PSS); RFC 5758 §3.2 (ECDSA).
@@ -10,10 +10,11 @@ use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::key::{Input, PublicKey};
 use x509_parser::asn1_rs::{Oid, oid};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::X509Extension;
+use x509_parser::extensions::{GeneralName, X509Extension};
 use x509_parser::oid_registry::{
-    OID_NIST_HASH_SHA384, OID_PKCS1_RSASSAPSS, OID_SIG_ECDSA_WITH_SHA256, OID_X509_EXT_BASIC_CONSTRAINTS,
-    OID_X509_EXT_KEY_USAGE,
+    OID_NIST_HASH_SHA384, OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA,
+    OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384,
+    OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE,
 };
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -28,6 +29,19 @@ use crate::tdx::STATEMENT_SIGNER;
 const MGF1: Oid<'static> = oid!(1.2.840.113549.1.1.8);
 const ISSUING_DISTRIBUTION_POINT: Oid<'static> = oid!(2.5.29.28);
 const SHA384_BYTES: u32 = 48;
+
+const RSA: &[Algorithm] = &[Algorithm::Rsa2048, Algorithm::Rsa3072, Algorithm::Rsa4096];
+
+/// What CAs of the web sign with, and which keys do.
+///
+/// Source: RFC 8017 §8.2, RFC 5758 §3.2.
+const OF_WEB: &[(Oid<'static>, Mechanism, &[Algorithm])] = &[
+    (OID_PKCS1_SHA256WITHRSA, Mechanism::RsaPkcs1Sha256, RSA),
+    (OID_PKCS1_SHA384WITHRSA, Mechanism::RsaPkcs1Sha384, RSA),
+    (OID_PKCS1_SHA512WITHRSA, Mechanism::RsaPkcs1Sha512, RSA),
+    (OID_SIG_ECDSA_WITH_SHA256, Mechanism::EcdsaSha256, &[Algorithm::EcP256]),
+    (OID_SIG_ECDSA_WITH_SHA384, Mechanism::EcdsaSha384, &[Algorithm::EcP384]),
+];
 
 pub(crate) fn is_certificate(der: &[u8]) -> bool {
     Certificate::parse(der).is_ok()
@@ -92,6 +106,27 @@ impl<'a> Certificate<'a> {
         PublicKey::from_der(Algorithm::EcP256, self.inner.public_key().raw).ok()
     }
 
+    /// The public key, which must be one of RSA with 2048, 3072 or 4096 bits.
+    pub(crate) fn rsa_key(&self) -> Option<PublicKey> {
+        let key = |size: &Algorithm| PublicKey::from_der(*size, self.inner.public_key().raw).ok();
+        RSA.iter().find_map(key)
+    }
+
+    /// The host names that it is for.
+    pub(crate) fn host_names(&self) -> Vec<&str> {
+        let names = self.inner.subject_alternative_name().ok().flatten();
+        let names = names.iter().flat_map(|extension| &extension.value.general_names);
+        let host =
+            |name: &GeneralName<'a>| if let GeneralName::DNSName(name) = name { Some(*name) } else { None };
+        names.filter_map(host).collect()
+    }
+
+    /// Whether so many issuers may stand between this one and the last certificate.
+    pub(crate) fn allows_below(&self, issuers: u32) -> bool {
+        let constraints = self.inner.basic_constraints().ok().flatten();
+        constraints.and_then(|found| found.value.path_len_constraint).is_none_or(|most| issuers <= most)
+    }
+
     /// Checks that the certificate is valid at a time in seconds since 1970; both ends are included.
     pub(crate) fn check_dates(&self, now_s: u64) -> Result<(), Refusal> {
         let validity = self.inner.validity();
@@ -141,6 +176,24 @@ impl<'a> Certificate<'a> {
             let detail = format!("{} is not signed by the given {}", issued.name(), self.name());
             Reason::CertificateSignature.because(detail)
         })
+    }
+
+    /// Checks that the holder of this certificate signed `issued`, as CAs of the web sign.
+    pub(crate) fn check_signed_for_web(&self, issued: &Certificate<'_>) -> Result<(), Refusal> {
+        let certificate = &issued.inner;
+        let row = OF_WEB.iter().find(|(oid, ..)| *oid == certificate.signature_algorithm.algorithm);
+        let verified = row.is_some_and(|(_, mechanism, keys)| {
+            let message = Input::Message(certificate.tbs_certificate.as_ref());
+            let signed_by = |key: &Algorithm| {
+                let key = PublicKey::from_der(*key, self.inner.public_key().raw);
+                key.is_ok_and(|key| {
+                    key.verify(*mechanism, message, &certificate.signature_value.data).is_ok()
+                })
+            };
+            keys.iter().any(signed_by)
+        });
+        let detail = || format!("{} is not signed by the given {}", issued.name(), self.name());
+        if verified { Ok(()) } else { Err(Reason::CertificateSignature.because(detail())) }
     }
 
     fn verify(&self, algorithm: &AlgorithmIdentifier<'_>, message: &[u8], signature: &[u8]) -> Option<()> {
@@ -292,7 +345,7 @@ const SEQUENCE: u8 = 0x30;
 /// A DER value, and what follows it.
 pub(crate) struct Element<'a> {
     pub(crate) tag: u8,
-    whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
     pub(crate) contents: &'a [u8],
     pub(crate) after: &'a [u8],
 }

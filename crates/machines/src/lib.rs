@@ -7,6 +7,7 @@
 //! Used by the tests of appraisal, by fuzzing for its seeds, and by `keyhearth bench --protocol boot`. Functions panic
 //! where a caller asks for what makes no sense; they are not for input from outside.
 
+pub mod clouds;
 mod der;
 pub mod images;
 pub mod snp;
