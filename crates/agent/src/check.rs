@@ -7,8 +7,10 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;
 
+use keyhearth_proto::boot::Transcript;
 use serde::Serialize;
 
+use crate::cloud::{self, Cloud};
 use crate::config::{Config, Volume};
 use crate::evidence::{Machine, Tee};
 use crate::luks;
@@ -22,10 +24,22 @@ pub struct Findings {
     pub tee: Tee,
     /// How often the machine was started, as its TPM counts; 0 without one.
     pub boot_counter: u64,
+    /// The cloud's document, if one is configured and its metadata service gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Document>,
     /// Every volume, in the order of the configuration.
     pub volumes: Vec<Found>,
     /// What would keep this machine from starting.
     pub problems: Vec<String>,
+}
+
+/// The document of a cloud.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Document {
+    /// Whose it is.
+    pub of: Cloud,
+    /// How long it is.
+    pub bytes: usize,
 }
 
 /// What a look finds of a volume.
@@ -55,7 +69,14 @@ pub fn look(config: &Config, machine: &Machine) -> Findings {
         problems.push(error.to_string());
         0
     });
-    Findings { tee: config.tee.tee().unwrap_or_else(|| machine.detect()), boot_counter, volumes, problems }
+    let cloud = config.cloud.and_then(|of| {
+        // Made for no request, it serves for none.
+        let document = cloud::document(of, &config.metadata, &Transcript([0; 64]));
+        let found = document.map(|document| Document { of, bytes: document.len() });
+        found.map_err(|error| problems.push(format!("cloud: no document of {of}: {error}"))).ok()
+    });
+    let tee = config.tee.tee().unwrap_or_else(|| machine.detect());
+    Findings { tee, boot_counter, cloud, volumes, problems }
 }
 
 fn found(volume: &Volume, problems: &mut Vec<String>) -> Found {
@@ -81,6 +102,9 @@ impl Findings {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("evidence      {}\nboot counter  {}\n", self.tee.name(), self.boot_counter);
+        if let Some(Document { of, bytes }) = self.cloud {
+            let _ = writeln!(text, "cloud         {of}: a document of {bytes} bytes");
+        }
         for Found { name, device, uuid, header } in &self.volumes {
             let _ = writeln!(text, "volume        {name}: {device}");
             if let (Some(uuid), Some(header)) = (uuid, header) {

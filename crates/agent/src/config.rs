@@ -15,6 +15,7 @@ use keyhearth_proto::rest::Is;
 use keyhearth_sys::power::End;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::cloud::{Cloud, Metadata};
 use crate::evidence::Tee;
 use crate::transport::Server;
 
@@ -47,6 +48,11 @@ pub struct Config {
     /// Which evidence is collected; the strongest there is if absent.
     #[serde(default)]
     pub tee: Choice,
+    /// Whose document of where the machine runs is collected besides; none if absent.
+    pub cloud: Option<Cloud>,
+    /// Where that cloud's metadata service is.
+    #[serde(default)]
+    pub metadata: Metadata,
     /// What happens to a machine that gets no key.
     #[serde(default)]
     pub on_refusal: OnRefusal,
@@ -368,6 +374,7 @@ mapping = "root_crypt"
         let config = Config::parse(TEXT).unwrap();
         assert_eq!((config.tee.tee(), End::from(config.on_refusal)), (None, End::Halt));
         assert_eq!((config.attempts, config.approval_wait_s, config.device_wait_s), (10, 3600, 30));
+        assert_eq!((config.cloud, config.metadata), (None, "http://169.254.169.254".parse().unwrap()));
         let path = config.volumes[0].device.path();
         assert_eq!(path, Path::new("/dev/disk/by-uuid/0c8d5c0e-6e6b-4f0c-9f0c-2e5a3d0a7b11"));
         assert_eq!(config.release_key[31], 0x1f);
@@ -417,6 +424,8 @@ mapping = "root_crypt"
             ("[[volumes]]", "attempts = 0\n[[volumes]]"),
             ("[[volumes]]", "shell = true\n[[volumes]]"),
             ("[[volumes]]", "tee = \"sev\"\n[[volumes]]"),
+            ("[[volumes]]", "cloud = \"AWS\"\n[[volumes]]"),
+            ("[[volumes]]", "metadata = \"http://metadata.example\"\n[[volumes]]"),
             ("[[volumes]]", "on_refusal = \"shell\"\n[[volumes]]"),
             (
                 "[[volumes]]",

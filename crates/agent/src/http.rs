@@ -81,17 +81,19 @@ pub fn post(
     read(stream)
 }
 
-/// Asks for `path` without TLS, as a cloud's metadata service wants it.
+/// Asks for `path` without TLS and without a body, as a cloud's metadata service wants it.
 ///
 /// # Errors
 /// [`Error`].
-pub fn get(
+pub fn plain(
     stream: &mut (impl Read + Write),
+    method: &str,
     authority: &str,
     path: &str,
     header: &str,
 ) -> Result<Answer, Error> {
-    let head = format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\n{header}\r\nconnection: close\r\n\r\n");
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nhost: {authority}\r\n{header}\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     stream.flush()?;
     read(stream)

@@ -26,6 +26,7 @@ use keyhearth_proto::boot::{
 use keyhearth_proto::rest::Is;
 use keyhearth_sys::{clock, entropy, filesystem};
 
+use crate::cloud;
 use crate::config::{Config, Volume};
 use crate::cryptsetup::{self, Purpose};
 use crate::evidence::{Machine, Tee};
@@ -245,6 +246,7 @@ impl<'a> Agent<'a> {
             boot_counter,
             evidence: collected.evidence.map(Into::into),
             endorsements: collected.endorsements.into_iter().map(Into::into).collect(),
+            cloud: self.cloud(&transcript, held.is_some())?.map(Into::into),
             continues: held.map(|held| Continues {
                 session: Fixed(held.session),
                 mac: Fixed(continue_mac(&held.key, &transcript)),
@@ -261,6 +263,20 @@ impl<'a> Agent<'a> {
         let session =
             Session { session: challenged.session.0, key: opened.confirm.clone(), until_ms, volumes };
         Ok((session, opened))
+    }
+
+    /// The cloud's document, if one is configured. Without it a machine that boots asks nevertheless, and the server decides;
+    /// one that runs asks later, because a refusal would end it for what may be a short silence.
+    fn cloud(&self, transcript: &Transcript, runs: bool) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(cloud) = self.config.cloud else { return Ok(None) };
+        match cloud::document(cloud, &self.config.metadata, transcript) {
+            Ok(document) => Ok(Some(document)),
+            Err(error) if runs => Err(Failure::Again(format!("no document of {cloud}: {error}"), None)),
+            Err(error) => {
+                screen::note(&format!("no document of {cloud}, going on without: {error}"));
+                Ok(None)
+            }
+        }
     }
 
     /// Opens a release that the server's release key signed for this transcript, if it is for exactly these volumes.

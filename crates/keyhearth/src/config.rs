@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::endorsements::{Fetcher, Folder, Shelf, Sources, Urls};
 use crate::engine::{PRINCIPAL_PER_S, Settings, TENANT_PER_S};
 use crate::listen::Limits;
-use crate::listen::boot::{Appraiser, Rules};
+use crate::listen::boot::{Appraiser, Rules, clouds};
 use crate::listen::tang::ActsAs;
 
 /// The longest configuration file, in bytes.
@@ -140,6 +140,8 @@ pub struct BootConfig {
     pub listen: SocketAddr,
     /// A folder of certificates, revocation lists and collateral that evidence is judged by.
     pub endorsements: Option<PathBuf>,
+    /// A folder of the certificates that documents of clouds are judged by; without it none is believed.
+    pub clouds: Option<PathBuf>,
     /// Roots that are believed beside the built-in ones: a certificate (PEM or DER) by the label that claims show.
     pub roots: std::collections::BTreeMap<String, PathBuf>,
     /// Refuse evidence without a revocation list that is in force. Without this, claims say whether there was one.
@@ -219,6 +221,7 @@ impl Default for BootConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8446)),
             endorsements: None,
+            clouds: None,
             roots: std::collections::BTreeMap::new(),
             require_revocation: true,
             legacy_reports: false,
@@ -259,9 +262,13 @@ impl BootConfig {
         let opened = Shelf::open(folder, self.believed()?, self.fetch.fetcher()?);
         let path = || self.endorsements.clone().unwrap_or_default();
         let shelf = opened.map_err(|error| ConfigError::Read { path: path(), error })?;
+        if let Some(folder) = &self.clouds {
+            // It is read again for each document; a mistake is told now.
+            clouds::read(folder)?;
+        }
         let revocation = if self.require_revocation { Revocation::Demanded } else { Revocation::IfGiven };
         let rules = Rules { revocation, legacy_reports: self.legacy_reports, vmpl: self.vmpl };
-        Ok(Appraiser::new(shelf, rules))
+        Ok(Appraiser::new(shelf, rules).with_clouds(self.clouds.clone()))
     }
 }
 
@@ -386,6 +393,9 @@ pub enum ConfigError {
         /// Where and what.
         error: Box<toml::de::Error>,
     },
+    /// The folder with the certificates of clouds.
+    #[error(transparent)]
+    Clouds(#[from] clouds::Error),
     /// A root is none.
     #[error("{}: {error}", path.display())]
     Root {
@@ -578,12 +588,14 @@ origin = "{origin}"
 # Boot release, served only with this section: where machines connect before they boot, with TLS and no certificates
 # of theirs. Their evidence is judged by what lies in a folder: certificates, revocation lists and collateral, which
 # `keyhearth boot endorsements import` puts there; the server sees it within seconds. Without a list in force evidence is
-# refused, unless `require_revocation` says otherwise. Roots beside the built-in ones are named by a label, which claims
+# refused, unless `require_revocation` says otherwise. What clouds say is judged by the folders aws, gcp, azure, azure-us
+# and azure-cn of another one, with their certificates. Roots beside the built-in ones are named by a label, which claims
 # and the log show. What is lacking in the folder is fetched into it only if `enabled` says so, from the makers or from
 # mirrors; `ca` are the CAs of these (PEM), those of the system if absent.
 # [boot]
 # listen = "{boot_listen}"
 # endorsements = "/etc/keyhearth/endorsements"
+# clouds = "/etc/keyhearth/clouds"
 # require_revocation = {boot_revocation}
 # legacy_reports = {boot_legacy}
 # vmpl = {boot_vmpl}
@@ -657,16 +669,24 @@ mod tests {
             uncommented.replace("\n# external_ca", "\nexternal_ca").replace("\n# anchor", "\nanchor");
         assert!(Config::parse(&uncommented).unwrap().anchor.is_some());
         let mut sections = uncommented;
-        let of_boot =
-            ["[boot]", "endorsements", "require_revocation", "legacy_reports", "vmpl", "lease_seconds"];
+        let of_boot = [
+            "[boot]",
+            "endorsements",
+            "clouds",
+            "require_revocation",
+            "legacy_reports",
+            "vmpl",
+            "lease_seconds",
+        ];
         let others = ["[aws]", "listen", "account", "region", "[tang]", "tenant", "identity", "tls"];
         let of_fetch = ["[boot.fetch]", "enabled", "amd", "intel", "intel_root_list"];
         for name in others.into_iter().chain(of_boot).chain(of_fetch) {
             sections = sections.replace(&format!("\n# {name}"), &format!("\n{name}"));
         }
         let Config { aws, tang, boot, .. } = Config::parse(&sections).unwrap();
-        let folder = Some(PathBuf::from("/etc/keyhearth/endorsements"));
-        let defaults = BootConfig { endorsements: folder, ..BootConfig::default() };
+        let folder = |name: &str| Some(Path::new("/etc/keyhearth").join(name));
+        let (endorsements, clouds) = (folder("endorsements"), folder("clouds"));
+        let defaults = BootConfig { endorsements, clouds, ..BootConfig::default() };
         assert_eq!(format!("{:?}", boot.unwrap()), format!("{defaults:?}"));
         assert_eq!(format!("{:?}", aws.unwrap()), format!("{:?}", AwsConfig::default()));
         assert_eq!(format!("{:?}", tang.unwrap()), format!("{:?}", TangConfig::default()));

@@ -12,7 +12,7 @@ use keyhearth_attest::eventlog::BootPhase;
 use keyhearth_attest::snp::{Generation, Signer};
 use keyhearth_attest::tpm::Evidence;
 use keyhearth_machines::snp::{Leaf, List, ark, intermediate, report, sign};
-use keyhearth_machines::{images, tdx, tpm};
+use keyhearth_machines::{clouds, images, tdx, tpm};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -267,5 +267,43 @@ fn a_guest_is_measured_before_it_starts() {
     {
         let usual = ["snp", "--ovmf", "OVMF.fd"];
         assert_eq!(measure(folder.path(), &[&usual[..], wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_a_cloud_says_is_judged_alone_or_beside_evidence() {
+    let folder = machine();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir_all(path("clouds/gcp")).unwrap();
+    fs::write(path("clouds/gcp/certs"), clouds::Certificate::of_region().der()).unwrap();
+    let token = clouds::gcp_token(&[0xda; 64]);
+    fs::write(path("token"), clouds::jwt("RS256", &token, clouds::Signer::Region)).unwrap();
+    let nonce = "da".repeat(64);
+    let cloud = ["--cloud", "token", "--clouds", "clouds", "--at", AT, "--nonce", &nonce];
+    let alone = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyhearth"));
+        command.args(["boot", "appraise"]).args(more).current_dir(folder.path()).output().unwrap()
+    };
+
+    let accepted = alone(&cloud);
+    let text = String::from_utf8(accepted.stdout).unwrap();
+    assert_eq!(accepted.status.code(), Some(0), "{}", String::from_utf8_lossy(&accepted.stderr));
+    let shows = |name: &str, value: &str| {
+        text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim() == value))
+    };
+    assert!(shows("cloud account", "hearth-project") && shows("cloud region", "hearth-west1"), "{text}");
+
+    let both = [&["--root", "lab=root.pem", "--json"], &cloud[..4], &cloud[6..]].concat();
+    let claims: Value = serde_json::from_slice(&appraise(folder.path(), &both).stdout).unwrap();
+    assert_eq!((&claims["kind"], &claims["cloud"]["fresh"]), (&"snp".into(), &true.into()));
+
+    let other = alone(&[&cloud[..6], &["--nonce", "00", "--json"]].concat());
+    let problem: Value = serde_json::from_slice(&other.stderr).unwrap();
+    assert_eq!((other.status.code(), &problem["code"]), (Some(1), &"cloud-nonce-differs".into()));
+    fs::remove_file(path("clouds/gcp/certs")).unwrap();
+    let untrusted = alone(&cloud);
+    assert!(String::from_utf8_lossy(&untrusted.stderr).contains("cloud-untrusted"));
+    for wrong in [&[][..], &cloud[..2], &cloud[2..4]] {
+        assert_eq!(alone(wrong).status.code(), Some(2), "{wrong:?}");
     }
 }

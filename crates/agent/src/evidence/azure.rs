@@ -92,7 +92,7 @@ struct Certificates {
 fn certificates() -> Option<Vec<Vec<u8>>> {
     let mut stream = Timed::connect(SocketAddr::from((METADATA, 80)), METADATA_WAIT).ok()?;
     let path = "/metadata/THIM/amd/certification";
-    let answer = http::get(&mut stream, "169.254.169.254", path, "metadata: true").ok()?;
+    let answer = http::plain(&mut stream, "GET", "169.254.169.254", path, "metadata: true").ok()?;
     let certificates: Certificates =
         serde_json::from_slice(&answer.body).ok().filter(|_| answer.status == 200)?;
     Some([certificates.vcek_cert, certificates.certificate_chain].map(String::into_bytes).into())

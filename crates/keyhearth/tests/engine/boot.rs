@@ -1,6 +1,7 @@
 //! The boot front over a socket: a machine without evidence, what it is given, and everything that it is refused for.
 
 mod candidate;
+mod cloud;
 mod refusal;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -182,6 +183,7 @@ impl Scene {
             boot_counter: 3,
             evidence: None,
             endorsements: Vec::new(),
+            cloud: None,
             continues: None,
             candidate: None,
         };

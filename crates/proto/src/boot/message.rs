@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::release::Release;
 use super::transcript::Tee;
 use super::{
-    ATTEST_BYTES_MAX, BODY_BYTES_MAX, ENDORSEMENT_BYTES_MAX, ENDORSEMENTS_MAX, EVIDENCE_BYTES_MAX,
-    NONCE_BYTES, SECRET_BYTES, SESSION_BYTES, TOKEN_BYTES, VOLUMES_MAX,
+    ATTEST_BYTES_MAX, BODY_BYTES_MAX, CLOUD_BYTES_MAX, ENDORSEMENT_BYTES_MAX, ENDORSEMENTS_MAX,
+    EVIDENCE_BYTES_MAX, NONCE_BYTES, SECRET_BYTES, SESSION_BYTES, TOKEN_BYTES, VOLUMES_MAX,
 };
 use crate::rest::{Bytes, Is, Refused as Nowhere};
 
@@ -80,6 +80,9 @@ pub struct Attest {
     /// Certificates that the host gave with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endorsements: Vec<Bytes<ENDORSEMENT_BYTES_MAX>>,
+    /// What the cloud says of where the machine runs, as its metadata service gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<Bytes<CLOUD_BYTES_MAX>>,
     /// What a machine that runs continues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<Continues>,
@@ -237,6 +240,7 @@ impl Message for Attest {
         within("endorsements", self.endorsements.len(), ENDORSEMENTS_MAX)?;
         self.candidate.as_ref().map(Candidate::proposal).transpose()?;
         within("evidence", self.evidence.as_ref().map_or(0, |bytes| bytes.len()), EVIDENCE_BYTES_MAX)?;
+        within("cloud", self.cloud.as_ref().map_or(0, |bytes| bytes.len()), CLOUD_BYTES_MAX)?;
         self.endorsements.iter().try_for_each(|one| within("endorsements", one.len(), ENDORSEMENT_BYTES_MAX))
     }
 }
@@ -371,6 +375,27 @@ mod tests {
         ] {
             assert!(attest(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_document_of_a_cloud_may_be_there_and_is_bounded() {
+        let attest = |document: usize| Attest {
+            session: Fixed([1; SESSION_BYTES]),
+            ephemeral: vec![0; 1216].into(),
+            headers: Vec::new(),
+            boot_counter: 0,
+            evidence: None,
+            endorsements: Vec::new(),
+            cloud: Some(vec![7; document].into()),
+            continues: None,
+            candidate: None,
+        };
+        let longest = attest(CLOUD_BYTES_MAX);
+        assert_eq!(read::<Attest>(&write(&longest)).unwrap(), longest);
+        let refused = read::<Attest>(&write(&attest(CLOUD_BYTES_MAX + 1)));
+        assert_eq!(refused, Err(Error::TooLarge { field: "cloud", limit: CLOUD_BYTES_MAX }));
+        let without = write(&Attest { cloud: None, ..longest });
+        assert!(!without.windows(5).any(|text| text == b"cloud"), "servers before it refuse unknown members");
     }
 
     #[test]

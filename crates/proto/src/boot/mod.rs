@@ -38,9 +38,12 @@ pub const ENDORSEMENTS_MAX: usize = 16;
 pub const ENDORSEMENT_BYTES_MAX: usize = 64 * 1024;
 /// The longest evidence, in bytes.
 pub const EVIDENCE_BYTES_MAX: usize = 1 << 20;
-/// The longest body of [`Attest`], in bytes: evidence and endorsements in base64, and the rest.
+/// The longest document of a cloud, in bytes.
+pub const CLOUD_BYTES_MAX: usize = 16 * 1024;
+/// The longest body of [`Attest`], in bytes: evidence, endorsements and a document in base64, and the rest.
 pub const ATTEST_BYTES_MAX: usize =
-    (EVIDENCE_BYTES_MAX + ENDORSEMENTS_MAX * ENDORSEMENT_BYTES_MAX) / 3 * 4 + BODY_BYTES_MAX;
+    (EVIDENCE_BYTES_MAX + ENDORSEMENTS_MAX * ENDORSEMENT_BYTES_MAX + CLOUD_BYTES_MAX) / 3 * 4
+        + BODY_BYTES_MAX;
 /// The longest body of the other requests and of every answer, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long a challenge may be answered, in seconds.

@@ -1,10 +1,12 @@
-//! `boot appraise`: verifies evidence. It believes the roots in this program and those that are named, and nothing else.
+//! `boot appraise`: verifies evidence, and what a cloud says of its instance. It believes the roots in this program and those that are named, and nothing else.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use keyhearth::listen::boot::clouds;
+use keyhearth_attest::cloud::{self, CloudClaims, DOCUMENT_BYTES_MAX};
 use keyhearth_attest::{
     Area, Claims, Demands, ENDORSEMENT_BYTES_MAX, ENROLLED, EVIDENCE_BYTES_MAX, Endorsements,
     REPORT_DATA_BYTES, Reason, Refusal, Revocation, Roots, appraise,
@@ -22,11 +24,17 @@ use crate::cli::spelled::{pair, spelled};
 #[derive(Args)]
 pub struct Appraisal {
     /// The evidence, as the hardware gave it; a TPM's in a document of docs/formats/tpm-evidence.md.
-    #[arg(long, value_name = "FILE")]
-    evidence: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "cloud")]
+    evidence: Option<PathBuf>,
     /// Folder with certificates and revocation lists (PEM or DER) and Intel's collateral (JSON), whatever their names.
     #[arg(long, value_name = "FOLDER")]
     endorsements: Option<PathBuf>,
+    /// The cloud's document of identity, as its metadata service gave it.
+    #[arg(long, value_name = "FILE", requires = "clouds")]
+    cloud: Option<PathBuf>,
+    /// Folder with the folders aws, gcp, azure, azure-us and azure-cn, whose certificates vouch for such documents.
+    #[arg(long, value_name = "FOLDER")]
+    clouds: Option<PathBuf>,
     /// When the evidence is judged; now if absent.
     #[arg(long, value_name = "TIME", value_parser = spelled::<Time>())]
     at: Option<Is<Time>>,
@@ -60,7 +68,9 @@ pub struct Appraisal {
 struct Accepted<'a> {
     result: &'static str,
     #[serde(flatten)]
-    claims: &'a Claims,
+    claims: Option<&'a Claims>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud: Option<CloudClaims>,
 }
 
 impl Appraisal {
@@ -80,9 +90,13 @@ impl Appraisal {
         };
         let roots = extra_roots(&self.roots)?;
         let endorsements = self.endorsements.as_deref().map(read_folder).transpose()?.unwrap_or_default();
-        let evidence = input::read(&self.evidence, EVIDENCE_BYTES_MAX)?;
-        let claims = appraise(&evidence, &endorsements, &roots, &demands).map_err(refused)?;
-        let accepted = Accepted { result: "accepted", claims: &claims };
+        let appraised = |path: &PathBuf| {
+            let evidence = input::read(path, EVIDENCE_BYTES_MAX)?;
+            appraise(&evidence, &endorsements, &roots, &demands).map_err(refused)
+        };
+        let claims = self.evidence.as_ref().map(appraised).transpose()?;
+        let cloud = self.cloud(&demands)?;
+        let accepted = Accepted { result: "accepted", claims: claims.as_ref(), cloud };
         show(session, &accepted)?;
         if session.json() {
             return Ok(());
@@ -91,10 +105,18 @@ impl Appraisal {
             session.hint("Whether it is fresh was not checked: give --nonce.");
         }
         // What the caller knows itself has no certificates.
-        if !claims.revocation_checked && claims.root != ENROLLED {
+        if claims.is_some_and(|claims| !claims.revocation_checked && claims.root != ENROLLED) {
             session.hint("Whether a certificate was revoked was not checked: give a current list.");
         }
         Ok(())
+    }
+
+    /// What the cloud says, if there is a document of it.
+    fn cloud(&self, demands: &Demands) -> Result<Option<CloudClaims>, Failure> {
+        let (Some(path), Some(folder)) = (&self.cloud, &self.clouds) else { return Ok(None) };
+        let clouds = clouds::read(folder).map_err(|error| Failure::new(error, "correct --clouds"))?;
+        let document = input::read(path, DOCUMENT_BYTES_MAX)?;
+        cloud::verify(&document, &clouds, demands).map(Some).map_err(refused)
     }
 }
 
@@ -141,13 +163,17 @@ fn refused(refusal: Refusal) -> Failure {
         (Reason::TdxTcbHardening, _) => {
             "give --sw-hardening if this machine's software is hardened as Intel advises"
         }
+        (Reason::CloudUntrusted, _) => {
+            "put that cloud's certificates into --clouds; docs/boot/appraisal.md says where they come from"
+        }
         (Reason::EvidenceTooLarge | Reason::EvidenceUnknown, _) => "give what the hardware gave, unchanged",
         (Reason::TpmKeyUntrusted, _) => {
             "compare it with what the machine was enrolled with, and give that as --ak; take none from the evidence"
         }
-        (_, Area::Evidence | Area::Snp | Area::Tdx | Area::Tpm | Area::EventLog | Area::Azure) => {
-            "give this machine no key before that is explained; see docs/boot/appraisal.md"
-        }
+        (
+            _,
+            Area::Evidence | Area::Snp | Area::Tdx | Area::Tpm | Area::EventLog | Area::Azure | Area::Cloud,
+        ) => "give this machine no key before that is explained; see docs/boot/appraisal.md",
     };
     Failure::of(refusal.reason.code(), refusal.reason.sentence(), &refusal.detail, next)
 }

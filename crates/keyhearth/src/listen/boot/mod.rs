@@ -9,6 +9,7 @@
 
 mod appraiser;
 mod challenges;
+pub mod clouds;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use keyhearth_attest::Refusal;
 use keyhearth_core::Error;
 use keyhearth_core::id::{Name, RequestId};
 use keyhearth_core::machine::{BootFacts, Claim, Claims, Comparison, Decision, Reason, Release as Asked};
@@ -36,6 +36,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use appraiser::Failure as Unjudged;
 pub use appraiser::{Appraiser, Rules};
 use challenges::{Challenge, Challenges};
 
@@ -47,6 +48,8 @@ use crate::telemetry::Metrics;
 const APPRAISALS_MAX: usize = 64;
 /// For whoever asks for another path.
 const NEXT_STEP: &str = "this listener is for machines that boot: docs/formats/boot.md";
+/// When a machine asks again if a file of the server's own cannot be read: somebody may be replacing it.
+const UNREADABLE_RETRY_MS: u32 = 10_000;
 /// When a machine asks again whether its boot was approved.
 const POLL_AFTER_S: u32 = 10;
 
@@ -237,7 +240,7 @@ impl Boot {
         Ok(if same { Ok(Some(session.0)) } else { Err(Reason::ContinuationDiffers) })
     }
 
-    /// What the machine's evidence says; nothing without evidence.
+    /// What the machine's evidence says, and its cloud under `cloud`; nothing without either.
     async fn claims(
         &self,
         booting: &Booting,
@@ -246,35 +249,50 @@ impl Boot {
         transcript: &Transcript,
     ) -> Result<Result<Claims, Denial>, Failure> {
         let evidence = match (&attest.evidence, challenge.tee) {
-            (None, Tee::None) => return Ok(Ok(Claims::new())),
+            (None, Tee::None) => None,
             (None, _) => return Ok(Err(Reason::EvidenceMissing.into())),
             (Some(_), Tee::None) => return Ok(Err(Reason::EvidenceKind.into())),
-            (Some(evidence), _) => evidence.to_vec(),
+            (Some(evidence), _) => Some(evidence.to_vec()),
         };
+        let document = attest.cloud.as_ref().map(|document| document.to_vec());
+        if evidence.is_none() && document.is_none() {
+            return Ok(Ok(Claims::new()));
+        }
         let given: Vec<Vec<u8>> = attest.endorsements.iter().map(|one| one.to_vec()).collect();
         let (appraiser, machine, report_data) =
             (Arc::clone(&self.appraiser), booting.machine.clone(), transcript.0);
         let (id, address) = (challenge.machine, booting.caller.address);
         let work = move || {
-            let appraised = appraiser.appraise(&machine, &evidence, &given, report_data);
-            let lacks = |refusal: &Refusal| {
-                let chips = machine.reference.get("chip_id");
-                appraiser.shelf().lacking((id, address), chips, &evidence, refusal.reason)
+            let appraise = |evidence: Vec<u8>| {
+                let appraised = appraiser.appraise(&machine, &evidence, &given, report_data);
+                appraised.map_err(|refusal| {
+                    let chips = machine.reference.get("chip_id");
+                    let wait = appraiser.shelf().lacking((id, address), chips, &evidence, refusal.reason);
+                    wait.map_or_else(|| refusal.into(), Unjudged::Lacking)
+                })
             };
-            let wait = appraised.as_ref().err().and_then(lacks);
-            (appraised, wait)
+            let mut claims = evidence.map(appraise).transpose()?.unwrap_or_default();
+            if let Some(document) = document {
+                let cloud = appraiser.cloud(&document, report_data)?;
+                claims.insert("cloud".to_owned(), Claim::Record(cloud));
+            }
+            Ok::<_, Unjudged>(claims)
         };
-        let (appraised, wait) =
+        let appraised =
             tokio::task::spawn_blocking(work).await.map_err(|_| Error::Internal("a worker failed"))?;
-        if let Some(wait) = wait {
-            // What is lacking is on its way: no reason to end the machine.
-            let retry_after_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-            return Err(Error::Unavailable { retry_after_ms }.into());
-        }
         Ok(match appraised {
             Ok(claims) if !is_kind(&claims, challenge.tee) => Err(Reason::EvidenceKind.into()),
             Ok(claims) => Ok(claims),
-            Err(refusal) => {
+            // What is lacking is on its way: no reason to end the machine.
+            Err(Unjudged::Lacking(wait)) => {
+                let retry_after_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+                return Err(Error::Unavailable { retry_after_ms }.into());
+            }
+            Err(Unjudged::Unreadable(error)) => {
+                tracing::error!(%error, "documents of clouds cannot be judged");
+                return Err(Error::Unavailable { retry_after_ms: UNREADABLE_RETRY_MS }.into());
+            }
+            Err(Unjudged::Refused(refusal)) => {
                 let detail =
                     if refusal.detail.is_empty() { String::new() } else { format!(" ({})", refusal.detail) };
                 let text = format!("{}{detail}", refusal.reason.sentence());
@@ -427,7 +445,8 @@ impl Boot {
 fn is_kind(claims: &Claims, tee: Tee) -> bool {
     match claims.get("kind") {
         Some(Claim::Text(kind)) => kind.split('-').next() == Some(tee.name()),
-        _ => false,
+        None => tee == Tee::None,
+        Some(_) => false,
     }
 }
 
