@@ -186,20 +186,30 @@ type Done = Result<ExitCode, Box<dyn Error>>;
 
 /// Tells the server what the next boot will be. Exit status 3 says that it is not accepted, 1 that nothing is known.
 fn propose(arguments: &Arguments) -> Done {
-    // Before memory is locked: an image is long.
-    let predicted = arguments.uki.as_deref().map(|image| candidate::predict(image, &Machine::default()));
-    let mut claims = predicted.transpose()?.unwrap_or_default();
-    claims.extend(arguments.claims.clone());
-    let config = configured(arguments).map_err(candidate::Error::from)?;
-    let answer = candidate::propose(&config, &Machine::default(), state(), claims.clone(), arguments.dry_run);
-    let answer =
-        answer.map_err(|error| format!("{error}; {}", candidate::advice(config.machine, &claims)))?;
+    let machine = Config::read(arguments.config())?.machine;
+    let mut claims = candidate::Claims::new();
+    let answer = proposed(arguments, &mut claims)
+        .map_err(|error| format!("{error}; {}", candidate::advice(machine, &claims)))?;
     if arguments.json {
         println!("{}", serde_json::to_string(&answer)?);
     } else {
         println!("{}", answer.text());
     }
     Ok(if answer.state == candidate::State::Accepted { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+/// What the server said of `claims`, which are found out here.
+fn proposed(
+    arguments: &Arguments,
+    claims: &mut candidate::Claims,
+) -> Result<candidate::Answer, candidate::Error> {
+    // Before memory is locked: an image is long.
+    if let Some(image) = &arguments.uki {
+        *claims = candidate::predict(image, &Machine::default())?;
+    }
+    claims.extend(arguments.claims.clone());
+    let config = configured(arguments)?;
+    candidate::propose(&config, &Machine::default(), state(), claims.clone(), arguments.dry_run)
 }
 
 fn check(arguments: &Arguments) -> Done {
