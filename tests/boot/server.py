@@ -30,6 +30,7 @@ anchor = "{folder}/anchor"
 [boot]
 listen = "127.0.0.1:{boot_port}"
 endorsements = "{folder}/endorsements"
+clouds = "{folder}/clouds"
 roots = {{ made = "{folder}/ark.pem" }}
 lease_seconds = {lease_s}
 """
@@ -68,6 +69,7 @@ class Server:
         self.program, self.agent, self.folder, self.process = program, agent, folder, None
         self.data, self.passphrase, self.configuration = folder / "data", folder / "passphrase", folder / "server.toml"
         (folder / "endorsements").mkdir(parents=True)
+        (folder / "clouds").mkdir()
         (folder / "endorsements/crl").write_bytes(chain.revocations().public_bytes(serialization.Encoding.DER))
         (folder / "ark.pem").write_bytes(chain.ark.public_bytes(serialization.Encoding.PEM))
         self.passphrase.write_bytes(PASSPHRASE)
