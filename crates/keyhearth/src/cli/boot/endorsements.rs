@@ -244,7 +244,10 @@ impl Row {
     fn what(&self) -> String {
         match (&self.subject, &self.refusal) {
             (Some(subject), _) => subject.to_string(),
-            (None, Some(refusal)) => format!("{}: {}", self.file, refusal.reason.code()),
+            (None, Some(refusal)) => {
+                let name = Path::new(&self.file).file_name().unwrap_or_default();
+                format!("{}: {}", refusal.reason.code(), name.to_string_lossy())
+            }
             (None, None) => String::new(),
         }
     }
