@@ -151,7 +151,7 @@ fn boot() -> Result<()> {
     let sealed = base64(&[9; 1184]);
     let release = json!({
         "volumes": [{ "volume": "root", "generation": 1, "sealed": sealed }], "confirm": sealed, "not_after_s": 1,
-        "lease_s": 120, "outlook": { "candidate": request, "lacks": ["pcrs.11"] }, "signature": base64(&[10; 64]),
+        "lease_s": 120, "outlook": { "candidate": request, "lacks": ["pcrs.11"], "unnamed": ["pcrs.4"] }, "signature": base64(&[10; 64]),
     });
     named(4, "release", release)?;
     named(5, "pending", json!({ "approval": request, "poll_after_s": 10 }))?;

@@ -16,7 +16,7 @@ use keyhearth_attest::eventlog::{self, LOG_BYTES_MAX};
 use keyhearth_attest::measure::MeasureError;
 use keyhearth_attest::measure::uki::{self, IMAGE_BYTES_MAX};
 use keyhearth_core::id::PrincipalId;
-use keyhearth_proto::boot::{Candidate, Expected, Outlook};
+use keyhearth_proto::boot::{Candidate, Expected, Outlook, Tee};
 use keyhearth_proto::rest::Is;
 use serde::Serialize;
 
@@ -45,6 +45,8 @@ pub enum Error {
     Measure(PathBuf, MeasureError),
     /// What the firmware and the TPM say does not tell how this machine measures itself.
     Initrd(String),
+    /// The machine's evidence is of a kind that an image alone does not tell.
+    Tee(Tee),
     /// The claims are none.
     Claims(keyhearth_core::Error),
     /// There is no session, or it is over.
@@ -65,6 +67,9 @@ impl fmt::Display for Error {
                 "whether the initial ramdisk measures itself is not known ({why}); name the value by --claim pcrs.11=…, as \
                  `keyhearth boot measure uki` prints it"
             ),
+            Self::Tee(tee) => {
+                write!(f, "an image does not tell what evidence of kind {} claims; name it by --claim", tee.name())
+            }
             Self::Claims(error) => error.fmt(f),
             Self::NoLease => f.write_str(
                 "this machine has no lease: its boot.toml has no heartbeat, keyhearth-boot watch does not run, or its volumes \
@@ -86,12 +91,16 @@ impl From<Stop> for Error {
     }
 }
 
-/// What the evidence of a boot of this unified kernel image will claim: PCR 11 as the agent will find it, and the digests of
-/// the sections. What has no reference values on the server is not compared.
+/// What the evidence of a boot of this unified kernel image will claim: the digests of its sections, and PCR 11 as the agent
+/// will find it in the initial ramdisk. Where it asks in the system alone, that went on by then, and is left out.
 ///
 /// # Errors
-/// [`Error::Image`], [`Error::Measure`], [`Error::Initrd`].
-pub fn predict(image: &Path, machine: &Machine) -> Result<Claims, Error> {
+/// [`Error::Tee`], [`Error::Image`], [`Error::Measure`], [`Error::Initrd`].
+pub fn predict(image: &Path, config: &Config, machine: &Machine) -> Result<Claims, Error> {
+    let tee = config.tee.tee().unwrap_or_else(|| machine.detect());
+    if !matches!(tee, Tee::Tpm | Tee::Azure) {
+        return Err(Error::Tee(tee));
+    }
     let measured = {
         let bytes = read(image, IMAGE_BYTES_MAX).map_err(|error| Error::Image(image.to_owned(), error))?;
         uki::measure(&bytes, false).map_err(|error| Error::Measure(image.to_owned(), error))?
@@ -99,8 +108,10 @@ pub fn predict(image: &Path, machine: &Machine) -> Result<Claims, Error> {
     let sections = measured.image_sections.iter();
     let mut claims: Claims =
         sections.map(|(name, digest)| (format!("boot.image_sections.{name}"), digest.to_string())).collect();
-    let pcr11 = if measures_initrd(machine)? { &measured.pcr11_enter_initrd } else { &measured.pcr11 };
-    claims.insert("pcrs.11".to_owned(), pcr11.to_string());
+    if config.volumes.iter().any(|volume| !volume.late) {
+        let pcr11 = if measures_initrd(machine)? { &measured.pcr11_enter_initrd } else { &measured.pcr11 };
+        claims.insert("pcrs.11".to_owned(), pcr11.to_string());
+    }
     Ok(claims)
 }
 
@@ -143,6 +154,8 @@ pub struct Answer {
     pub candidate: Option<String>,
     /// Claims whose values are none of the reference values.
     pub lacks: Vec<String>,
+    /// Claims that have reference values, and were not compared.
+    pub unnamed: Vec<String>,
 }
 
 /// Whether the next boot meets the reference values.
@@ -155,6 +168,8 @@ pub enum State {
     Waits,
     /// It does not, and nobody was asked.
     Differs,
+    /// Nothing that was named differs, and not everything was named.
+    Unknown,
 }
 
 /// Tells the server what the next boot will be, and says what that means. With `dry_run` nothing is kept there.
@@ -193,31 +208,40 @@ pub fn propose(
 
 impl Answer {
     fn of(machine: PrincipalId, claims: Claims, outlook: Outlook) -> Self {
-        let Outlook { candidate, lacks } = outlook;
-        let state = match (&candidate, lacks.is_empty()) {
-            (Some(_), _) => State::Waits,
-            (None, true) => State::Accepted,
-            (None, false) => State::Differs,
+        let Outlook { candidate, lacks, unnamed } = outlook;
+        let state = match (&candidate, lacks.is_empty(), unnamed.is_empty()) {
+            (Some(_), ..) => State::Waits,
+            (None, false, _) => State::Differs,
+            (None, true, false) => State::Unknown,
+            (None, true, true) => State::Accepted,
         };
         let candidate = candidate.map(|Is(id)| id.to_string());
-        Self { machine: machine.to_string(), claims, state, candidate, lacks }
+        Self { machine: machine.to_string(), claims, state, candidate, lacks, unnamed }
     }
 
     /// The same in one sentence.
     #[must_use]
     pub fn text(&self) -> String {
         let lacks = self.lacks.join(", ");
+        let unnamed = match &*self.unnamed {
+            [] => String::new(),
+            names => format!("; not compared, as nothing was said of it: {}", names.join(", ")),
+        };
         match (&self.candidate, self.state) {
             (Some(id), _) => format!(
                 "the next boot waits for acceptance as candidate {id} ({lacks}): do not restart before \
-                 `keyhearth boot accept {} {id}`",
+                 `keyhearth boot accept {} {id}`{unnamed}",
                 self.machine
             ),
             (None, State::Accepted) => {
                 "the next boot is accepted already: it meets the reference values".to_owned()
             }
+            (None, State::Unknown) => {
+                format!("whether the next boot will pass is not known: nothing differs{unnamed}")
+            }
             (None, State::Waits | State::Differs) => format!(
-                "the next boot would be refused: {lacks} is none of the reference values; without --dry-run it is proposed"
+                "the next boot would be refused: {lacks} is none of the reference values; without --dry-run it is \
+                 proposed{unnamed}"
             ),
         }
     }

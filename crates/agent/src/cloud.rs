@@ -22,7 +22,7 @@ use keyhearth_proto::boot::{CLOUD_BYTES_MAX, Transcript};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::http::{self, Answer};
-use crate::transport::Timed;
+use crate::transport::{Timed, patiently};
 
 /// How long one question takes at most.
 const WAIT: Duration = Duration::from_secs(3);
@@ -178,8 +178,12 @@ fn names(document: &[u8], nonce: &str) -> bool {
 }
 
 impl Metadata {
-    /// What the service answers with status 200.
+    /// What the service answers with status 200, if it does before long.
     fn ask(&self, method: &str, path: &str, header: &str) -> Result<Vec<u8>, Error> {
+        patiently(|| self.ask_once(method, path, header))
+    }
+
+    fn ask_once(&self, method: &str, path: &str, header: &str) -> Result<Vec<u8>, Error> {
         let mut stream = Timed::connect(self.address, WAIT).map_err(Error::Silent)?;
         let answer = http::plain(&mut stream, method, &self.authority, path, header);
         match answer.map_err(Error::Exchange)? {

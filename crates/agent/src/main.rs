@@ -186,10 +186,10 @@ type Done = Result<ExitCode, Box<dyn Error>>;
 
 /// Tells the server what the next boot will be. Exit status 3 says that it is not accepted, 1 that nothing is known.
 fn propose(arguments: &Arguments) -> Done {
-    let machine = Config::read(arguments.config())?.machine;
+    let config = Config::read(arguments.config())?;
     let mut claims = candidate::Claims::new();
-    let answer = proposed(arguments, &mut claims)
-        .map_err(|error| format!("{error}; {}", candidate::advice(machine, &claims)))?;
+    let answer = proposed(arguments, &config, &mut claims)
+        .map_err(|error| format!("{error}; {}", candidate::advice(config.machine, &claims)))?;
     if arguments.json {
         println!("{}", serde_json::to_string(&answer)?);
     } else {
@@ -201,11 +201,12 @@ fn propose(arguments: &Arguments) -> Done {
 /// What the server said of `claims`, which are found out here.
 fn proposed(
     arguments: &Arguments,
+    config: &Config,
     claims: &mut candidate::Claims,
 ) -> Result<candidate::Answer, candidate::Error> {
     // Before memory is locked: an image is long.
     if let Some(image) = &arguments.uki {
-        *claims = candidate::predict(image, &Machine::default())?;
+        *claims = candidate::predict(image, config, &Machine::default())?;
     }
     claims.extend(arguments.claims.clone());
     let config = configured(arguments)?;

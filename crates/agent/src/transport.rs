@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::crypto::aws_lc_rs;
@@ -27,6 +28,23 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long one request takes at most, from its first byte to the last of the answer.
 const EXCHANGE_WAIT: Duration = Duration::from_secs(30);
 const CA_BYTES_MAX: u64 = 256 << 10;
+/// How often the services of a cloud's host are asked for one thing, and how long after a failure.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks a service of a cloud's host until it answers, a few times: they are busy for moments, and a boot is not given up for one.
+///
+/// # Errors
+/// The last one.
+pub(crate) fn patiently<T, E>(ask: impl Fn() -> Result<T, E>) -> Result<T, E> {
+    for _ in 1..ATTEMPTS {
+        if let Ok(answer) = ask() {
+            return Ok(answer);
+        }
+        thread::sleep(PAUSE);
+    }
+    ask()
+}
 
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]

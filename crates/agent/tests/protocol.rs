@@ -557,7 +557,7 @@ fn what_the_next_boot_will_be_is_said_under_the_lease_and_the_answer_is_one_sent
             ("pcrs.11", "aa")
         );
         let waits = (!candidate.dry_run).then_some(Is(RequestId([6; 16])));
-        Some(Outlook { candidate: waits, lacks: vec!["pcrs.11".to_owned()] })
+        Some(Outlook { candidate: waits, lacks: vec!["pcrs.11".to_owned()], unnamed: Vec::new() })
     });
     assert!(matches!(propose(&scene, false), Err(candidate::Error::NoLease)));
     held(0).write(&scene.state()).unwrap();
@@ -571,7 +571,14 @@ fn what_the_next_boot_will_be_is_said_under_the_lease_and_the_answer_is_one_sent
     let dry = propose(&scene, true).unwrap();
     assert_eq!((dry.state, dry.candidate.as_ref()), (State::Differs, None));
     assert!(dry.text().contains("would be refused"), "{}", dry.text());
-    let scene = judging(|_| Some(Outlook { candidate: None, lacks: Vec::new() }));
+    let unnamed = vec!["pcrs.4".to_owned()];
+    let scene =
+        judging(move |_| Some(Outlook { candidate: None, lacks: Vec::new(), unnamed: unnamed.clone() }));
+    held(60_000).write(&scene.state()).unwrap();
+    let unknown = propose(&scene, false).unwrap();
+    assert_eq!(unknown.state, State::Unknown);
+    assert!(unknown.text().ends_with("of it: pcrs.4"), "{}", unknown.text());
+    let scene = judging(|_| Some(Outlook { candidate: None, lacks: Vec::new(), unnamed: Vec::new() }));
     held(60_000).write(&scene.state()).unwrap();
     assert_eq!(propose(&scene, false).unwrap().state, State::Accepted);
     // It kept the lease.
@@ -682,6 +689,17 @@ fn the_document_of_azure_is_asked_for_until_it_has_the_nonce() {
     let (document, transcript) = seen.lock().unwrap()[0].clone();
     let nonce = STANDARD.encode(keyhearth_attest::cloud::nonce(&transcript.0));
     assert!(String::from_utf8(document.unwrap()).unwrap().contains(&nonce));
+}
+
+#[test]
+fn a_metadata_service_that_is_busy_is_asked_again() {
+    let asked = AtomicUsize::new(0);
+    let (scene, seen) = showing(&metadata("gcp", move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => (429, Vec::new()),
+        _ => (200, b"a.document.x".to_vec()),
+    }));
+    scene.attempt().unwrap();
+    assert_eq!(seen.lock().unwrap()[0].0.as_deref(), Some(&b"a.document.x"[..]));
 }
 
 #[test]

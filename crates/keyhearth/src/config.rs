@@ -264,7 +264,7 @@ impl BootConfig {
         let shelf = opened.map_err(|error| ConfigError::Read { path: path(), error })?;
         if let Some(folder) = &self.clouds {
             // It is read again for each document; a mistake is told now.
-            clouds::read(folder)?;
+            clouds::read(folder, keyhearth_attest::cloud::Provider::ALL)?;
         }
         let revocation = if self.require_revocation { Revocation::Demanded } else { Revocation::IfGiven };
         let rules = Rules { revocation, legacy_reports: self.legacy_reports, vmpl: self.vmpl };

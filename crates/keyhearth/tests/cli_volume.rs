@@ -553,6 +553,7 @@ fn a_machine_is_enrolled_with_what_it_does_while_it_runs() {
     assert_eq!((late, heartbeat.every_s), (vec![("root", false), ("data", true)], 30));
     assert!(heartbeat.on_end.end().is_some());
     scene.does("boot enroll other --volume root --late data").refused("--late data");
+    scene.does("boot enroll other --volume root --volume data --late data").refused("--heartbeat");
     scene.does("boot enroll other --volume root --heartbeat 9 --on-end close").refused("--on-end close");
     scene.does("boot show other").refused("there is no machine");
     for wrong in

@@ -18,7 +18,7 @@ use super::quote::event_log;
 use super::{Collected, Error, Machine};
 use crate::http;
 use crate::tpm::Tpm;
-use crate::transport::Timed;
+use crate::transport::{Timed, patiently};
 
 /// Marks every machine of Azure.
 const CHASSIS: &str = "7783-7084-3265-9085-8269-3286-77";
@@ -64,9 +64,11 @@ struct Quoted {
 
 /// A quote of a TD's own report, which the host makes.
 fn td_quote(report: &[u8]) -> Result<Vec<u8>, Error> {
-    let failed = |error: io::Error| Error::Report(error);
-    let mut stream = Timed::connect(SocketAddr::from((METADATA, 80)), QUOTE_WAIT).map_err(failed)?;
-    ask_for_quote(&mut stream, report).map_err(failed)
+    let ask = || {
+        let mut stream = Timed::connect(SocketAddr::from((METADATA, 80)), QUOTE_WAIT)?;
+        ask_for_quote(&mut stream, report)
+    };
+    patiently(ask).map_err(Error::Report)
 }
 
 fn ask_for_quote(stream: &mut (impl Read + Write), report: &[u8]) -> io::Result<Vec<u8>> {

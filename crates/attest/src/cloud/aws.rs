@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::cms::Signed;
-use super::{CloudClaims, Clouds, Provider, malformed, word, word_if_any};
+use super::{CloudClaims, Clouds, Provider, check_signers, malformed, word, word_if_any};
 use crate::demands::Demands;
 use crate::reason::{Reason, Refusal};
 
@@ -35,8 +35,8 @@ pub(super) fn verify(document: &[u8], clouds: &Clouds, demands: &Demands) -> Res
     let region = word(document.region)?;
     let believed = clouds.of(Provider::Aws, Some(&region))?;
     let signs = |key| signed.is_signed_by(&key);
-    let signer = believed.iter().find(|certificate| certificate.rsa_key().is_some_and(signs));
-    signer.ok_or_else(|| Reason::CloudSignature.because(region.clone()))?.check_dates(demands.now_s)?;
+    let signers = believed.iter().filter(|certificate| certificate.rsa_key().is_some_and(signs));
+    check_signers(signers, Reason::CloudSignature.because(region.clone()), demands.now_s)?;
     Ok(CloudClaims {
         provider: Provider::Aws,
         fresh: false,

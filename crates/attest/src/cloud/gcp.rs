@@ -11,7 +11,7 @@ use keyhearth_crypto::key::Input;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{CloudClaims, Clouds, Provider, SKEW_S, audience, malformed, word, word_if_any};
+use super::{CloudClaims, Clouds, Provider, SKEW_S, audience, check_signers, malformed, word, word_if_any};
 use crate::claims::printable;
 use crate::demands::Demands;
 use crate::reason::{Reason, Refusal};
@@ -90,13 +90,13 @@ fn signed(document: &[u8], clouds: &Clouds, now_s: u64) -> Result<Token, Refusal
     }
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| form())?;
     let believed = clouds.of(Provider::Gcp, None)?;
-    let signer = believed.iter().find(|certificate| {
+    let signers = believed.iter().filter(|certificate| {
         let verified = |key: keyhearth_crypto::key::PublicKey| {
             key.verify(Mechanism::RsaPkcs1Sha256, Input::Message(message.as_bytes()), &signature).is_ok()
         };
         certificate.rsa_key().is_some_and(verified)
     });
-    signer.ok_or(Reason::CloudSignature)?.check_dates(now_s)?;
+    check_signers(signers, Reason::CloudSignature.into(), now_s)?;
     part(payload)
 }
 

@@ -27,6 +27,7 @@ use serde::Serialize;
 use crate::claims::Bytes;
 use crate::demands::{Demands, REPORT_DATA_BYTES};
 use crate::reason::{Reason, Refusal};
+use crate::x509::Certificate;
 
 pub use trust::{CLOUD_CERTIFICATES_MAX, Clouds};
 
@@ -103,6 +104,19 @@ pub struct CloudClaims {
     pub image: Option<String>,
 }
 
+/// Which clouds a document may be of, by its form: JSON, the three parts of a JWT, or base64. None can be taken for another.
+#[must_use]
+pub fn providers(document: &[u8]) -> &'static [Provider] {
+    let document = document.trim_ascii();
+    if document.first() == Some(&b'{') {
+        &[Provider::Azure, Provider::AzureUs, Provider::AzureCn]
+    } else if document.contains(&b'.') {
+        &[Provider::Gcp]
+    } else {
+        &[Provider::Aws]
+    }
+}
+
 /// Checks a document of whatever cloud it is, as its metadata service gave it, and says what it claims.
 ///
 /// Of `demands` the time counts, and the report data: what is made for the request is made for these. Without them nothing
@@ -118,14 +132,27 @@ pub fn verify(document: &[u8], clouds: &Clouds, demands: &Demands) -> Result<Clo
         let detail = format!("{} bytes; the limit is {DOCUMENT_BYTES_MAX}", document.len());
         return Err(Reason::CloudDocumentTooLarge.because(detail));
     }
-    // JSON, the three parts of a JWT, or base64: none of them can be taken for another.
-    if document.first() == Some(&b'{') {
-        azure::verify(document, clouds, demands)
-    } else if document.contains(&b'.') {
-        gcp::verify(document, clouds, demands)
-    } else {
-        aws::verify(document, clouds, demands)
+    match providers(document) {
+        [Provider::Aws] => aws::verify(document, clouds, demands),
+        [Provider::Gcp] => gcp::verify(document, clouds, demands),
+        _ => azure::verify(document, clouds, demands),
     }
+}
+
+/// Checks that one of the certificates whose key signed is in force; a key may have been certified again.
+fn check_signers<'a, 'c: 'a>(
+    signers: impl Iterator<Item = &'a Certificate<'c>>,
+    unsigned: Refusal,
+    now_s: u64,
+) -> Result<(), Refusal> {
+    let mut refusal = unsigned;
+    for signer in signers {
+        match signer.check_dates(now_s) {
+            Ok(()) => return Ok(()),
+            Err(over) => refusal = over,
+        }
+    }
+    Err(refusal)
 }
 
 /// The audience of a token of GCP's for a request: `keyhearth:` and the SHA-256 of its report data in hexadecimal digits.

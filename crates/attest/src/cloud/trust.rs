@@ -67,6 +67,9 @@ impl Clouds {
         }
         let kept = self.believed.entry(provider).or_default();
         let given = Believed { name: name.to_owned(), der };
+        if kept.contains(&given) {
+            return Ok(());
+        }
         if kept.len() == CLOUD_CERTIFICATES_MAX {
             let detail = format!("more than {CLOUD_CERTIFICATES_MAX} of {}", provider.name());
             return Err(Reason::EndorsementTooLarge.because(detail));

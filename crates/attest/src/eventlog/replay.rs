@@ -125,8 +125,9 @@ impl Layout {
         (register < self.registers()).then_some(register)
     }
 
-    /// The register with this role. The texts of a boot loader share an RTMR with the digests of its files, so that
-    /// none of them is known to be all there is: they have no role there.
+    /// The register with this role. An RTMR is several PCRs in one, so that most roles have none there: Secure Boot's
+    /// variables share RTMR0 with what the host configures (PCR 1), and an image's sections share RTMR2 with whatever a boot
+    /// loader reads (PCR 9). Whoever chooses the contents of those chooses what the log seems to say of the others.
     pub(super) fn of(self, role: Role) -> Option<usize> {
         match (self, role) {
             (Self::Pcrs, Role::SecureBoot) => Some(7),
@@ -135,10 +136,10 @@ impl Layout {
             (Self::Pcrs, Role::Image) => Some(11),
             (Self::Pcrs, Role::Overrides) => Some(12),
             (Self::Pcrs, Role::Mok) => Some(14),
-            (Self::Rtmrs, Role::SecureBoot) => Some(0),
             (Self::Rtmrs, Role::Applications) => Some(1),
-            (Self::Rtmrs, Role::Image) => Some(2),
-            (Self::Rtmrs, Role::GrubTexts | Role::Overrides | Role::Mok) => None,
+            (Self::Rtmrs, Role::SecureBoot | Role::GrubTexts | Role::Image | Role::Overrides | Role::Mok) => {
+                None
+            }
         }
     }
 

@@ -103,7 +103,11 @@ fn check_revocation(
         if !list.names_issuer(root) {
             continue;
         }
-        list.check_signed(root)?;
+        // One that is forged takes nothing away from the others.
+        if let Err(refusal) = list.check_signed(root) {
+            unchecked = refusal;
+            continue;
+        }
         if let Some(revoked) = below.iter().find(|certificate| list.revokes(certificate)) {
             return Err(Reason::CertificateRevoked.because(revoked.name()));
         }

@@ -108,15 +108,19 @@ struct Revoked<'a>(Vec<List<'a>>);
 impl<'a> Revoked<'a> {
     fn by(issuer: &Certificate<'_>, endorsements: &'a Endorsements, now_s: u64) -> Result<Self, Refusal> {
         let mut lists = Vec::new();
+        let mut missing = Reason::ListMissing.because(issuer.name());
         for der in endorsements.lists() {
             let list = List::parse(der)?;
             if list.names_issuer(issuer) {
-                list.check_signed(issuer)?;
-                lists.push(list);
+                // One that is forged takes nothing away from the others.
+                match list.check_signed(issuer) {
+                    Ok(()) => lists.push(list),
+                    Err(refusal) => missing = refusal,
+                }
             }
         }
         match lists.last() {
-            None => Err(Reason::ListMissing.because(issuer.name())),
+            None => Err(missing),
             Some(_) if lists.iter().any(|list| list.is_current(now_s)) => Ok(Self(lists)),
             Some(list) => Err(Reason::ListStale.because(list.dates())),
         }

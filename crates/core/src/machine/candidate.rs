@@ -17,6 +17,9 @@ pub const CANDIDATES_MAX: usize = 4;
 /// The most claims of a candidate.
 pub const CANDIDATE_CLAIMS_MAX: usize = 16;
 
+/// Claims that no update of an image changes: who the machine is, and that nothing was released to it yet.
+const FIXED: [&str; 4] = ["ak", "chip_id", "pcrs.15", "rtmr3"];
+
 /// Claims that a machine says its evidence will have, by their names as in reference values.
 pub type Expected = BTreeMap<String, String>;
 
@@ -35,7 +38,7 @@ pub struct Candidate {
     /// Its id: the request that brought it.
     #[n(0)]
     pub id: RequestId,
-    /// What it says.
+    /// What it says, of which none was a reference value.
     #[n(1)]
     pub claims: Expected,
     /// When it came.
@@ -50,6 +53,9 @@ pub struct Outlook {
     pub candidate: Option<RequestId>,
     /// Names of claims whose values are none of the reference values: such a boot does not meet them.
     pub lacks: Vec<String>,
+    /// Names of claims that have reference values, may change with an update, and were not named: whether such a boot meets
+    /// them is not known.
+    pub unnamed: Vec<String>,
 }
 
 /// Checks the claims of a candidate: a machine says them, and people read them on their terminals.
@@ -68,7 +74,15 @@ pub fn check_expected(claims: &Expected) -> Result<(), Error> {
         let rule = "must have claims with names and values of 1 to 256 visible ASCII characters";
         return Err(Error::Invalid { field, rule });
     }
+    if claims.keys().any(|name| is_fixed(name)) {
+        let rule = "must not name ak, chip_id, pcrs.15, rtmr3 or cloud.…, which no update changes";
+        return Err(Error::Invalid { field, rule });
+    }
     Ok(())
+}
+
+fn is_fixed(name: &str) -> bool {
+    FIXED.contains(&name) || name.starts_with("cloud.")
 }
 
 impl Candidate {
@@ -91,20 +105,27 @@ impl Machine {
         claims.iter().filter(differs).map(|(name, value)| (&**name, &**value)).collect()
     }
 
-    /// Compares what the machine proposes, and keeps it if somebody has to accept it. What waits already keeps its id.
+    /// Compares what the machine proposes, and keeps what differs if somebody has to accept it. What waits already keeps
+    /// its id, and is the newest then.
     pub fn propose(&mut self, proposal: &Proposal, id: RequestId, asked: Time) -> Outlook {
-        let lacks: Vec<String> = self.lacks(&proposal.claims).into_keys().map(str::to_owned).collect();
-        if lacks.is_empty() || proposal.dry_run {
-            return Outlook { candidate: None, lacks };
+        let is_unnamed = |name: &&String| !is_fixed(name) && !proposal.claims.contains_key(*name);
+        let unnamed = self.reference.keys().filter(is_unnamed).cloned().collect();
+        let differs = self.lacks(&proposal.claims).into_iter();
+        let claims: Expected = differs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let lacks = claims.keys().cloned().collect();
+        if claims.is_empty() || proposal.dry_run {
+            return Outlook { candidate: None, lacks, unnamed };
         }
-        if let Some(same) = self.candidates.iter().find(|candidate| candidate.claims == proposal.claims) {
-            return Outlook { candidate: Some(same.id), lacks };
-        }
+        let same = self.candidates.iter().position(|candidate| candidate.claims == claims);
+        let id = match same {
+            Some(place) => self.candidates.remove(place).id,
+            None => id,
+        };
         if self.candidates.len() >= CANDIDATES_MAX {
             self.candidates.remove(0);
         }
-        self.candidates.push(Candidate { id, claims: proposal.claims.clone(), asked });
-        Outlook { candidate: Some(id), lacks }
+        self.candidates.push(Candidate { id, claims, asked });
+        Outlook { candidate: Some(id), lacks, unnamed }
     }
 
     /// Ends the waiting of a candidate, and gives it. If it is accepted, its values are added to those of claims that have
@@ -195,7 +216,16 @@ mod tests {
         assert_eq!((met.candidate, met.lacks.len(), machine.candidates.len()), (None, 0, 0));
         let outlook = propose(&mut machine, &[("pcrs.11", "new"), ("pcrs.4", "any")], 2);
         assert_eq!(outlook.candidate, Some(RequestId([2; 16])));
-        assert_eq!(outlook.lacks, ["pcrs.11"]);
+        assert_eq!((outlook.lacks, outlook.unnamed.len()), (vec!["pcrs.11".to_owned()], 0));
+        assert_eq!(machine.candidates[0].claims, expected(&[("pcrs.11", "new")]));
+        let mut more = machine.clone();
+        more.reference.extend(values(&[("pcrs.7", &["aa"]), ("measurement", &["bb"])]));
+        let dry = Proposal { claims: expected(&[("pcrs.11", "old")]), dry_run: true };
+        let unsaid = more.propose(&dry, RequestId([3; 16]), Time::from_unix_ms(3));
+        assert_eq!(
+            (unsaid.lacks.len(), unsaid.unnamed),
+            (0, vec!["measurement".to_owned(), "pcrs.7".to_owned()])
+        );
         // The same again is the same.
         let again = propose(&mut machine, &[("pcrs.4", "any"), ("pcrs.11", "new")], 3);
         assert_eq!((again.candidate, machine.candidates.len()), (outlook.candidate, 1));
@@ -205,9 +235,9 @@ mod tests {
         machine.decide_candidate(RequestId([2; 16]), true).unwrap();
         assert_eq!(machine.reference, values(&[("ak", &["aa"]), ("pcrs.11", &["old", "new"])]));
         assert_eq!(machine.decide_candidate(RequestId([2; 16]), true), Err(Error::NotFound("candidate")));
-        propose(&mut machine, &[("ak", "bb")], 5);
+        propose(&mut machine, &[("pcrs.11", "odd")], 5);
         machine.decide_candidate(RequestId([5; 16]), false).unwrap();
-        assert!(machine.candidates.is_empty() && machine.reference["ak"].len() == 1);
+        assert!(machine.candidates.is_empty() && machine.reference["pcrs.11"].len() == 2);
     }
 
     #[test]
@@ -219,6 +249,10 @@ mod tests {
         }
         let ids: Vec<u8> = machine.candidates.iter().map(|candidate| candidate.id.0[0]).collect();
         assert_eq!(ids, [2, 3, 4, 5]);
+        // What was said again is not the oldest.
+        propose(&mut machine, &[("pcrs.11", "2")], 6);
+        let ids: Vec<u8> = machine.candidates.iter().map(|candidate| candidate.id.0[0]).collect();
+        assert_eq!(ids, [3, 4, 5, 2]);
         let add = values(&[("pcrs.11", &["3"])]);
         machine.change(&MachineChange { add, ..MachineChange::default() }).unwrap();
         assert_eq!(machine.candidates.len(), 3);
@@ -252,6 +286,9 @@ mod tests {
             [("", "a"), ("a", ""), ("a", "b c"), ("a", "\u{1b}[2J"), ("ä", "b"), ("a", &long)]
         {
             assert!(check_expected(&expected(&[(name, value)])).is_err(), "{name} {value}");
+        }
+        for fixed in ["ak", "chip_id", "pcrs.15", "rtmr3", "cloud.account"] {
+            assert!(check_expected(&expected(&[("pcrs.11", "00ff"), (fixed, "bb")])).is_err(), "{fixed}");
         }
         let many: Expected = (0..=CANDIDATE_CLAIMS_MAX).map(|n| (n.to_string(), "a".to_owned())).collect();
         assert!(check_expected(&many).is_err() && check_expected(&Expected::new()).is_err());

@@ -4,7 +4,8 @@
 //! invention, so that whoever knows a machine's id could make this server ask. What bounds it:
 //!
 //! - each thing is asked for once at a time, and not again before a time that doubles with every failure;
-//! - from one address and for one machine, [`OF_MACHINE_MAX`] new things in an hour; in all [`OF_ALL_MAX`];
+//! - certificates of chips, which an invention may name: from one network and for one machine [`OF_MACHINE_MAX`] in an
+//!   hour, in all [`OF_ALL_MAX`]; repetitions are bounded by those times;
 //! - a machine that has reference values of its chip is asked for no other;
 //! - a service that says it is asked too often (429) is left alone for as long as it says;
 //! - what is asked of Intel follows from a certificate of Intel's.
@@ -14,7 +15,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,13 +31,13 @@ use super::http::{Answer, Client};
 const AT_ONCE_MAX: usize = 4;
 /// How many things are remembered as asked for.
 const ASKED_MAX: usize = 1024;
-/// How many new things a machine may cause to be fetched from one address in [`WINDOW`].
+/// Certificates of how many chips a machine may cause to be fetched from one network in [`WINDOW`].
 const OF_MACHINE_MAX: u32 = 6;
 /// How many may be fetched for all machines in [`WINDOW`].
 const OF_ALL_MAX: u32 = 600;
 /// In which fetches are counted.
 const WINDOW: Duration = Duration::from_secs(3600);
-/// How many pairs of machine and address are counted.
+/// How many pairs of machine and network are counted.
 const CALLERS_MAX: usize = 4096;
 /// When a machine comes again whose endorsements are being fetched.
 const SOON: Duration = Duration::from_secs(2);
@@ -307,20 +308,21 @@ impl Asked {
             return May::Wait(*until - now);
         }
         self.forget(now);
-        let of_caller = caller.map(|caller| self.callers.get(&caller).copied().unwrap_or_default());
-        let waits =
-            [self.all.wait(OF_ALL_MAX, now), of_caller.and_then(|count| count.wait(OF_MACHINE_MAX, now))];
-        if let Some(wait) = waits.into_iter().flatten().max() {
+        let is_new = !self.things.contains_key(need);
+        let counted = caller.filter(|_| is_new && matches!(need, Need::Vcek { .. }));
+        let counted = counted.map(|(machine, address)| (machine, network(address)));
+        let of_caller = counted.map(|caller| self.callers.get(&caller).copied().unwrap_or_default());
+        let waits = of_caller.map(|count| [self.all.wait(OF_ALL_MAX, now), count.wait(OF_MACHINE_MAX, now)]);
+        if let Some(wait) = waits.into_iter().flatten().flatten().max() {
             return May::Wait(wait);
         }
-        let new_thing = !self.things.contains_key(need) && self.things.len() >= ASKED_MAX;
-        let new_caller = caller
+        let new_caller = counted
             .is_some_and(|caller| !self.callers.contains_key(&caller) && self.callers.len() >= CALLERS_MAX);
-        if new_thing || new_caller {
+        if is_new && self.things.len() >= ASKED_MAX || new_caller {
             return May::Wait(PAUSE);
         }
-        self.all.add(now);
-        if let Some(caller) = caller {
+        if let Some(caller) = counted {
+            self.all.add(now);
             self.callers.entry(caller).or_default().add(now);
         }
         let failures = self.things.get(need).map_or(0, |thing| thing.failures);
@@ -347,6 +349,14 @@ impl Asked {
     fn forget(&mut self, now: Instant) {
         self.things.retain(|_, thing| thing.under_way || now < thing.not_before + AGAIN_LASTING);
         self.callers.retain(|_, count| !count.is_over(now));
+    }
+}
+
+/// What one party has: an IPv4 address, or a network of 64 bits of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 
@@ -445,6 +455,28 @@ mod tests {
         let elsewhere = Some((PrincipalId([1; 16]), IpAddr::from([10, 0, 0, 2])));
         assert_eq!(asked.may(&chip(200), SERVICE, elsewhere, now), May::Begin);
         assert_eq!(asked.may(&chip(201), SERVICE, caller(1), now + WINDOW), May::Begin);
+        // One network of IPv6 is one caller, however many addresses it has.
+        let from =
+            |host: u16| Some((PrincipalId([3; 16]), IpAddr::from([0x2001, 0xdb8, 0, 0, 1, 2, 3, host])));
+        let begun =
+            (210..220).filter(|n| asked.may(&chip(*n), SERVICE, from((*n).into()), now) == May::Begin);
+        assert_eq!(begun.count(), 6);
+        // What no stranger can invent is not counted, so that nobody keeps lists from being fetched.
+        for (number, need) in [Need::QeIdentity, Need::AmdList(Generation::Genoa)].into_iter().enumerate() {
+            let caller = if number == 0 { caller(1) } else { None };
+            assert_eq!(asked.may(&need, Service::Intel, caller, now), May::Begin);
+        }
+    }
+
+    /// An outage takes nothing from what a machine may ask for.
+    #[test]
+    fn repetitions_do_not_count() {
+        let (mut asked, mut now) = (Asked::default(), Instant::now());
+        for _ in 0..20 {
+            assert_eq!(asked.may(&chip(1), SERVICE, caller(1), now), May::Begin);
+            asked.ended(&chip(1), SERVICE, Some(&FetchError::Broken(503)), now);
+            now += AGAIN * 2_u32.pow(DOUBLED_MAX);
+        }
     }
 
     #[test]

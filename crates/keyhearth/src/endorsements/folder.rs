@@ -123,7 +123,8 @@ impl Folder {
     /// The error of reading the folder.
     pub fn stamp(&self) -> io::Result<Stamp> {
         let stamp = |(path, metadata): (PathBuf, fs::Metadata)| {
-            (path, metadata.len(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
+            // Its rights count, too: what could not be read is tried again when they change.
+            (path, metadata.len(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
         };
         Ok(self.files()?.into_iter().map(stamp).collect())
     }

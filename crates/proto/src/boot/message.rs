@@ -136,6 +136,8 @@ pub struct Outlook {
     pub candidate: Option<Is<RequestId>>,
     /// Names of the claims whose values are none of the reference values.
     pub lacks: Vec<String>,
+    /// Names of claims that have reference values, may change with an update, and were not named.
+    pub unnamed: Vec<String>,
 }
 
 /// Proof that whoever asks is the very copy of the machine that has the lease.

@@ -158,9 +158,10 @@ impl Release {
         frame(&mut bytes, &self.confirm);
         bytes.extend_from_slice(&self.not_after_s.to_be_bytes());
         bytes.extend_from_slice(&self.lease_s.to_be_bytes());
-        if let Some(Outlook { candidate, lacks }) = &self.outlook {
+        if let Some(Outlook { candidate, lacks, unnamed }) = &self.outlook {
             frame(&mut bytes, candidate.as_ref().map_or(&[][..], |id| &id.0.0));
             frame_all(&mut bytes, lacks.iter().map(String::as_bytes));
+            frame_all(&mut bytes, unnamed.iter().map(String::as_bytes));
         }
         bytes
     }
@@ -257,7 +258,10 @@ mod tests {
             Release { volumes: release.volumes[..1].to_vec(), ..release.clone() },
             Release { volumes: release.volumes.iter().rev().cloned().collect(), ..release.clone() },
             Release { confirm: release.volumes[0].sealed.clone(), ..release.clone() },
-            Release { outlook: Some(Outlook { candidate: None, lacks: Vec::new() }), ..release.clone() },
+            Release {
+                outlook: Some(Outlook { candidate: None, lacks: Vec::new(), unnamed: Vec::new() }),
+                ..release.clone()
+            },
         ];
         assert!(altered.iter().all(|altered| refused(altered, &transcript, &keys, &signer)));
     }
@@ -266,7 +270,9 @@ mod tests {
     #[test]
     fn what_is_said_of_the_next_boot_is_signed() {
         let (transcript, keys, signer, release) = released();
-        let waits = Outlook { candidate: Some(Is(RequestId([1; 16]))), lacks: vec!["pcrs.11".to_owned()] };
+        let names = |name: &str| vec![name.to_owned()];
+        let candidate = Some(Is(RequestId([1; 16])));
+        let waits = Outlook { candidate, lacks: names("pcrs.11"), unnamed: names("ak") };
         let (confirm, outlook) = (Key::new([8; 32]), Some(waits.clone()));
         let sealed =
             Release::seal(&transcript, &keys.public, &[], &confirm, TIMES, outlook, &signer).unwrap();
@@ -276,7 +282,9 @@ mod tests {
             None,
             Some(Outlook { candidate: None, ..waits.clone() }),
             Some(Outlook { lacks: Vec::new(), ..waits.clone() }),
-            Some(Outlook { lacks: vec!["pcrs.12".to_owned()], ..waits }),
+            Some(Outlook { lacks: names("pcrs.12"), ..waits.clone() }),
+            Some(Outlook { unnamed: Vec::new(), ..waits.clone() }),
+            Some(Outlook { lacks: [names("pcrs.11"), names("ak")].concat(), unnamed: Vec::new(), ..waits }),
         ] {
             let altered = Release { outlook: other, ..sealed.clone() };
             assert!(altered.open(&transcript, &keys, &signer.public()).is_err(), "{altered:?}");

@@ -114,8 +114,9 @@ impl Appraisal {
     /// What the cloud says, if there is a document of it.
     fn cloud(&self, demands: &Demands) -> Result<Option<CloudClaims>, Failure> {
         let (Some(path), Some(folder)) = (&self.cloud, &self.clouds) else { return Ok(None) };
-        let clouds = clouds::read(folder).map_err(|error| Failure::new(error, "correct --clouds"))?;
         let document = input::read(path, DOCUMENT_BYTES_MAX)?;
+        let clouds = clouds::read(folder, cloud::providers(&document));
+        let clouds = clouds.map_err(|error| Failure::new(error, "correct --clouds"))?;
         cloud::verify(&document, &clouds, demands).map(Some).map_err(refused)
     }
 }

@@ -393,6 +393,12 @@ impl Agent {
             let what = format!("--late {}: no --volume has this name", late.as_str());
             return Err(Failure::new(what, "name the same volume in both"));
         }
+        let is_early = |name: &Name| !self.late.iter().any(|late| late.0 == *name);
+        if !self.late.is_empty() && self.heartbeat.is_none() && volumes.iter().any(|(name, _)| is_early(name))
+        {
+            let what = "--late: volumes that are opened before keep their lease by heartbeats alone";
+            return Err(Failure::new(what, "add --heartbeat SECONDS and --on-end"));
+        }
         if self.on_end.as_deref() == Some("close") && self.late.is_empty() {
             let what = "--on-end close: no volume is opened late, and no other can be closed";
             return Err(Failure::new(what, "add --late, or take halt, poweroff or reboot"));

@@ -100,7 +100,8 @@ impl Appraiser {
     /// # Errors
     /// [`Failure`].
     pub fn cloud(&self, document: &[u8], report_data: [u8; 64]) -> Result<Claims, Failure> {
-        let clouds = self.clouds.as_deref().map_or_else(|| Ok(Clouds::default()), clouds::read);
+        let read = |folder| clouds::read(folder, cloud::providers(document));
+        let clouds = self.clouds.as_deref().map_or_else(|| Ok(Clouds::default()), read);
         let demands = Demands { report_data: Some(report_data), ..Demands::at(now_s()) };
         let claims = cloud::verify(document, &clouds.map_err(Failure::Unreadable)?, &demands)?;
         Ok(record(&claims)?)

@@ -38,15 +38,18 @@ pub enum Error {
     },
 }
 
-/// Reads every certificate in the folder.
+/// Reads the certificates of these clouds in the folder.
 ///
 /// # Errors
-/// [`Error`], for the first file that is not what it should be.
-pub fn read(folder: &Path) -> Result<Clouds, Error> {
+/// [`Error`], for the first file that is not what it should be. What is wrong with one cloud's does not concern another's.
+pub fn read(folder: &Path, of: &[Provider]) -> Result<Clouds, Error> {
     let mut clouds = Clouds::default();
     for path in entries(folder)? {
         let provider = Provider::ALL.iter().find(|provider| path.ends_with(provider.name()));
         let Some(provider) = provider.filter(|_| path.is_dir()) else { return Err(Error::Stranger(path)) };
+        if !of.contains(provider) {
+            continue;
+        }
         for path in entries(&path)? {
             let bytes = contents(&path).map_err(|error| Error::Read { path: path.clone(), error })?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -83,6 +86,7 @@ mod tests {
     #[test]
     fn folders_of_clouds_are_read_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
+        let read = |path: &Path| read(path, Provider::ALL);
         let write = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -98,6 +102,7 @@ mod tests {
         let readme = write("gcp/readme", b"none");
         assert!(matches!(read(folder.path()),
             Err(Error::Certificates { path, refusal }) if path == readme && refusal.reason == Reason::EndorsementMalformed));
+        super::read(folder.path(), &[Provider::Aws]).unwrap();
         fs::remove_file(&readme).unwrap();
         let stranger = write("amazon/a.pem", b"");
         let refused = read(folder.path()).unwrap_err();

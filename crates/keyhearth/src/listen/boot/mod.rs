@@ -326,8 +326,11 @@ impl Boot {
                 let confirm = self.engine.confirm_key(&transcript.0)?;
                 let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
                 let times = Times { not_after_s: now_s + u64::from(CHALLENGE_S), lease_s: self.lease_s };
-                let outlook =
-                    outlook.map(|known| Outlook { candidate: known.candidate.map(Is), lacks: known.lacks });
+                let outlook = outlook.map(|known| Outlook {
+                    candidate: known.candidate.map(Is),
+                    lacks: known.lacks,
+                    unnamed: known.unnamed,
+                });
                 let signer = self.engine.release_key()?;
                 let release =
                     Release::seal(transcript, ephemeral, &volumes, &confirm, times, outlook, &signer)?;
