@@ -7,6 +7,7 @@
 
 use keyhearth_attest::cloud::{Clouds, Provider, verify};
 use keyhearth_attest::{Demands, Reason};
+use keyhearth_fuzz::files;
 use libfuzzer_sys::fuzz_target;
 
 /// 2025-07-01, when the certificates of the seeds are valid.
@@ -14,13 +15,7 @@ const NOW_S: u64 = 1_751_328_000;
 const REPORT_DATA: [u8; 64] = [0xda; 64];
 
 fuzz_target!(|data: &[u8]| {
-    let mut rest = data;
-    let mut files = std::iter::from_fn(|| {
-        let (length, after) = rest.split_first_chunk()?;
-        let (file, after) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
-        rest = after;
-        Some(file)
-    });
+    let mut files = files(data);
     let Some(document) = files.next() else { return };
     let mut clouds = Clouds::default();
     for file in files {

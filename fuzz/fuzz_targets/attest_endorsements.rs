@@ -5,16 +5,11 @@
 #![no_main]
 
 use keyhearth_attest::{Endorsements, Library, Need, Reason, Roots, needs};
+use keyhearth_fuzz::files;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let mut rest = data;
-    let mut files = std::iter::from_fn(|| {
-        let (length, after) = rest.split_first_chunk()?;
-        let (file, after) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
-        rest = after;
-        Some(file)
-    });
+    let mut files = files(data);
     let Some(evidence) = files.next() else { return };
     let roots = match files.next().map(|root| Roots::built_in().with("fuzz", root)) {
         Some(Ok(roots)) => roots,

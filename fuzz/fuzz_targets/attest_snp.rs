@@ -5,19 +5,14 @@
 #![no_main]
 
 use keyhearth_attest::{Demands, Endorsements, Revocation, Roots, appraise};
+use keyhearth_fuzz::files;
 use libfuzzer_sys::fuzz_target;
 
 /// 2025-07-01, when the certificates of the seeds are valid.
 const NOW_S: u64 = 1_751_328_000;
 
 fuzz_target!(|data: &[u8]| {
-    let mut rest = data;
-    let mut files = std::iter::from_fn(|| {
-        let (length, after) = rest.split_first_chunk()?;
-        let (file, after) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
-        rest = after;
-        Some(file)
-    });
+    let mut files = files(data);
     let Some(evidence) = files.next() else { return };
     let roots = match files.next().map(|root| Roots::built_in().with_amd("fuzz", root)) {
         Some(Ok(roots)) => roots,

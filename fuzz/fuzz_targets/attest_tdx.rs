@@ -6,6 +6,7 @@
 
 use keyhearth_attest::tdx::Evidence;
 use keyhearth_attest::{Demands, Endorsements, Roots, appraise};
+use keyhearth_fuzz::files;
 use libfuzzer_sys::fuzz_target;
 
 /// 2025-07-01, when certificates and collateral of the seeds are valid.
@@ -14,13 +15,7 @@ const NOW_S: u64 = 1_751_328_000;
 const MEASUREMENT: usize = 48 + 6 + 136;
 
 fuzz_target!(|data: &[u8]| {
-    let mut rest = data;
-    let mut files = std::iter::from_fn(|| {
-        let (length, after) = rest.split_first_chunk()?;
-        let (file, after) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
-        rest = after;
-        Some(file)
-    });
+    let mut files = files(data);
     let Some(evidence) = files.next() else { return };
     let roots = match files.next().map(|root| Roots::built_in().with_intel("fuzz", root)) {
         Some(Ok(roots)) => roots,

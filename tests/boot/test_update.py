@@ -28,6 +28,9 @@ keyhearth-boot candidate --claim pcrs.11={{named}}
 rm /run/keyhearth/session
 /etc/kernel/postinst.d/zzz-keyhearth-boot {VERSION}
 echo "init: without a lease the hook ended with $?"
+rm /usr/lib/keyhearth/next-boot
+/etc/kernel/postinst.d/zzz-keyhearth-boot {VERSION}
+echo "init: without the package the hook ended with $?"
 """
 
 
@@ -73,6 +76,7 @@ def test_a_new_image_is_refused_until_it_is_accepted(machine, serve, tpm):
         assert len(said) == 3 and "no lease" in said[2], said
         assert f"boot update {guest.enrolled.id} --add pcrs.11={new.pcr_11().hex()}" in said[2], said
         assert "init: without a lease the hook ended with 0" in console, console
+        assert "init: without the package the hook ended with 0" in console, console
         assert len(waiting) == 2, "the image, and the value that was named by hand"
         claims = {claim["claim"]: (claim["value"], claim["differs"]) for claim in waiting[0]["claims"]}
         assert claims["pcrs.11"] == (new.pcr_11().hex(), True)

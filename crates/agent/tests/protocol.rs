@@ -585,6 +585,16 @@ fn what_the_next_boot_will_be_is_said_under_the_lease_and_the_answer_is_one_sent
     assert!(!Session::read(&scene.state()).unwrap().unwrap().left().is_zero());
 }
 
+/// Its digests would never be in the evidence of such a machine, however they were accepted.
+#[test]
+fn an_image_tells_nothing_of_evidence_that_is_not_of_a_tpm() {
+    let scene = judging(|_| None);
+    let told = candidate::predict(&scene.folder.path().join("disk"), &scene.config, &Machine::default());
+    assert!(
+        matches!(&told, Err(error @ candidate::Error::Tee(Tee::None)) if error.to_string().contains("--claim"))
+    );
+}
+
 #[test]
 fn nobody_is_told_that_a_boot_will_pass_by_what_is_not_signed_or_by_a_refusal() {
     let scene = judging(|_| None);

@@ -283,6 +283,15 @@ fn without_a_list_the_claims_say_so() {
 }
 
 #[test]
+fn a_forged_list_takes_nothing_away_from_the_others() {
+    for place in [0, 1] {
+        let mut case = Case::genoa();
+        case.lists.insert(place, List { by_root: false, ..List::of(&[2]) });
+        assert!(case.judge().expect("one list is authentic").revocation_checked);
+    }
+}
+
+#[test]
 fn certificates_of_every_age_and_spelling_are_taken() {
     let mut case = Case::genoa();
     case.leaf().bare_id = true;

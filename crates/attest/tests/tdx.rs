@@ -323,6 +323,16 @@ fn every_reason_is_reached() {
 }
 
 #[test]
+fn a_forged_list_takes_nothing_away_from_the_others() {
+    for place in [0, 2] {
+        let mut case = Case::new(Body::Td15);
+        case.lists.insert(place, List { by: By::PckCa, ..List::of_root(&[2]) });
+        case.lists.insert(place, List { by: By::Root, ..List::of_pck_ca(&[4]) });
+        assert!(case.judge().is_ok(), "one list of each is authentic");
+    }
+}
+
+#[test]
 fn sound_quotes_of_every_kind_are_accepted() {
     for body in Body::ALL {
         let claims = Case::new(body).judge().unwrap_or_else(|refusal| panic!("{body:?}: {refusal}"));
