@@ -1,15 +1,65 @@
 //! One method per operation.
 
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
 use keyhearth_core::id::{GrantId, Name, PrincipalId, RequestId, TenantId};
 use keyhearth_core::operation::Operation;
-use keyhearth_proto::rest::{Cursor, Is, answer, body};
-use serde::Serialize;
+use keyhearth_proto::rest::{Answers, BATCH_MAX, BATCH_PATH, BODY_BYTES_MAX, Cursor, Is, answer, body};
 use serde::de::DeserializeOwned;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::retry::{TRIES_MAX, accept, length};
 use crate::{Client, Error};
+
+/// The shortest wait before what came too soon is asked again.
+const BATCH_WAIT_MS: u32 = 200;
+
+/// Cuts `items` where a batch is full: by their number, and by the bytes that they are long.
+fn parts<T>(items: &[T], length: impl Fn(&T) -> Result<usize, Error>) -> Result<Vec<&[T]>, Error> {
+    let (mut parts, mut rest) = (Vec::new(), items);
+    while !rest.is_empty() {
+        let (mut count, mut bytes) = (0, BATCH_FRAME_BYTES);
+        for item in rest.iter().take(BATCH_MAX) {
+            bytes += length(item)? + 1;
+            if count > 0 && bytes > BODY_BYTES_MAX {
+                break;
+            }
+            count += 1;
+        }
+        let (part, after) = rest.split_at(count);
+        parts.push(part);
+        rest = after;
+    }
+    Ok(parts)
+}
+
+/// Bytes of a batch around its requests.
+const BATCH_FRAME_BYTES: usize = 16;
+
+/// A batch as it is sent.
+#[derive(Serialize)]
+struct Batch<'a, B> {
+    requests: Vec<Item<'a, B>>,
+}
+
+/// One request of it: the operation, and a key with the body.
+struct Item<'a, B> {
+    operation: Operation,
+    asked: &'a (&'a str, B),
+}
+
+impl<B: Serialize> Serialize for Item<'_, B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut item = serializer.serialize_struct("Item", 3)?;
+        item.serialize_field("operation", self.operation.name())?;
+        item.serialize_field("key", self.asked.0)?;
+        item.serialize_field("body", &self.asked.1)?;
+        item.end()
+    }
+}
 
 /// Which page of a listing.
 #[derive(Clone, Debug, Default)]
@@ -210,6 +260,74 @@ pages! {
 }
 
 impl Client {
+    /// Requests [`Operation::Encrypt`] for each body with its key, many in one request. One that fails does not stop
+    /// the others.
+    ///
+    /// # Errors
+    /// [`Error`] if the whole was refused or not answered.
+    pub async fn encrypt_all(
+        &self,
+        asked: &[(&str, body::Encrypt)],
+    ) -> Result<Vec<Result<answer::Encrypted, Error>>, Error> {
+        self.batch(Operation::Encrypt, asked).await
+    }
+
+    /// As [`Client::encrypt_all`] for [`Operation::Decrypt`].
+    ///
+    /// # Errors
+    /// [`Error`] if the whole was refused or not answered.
+    pub async fn decrypt_all(
+        &self,
+        asked: &[(&str, body::Decrypt)],
+    ) -> Result<Vec<Result<answer::Decrypted, Error>>, Error> {
+        self.batch(Operation::Decrypt, asked).await
+    }
+
+    /// Requests `operation` for each body with its key, in as few requests as the server takes. What was refused only
+    /// because it came too soon is asked again.
+    async fn batch<B: Serialize, A: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        asked: &[(&str, B)],
+    ) -> Result<Vec<Result<A, Error>>, Error> {
+        let mut answers: Vec<Option<Result<A, Error>>> = asked.iter().map(|_| None).collect();
+        let mut open: Vec<usize> = (0..asked.len()).collect();
+        let mut tries_left = TRIES_MAX;
+        while !open.is_empty() {
+            let (mut again, mut wait_ms) = (Vec::new(), BATCH_WAIT_MS);
+            for part in parts(&open, |&at| length(&Item { operation, asked: &asked[at] }))? {
+                let items: Vec<_> = part.iter().map(|&at| Item { operation, asked: &asked[at] }).collect();
+                let batch = Batch { requests: items };
+                let answer = self.call(operation, BATCH_PATH.to_owned(), Some(&batch)).await?;
+                let read: Answers<'_> = serde_json::from_slice(&answer).map_err(|_| Error::Answer)?;
+                if read.answers.len() != part.len() {
+                    return Err(Error::Answer);
+                }
+                for (&at, answered) in part.iter().zip(read.answers) {
+                    let result = accept(answered.status, answered.body.get().as_bytes());
+                    if let Err(Error::Refused { status: 429 | 503, problem }) = &result
+                        && let Some(ms) = problem.retry_after_ms
+                    {
+                        wait_ms = wait_ms.max(ms);
+                        again.push(at);
+                    }
+                    let read = |body| serde_json::from_slice(body).map_err(|_| Error::Answer);
+                    answers[at] = Some(result.and_then(read));
+                }
+            }
+            // Where a rate is limited some get through each time.
+            tries_left = if again.len() < open.len() { TRIES_MAX } else { tries_left - 1 };
+            if tries_left == 0 {
+                break;
+            }
+            if !again.is_empty() {
+                tokio::time::sleep(Duration::from_millis(wait_ms.into())).await;
+            }
+            open = again;
+        }
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Err(Error::Answer))).collect())
+    }
+
     /// Requests [`Operation::ListAliases`] of the tenant, or of this key.
     ///
     /// # Errors
@@ -273,5 +391,16 @@ mod tests {
         assert_eq!(operation, Operation::Encrypt);
         let key: keyhearth_core::request::KeyRef = params.read("key").unwrap();
         assert_eq!(key, "team/db:1".parse().unwrap());
+    }
+
+    #[test]
+    fn a_batch_is_cut_by_number_and_by_bytes() {
+        let cut = |lengths: &[usize]| -> Vec<usize> {
+            parts(lengths, |&len| Ok(len)).unwrap().into_iter().map(<[usize]>::len).collect()
+        };
+        assert_eq!(cut(&[]), [0; 0]);
+        assert_eq!(cut(&[10; BATCH_MAX + 1]), [BATCH_MAX, 1]);
+        let half = BODY_BYTES_MAX / 2 - BATCH_FRAME_BYTES;
+        assert_eq!(cut(&[half, half, 1, half, 2 * BODY_BYTES_MAX, 5]), [3, 1, 1, 1]);
     }
 }

@@ -12,12 +12,11 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
 use zeroize::Zeroizing;
 
-use crate::connection::Answer;
 use crate::tls::provider;
 use crate::{Client, ConfigurationError, Error};
 
 /// How often a request is sent at most.
-const TRIES_MAX: u32 = 4;
+pub(crate) const TRIES_MAX: u32 = 4;
 /// How long a call takes at most, with everything.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The first wait after a failed connection; it doubles.
@@ -48,8 +47,8 @@ fn random<const N: usize>() -> Result<[u8; N], Error> {
     Ok(bytes)
 }
 
-/// Writes `body` into one allocation, which is wiped when the last request that carries it is dropped.
-fn write(body: &impl Serialize) -> Result<Bytes, Error> {
+/// How many bytes `body` is written in.
+pub(crate) fn length(body: &impl Serialize) -> Result<usize, Error> {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -62,7 +61,12 @@ fn write(body: &impl Serialize) -> Result<Bytes, Error> {
     }
     let mut count = Count(0);
     serde_json::to_writer(&mut count, body).map_err(|_| Error::Answer)?;
-    let mut text = Zeroizing::new(Vec::with_capacity(count.0));
+    Ok(count.0)
+}
+
+/// Writes `body` into one allocation, which is wiped when the last request that carries it is dropped.
+fn write(body: &impl Serialize) -> Result<Bytes, Error> {
+    let mut text = Zeroizing::new(Vec::with_capacity(length(body)?));
     serde_json::to_writer(&mut *text, body).map_err(|_| Error::Answer)?;
     Ok(Bytes::from_owner(text))
 }
@@ -82,7 +86,7 @@ impl Client {
         for tries_left in (0..TRIES_MAX).rev() {
             let request = self.request(operation, &uri, name, body.clone())?;
             let result = timeout_at(deadline, self.server.send(request)).await.map_err(|_| Error::Timeout)?;
-            let error = match result.and_then(accept) {
+            let error = match result.and_then(|answer| accept(answer.status, answer.body)) {
                 Ok(body) => return Ok(body),
                 Err(error) => error,
             };
@@ -136,10 +140,10 @@ impl Client {
 }
 
 /// Tells an answer from a refusal.
-fn accept(answer: Answer) -> Result<Zeroizing<Vec<u8>>, Error> {
-    if answer.status == 200 {
-        return Ok(answer.body);
+pub(crate) fn accept<B: AsRef<[u8]>>(status: u16, body: B) -> Result<B, Error> {
+    if status == 200 {
+        return Ok(body);
     }
-    let problem: Problem = serde_json::from_slice(&answer.body).map_err(|_| Error::Answer)?;
-    Err(Error::Refused { status: answer.status, problem: Box::new(problem) })
+    let problem: Problem = serde_json::from_slice(body.as_ref()).map_err(|_| Error::Answer)?;
+    Err(Error::Refused { status, problem: Box::new(problem) })
 }

@@ -215,6 +215,8 @@ async fn machines_that_boot() {
         key: key.parse::<KeyRef>().unwrap().into(),
         volumes: vec!["root".parse::<id::Name>().unwrap().into()],
         reference: None,
+        clones: None,
+        recovery: None,
     };
     let machine = client.enroll_machine(&new).await.unwrap();
     let of = body::VolumeOf { machine: machine.id.clone(), volume: machine.volumes[0].name.clone() };

@@ -2,20 +2,19 @@
 //!
 //! HPKE in base mode, one message per encapsulation. It does not say who sent a message.
 //!
-//! The ephemeral X25519 key is drawn from [`random`]; the randomness inside ML-KEM comes from the library,
+//! The ephemeral X25519 key is drawn from [`crate::random`]; the randomness inside ML-KEM comes from the library,
 //! which offers no other way.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey, X25519};
 use aws_lc_rs::digest;
 use aws_lc_rs::kem::{Ciphertext, DecapsulationKey, EncapsulationKey, ML_KEM_768};
 use zeroize::Zeroizing;
 
 use crate::kdf::MacKey;
 use crate::secret::SecretBytes;
-use crate::{Error, random};
+use crate::{Error, x25519};
 
-const X25519_BYTES: usize = 32;
+const X25519_BYTES: usize = x25519::BYTES;
 const ML_KEM_PUBLIC_BYTES: usize = 1184;
 const ML_KEM_PRIVATE_BYTES: usize = 2400;
 const ML_KEM_CIPHERTEXT_BYTES: usize = 1088;
@@ -91,7 +90,7 @@ pub struct KeyPair {
 /// # Errors
 /// [`Error::Internal`] without randomness or locked memory.
 pub fn generate(suite: Suite) -> Result<KeyPair, Error> {
-    let (x25519, x25519_public) = x25519_generate()?;
+    let (x25519, x25519_public) = x25519::generate()?;
     match suite {
         Suite::X25519 => Ok(KeyPair { private: x25519, public: x25519_public.to_vec() }),
         Suite::X25519MlKem768 => {
@@ -167,8 +166,8 @@ fn encapsulate(suite: Suite, public: &[u8]) -> Result<(Shared, Vec<u8>), Error> 
         return Err(NOT_A_PUBLIC_KEY);
     }
     let (ml_kem_public, x25519_public) = public.split_at(public.len() - X25519_BYTES);
-    let (ephemeral, ephemeral_public) = x25519_generate()?;
-    let agreed = agree(&load(ephemeral.expose())?, x25519_public, NOT_A_PUBLIC_KEY)?;
+    let (ephemeral, ephemeral_public) = x25519::generate()?;
+    let agreed = x25519::agree(ephemeral.expose(), x25519_public, NOT_A_PUBLIC_KEY)?;
     match suite {
         Suite::X25519 => {
             let shared = extract_and_expand(&agreed, &ephemeral_public, x25519_public);
@@ -192,9 +191,8 @@ fn decapsulate(suite: Suite, private: &[u8], encapsulated: &[u8]) -> Result<Shar
     }
     let (ml_kem_private, x25519) = private.split_at(private.len() - X25519_BYTES);
     let (ciphertext, ephemeral_public) = encapsulated.split_at(encapsulated.len() - X25519_BYTES);
-    let x25519 = load(x25519)?;
-    let public = x25519_public(&x25519)?;
-    let agreed = agree(&x25519, ephemeral_public, Error::NotAuthentic)?;
+    let public = x25519::public(x25519)?;
+    let agreed = x25519::agree(x25519, ephemeral_public, Error::NotAuthentic)?;
     match suite {
         Suite::X25519 => Ok(extract_and_expand(&agreed, ephemeral_public, &public)),
         Suite::X25519MlKem768 => {
@@ -256,32 +254,6 @@ fn labeled_expand(suite_id: &[u8], key: &Shared, label: &str, info: &[&[u8]], ou
     parts.push(&[1]);
     let block = Zeroizing::new(MacKey::new(&**key).sign(&parts));
     out.copy_from_slice(&block[..out.len()]);
-}
-
-fn x25519_generate() -> Result<(SecretBytes, [u8; X25519_BYTES]), Error> {
-    let private = SecretBytes::with_len(X25519_BYTES, |bytes| random::fill("keyhearth/x25519", bytes))?;
-    let public = x25519_public(&load(private.expose())?)?;
-    Ok((private, public))
-}
-
-fn load(private: &[u8]) -> Result<PrivateKey, Error> {
-    PrivateKey::from_private_key(&X25519, private).map_err(|_| Error::Internal("X25519 key"))
-}
-
-fn x25519_public(private: &PrivateKey) -> Result<[u8; X25519_BYTES], Error> {
-    let public = private.compute_public_key().map_err(|_| Error::Internal("X25519 public key"))?;
-    public.as_ref().try_into().map_err(|_| Error::Internal("X25519 public key"))
-}
-
-/// `refusal` if `peer` is no public key or gives the all-zero secret.
-///
-/// Source: RFC 7748 §6.1; RFC 9180 §7.1.4.
-fn agree(private: &PrivateKey, peer: &[u8], refusal: Error) -> Result<Shared, Error> {
-    agreement::agree(private, UnparsedPublicKey::new(&X25519, peer), refusal, |secret| {
-        let mut agreed = Shared::default();
-        agreed.copy_from_slice(secret);
-        Ok(agreed)
-    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! Passphrases are not keys: they go through [`crate::passphrase`].
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hkdf as library, hmac};
+
+use crate::Error;
 
 /// Length of an HMAC-SHA256 and of one block that [`kbkdf`] derives.
 pub const MAC_BYTES: usize = 32;
@@ -32,6 +34,37 @@ pub(crate) fn derive(key: &hmac::Key, label: &str, context: &[&[u8]], out: &mut 
         mac.update(&bits);
         block.copy_from_slice(&mac.sign().as_ref()[..block.len()]);
     }
+}
+
+/// The hash function under HKDF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Hash {
+    Sha256,
+    Sha512,
+}
+
+/// Fills `out` from `material` by HKDF, extract and expand; the parts of `info` are concatenated.
+///
+/// # Errors
+/// [`Error::TooLarge`] if `out` is longer than 255 hashes.
+///
+/// Source: RFC 5869 §2.
+pub fn hkdf(hash: Hash, salt: &[u8], material: &[u8], info: &[&[u8]], out: &mut [u8]) -> Result<(), Error> {
+    struct Length(usize);
+    impl library::KeyType for Length {
+        fn len(&self) -> usize {
+            self.0
+        }
+    }
+    let (algorithm, hash_bytes) = match hash {
+        Hash::Sha256 => (library::HKDF_SHA256, 32),
+        Hash::Sha512 => (library::HKDF_SHA512, 64),
+    };
+    let refusal = Error::TooLarge { limit: 255 * hash_bytes };
+    let extracted = library::Salt::new(algorithm, salt).extract(material);
+    let expanded = extracted.expand(info, Length(out.len())).map_err(|_| refusal)?;
+    expanded.fill(out).map_err(|_| refusal)
 }
 
 /// A key for HMAC-SHA256, of any length. `Debug` does not show it.
@@ -92,6 +125,21 @@ mod tests {
             kbkdf_ctr_hmac(algorithm, &key, &info, &mut theirs).unwrap();
             prop_assert_eq!(ours, theirs);
         }
+    }
+
+    #[test]
+    fn hkdf_gives_the_examples_of_the_standard() {
+        // RFC 5869 appendix A.1 and A.3.
+        let mut out = [0; 42];
+        hkdf(Hash::Sha256, &[0; 0], &[0x0b; 22], &[], &mut out).unwrap();
+        assert_eq!(out[..8], [0x8d, 0xa4, 0xe7, 0x75, 0xa5, 0x63, 0xc1, 0x8f]);
+        let salt: Vec<u8> = (0..13).collect();
+        let info: Vec<u8> = (0xf0..=0xf9).collect();
+        hkdf(Hash::Sha256, &salt, &[0x0b; 22], &[&info[..3], &info[3..]], &mut out).unwrap();
+        assert_eq!(out[..8], [0x3c, 0xb2, 0x5f, 0x25, 0xfa, 0xac, 0xd5, 0x7a]);
+        let mut long = vec![0; 255 * 64 + 1];
+        let refused = hkdf(Hash::Sha512, &salt, &[0x0b; 22], &[], &mut long);
+        assert_eq!(refused, Err(Error::TooLarge { limit: 255 * 64 }));
     }
 
     #[test]

@@ -20,5 +20,7 @@ pub mod passphrase;
 pub mod random;
 pub mod secret;
 pub mod shamir;
+pub mod stream;
+pub mod x25519;
 
 pub use error::Error;

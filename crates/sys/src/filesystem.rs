@@ -1,11 +1,12 @@
 //! What kind of filesystem a directory is on, what can be done to a whole one, and files in none.
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Whether a filesystem keeps the promises a database needs: locks that exclude, syncs that reach the disk.
@@ -104,6 +105,50 @@ pub fn memory_file(name: &CStr, content: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// A new file in `folder` that has no name, readable by its owner alone: it is gone when it is closed, unless
+/// [`name_file`] gives it one. `None` if this filesystem has no such files.
+///
+/// # Errors
+/// The error of open(2).
+///
+/// Source: open(2), O_TMPFILE.
+pub fn unnamed_file(folder: &Path) -> io::Result<Option<File>> {
+    let opened =
+        OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(folder);
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL)) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a file of [`unnamed_file`] a name that nothing has yet.
+///
+/// # Errors
+/// The error of linkat(2): of kind [`io::ErrorKind::AlreadyExists`] if something has the name.
+pub fn name_file(file: &File, path: &Path) -> io::Result<()> {
+    let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let to = CString::new(path.as_os_str().as_bytes())?;
+    let (here, follow) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
+    // SAFETY: both paths end with NUL and live until the call has returned.
+    let result = unsafe { libc::linkat(here, from.as_ptr(), here, to.as_ptr(), follow) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Waits until everything written to the filesystem of `file` is on its disk.
+///
+/// # Errors
+/// The error of syncfs(2): something written to this filesystem, perhaps by others, was not.
+pub fn synchronise(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as `file` is.
+    let result = unsafe { libc::syncfs(file.as_raw_fd()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 fn classify(magic: u64) -> Filesystem {
     match magic {
         0x6969 => Filesystem::Network("NFS"),
@@ -119,8 +164,6 @@ fn classify(magic: u64) -> Filesystem {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::*;
 
     #[test]
@@ -145,6 +188,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(remount(folder.path(), Access::ReadOnly).is_err());
         assert!(detach(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_gone_unless_it_gets_one_that_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        let mut file = unnamed_file(folder.path()).unwrap().expect("the folder of temporary files has them");
+        file.write_all(b"content").unwrap();
+        assert_eq!(names(), 0);
+        let path = folder.path().join("name");
+        name_file(&file, &path).unwrap();
+        synchronise(&file).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"content");
+        let other = unnamed_file(folder.path()).unwrap().unwrap();
+        assert_eq!(name_file(&other, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        drop(other);
+        assert_eq!(names(), 1);
+        assert!(unnamed_file(&path).is_err(), "a file is no folder");
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! Asking the server for the keys of files, many in one request.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use keyhearth_crypto::algorithm::Mechanism;
+use keyhearth_files::age::FileKey;
+use keyhearth_files::held::{FileId, Wrapped};
+use keyhearth_proto::rest::Is;
+use keyhearth_proto::rest::body::{Decrypt, Encrypt};
+
+use super::super::failure::Failure;
+use super::super::session::Server;
+
+/// The name of the pair that binds a wrapped file key to its file. Policies and grants can name it.
+pub const FILE: &str = "file";
+
+/// The one mechanism whose messages hold all that is needed to open them, whichever version of a key made them: other keys
+/// are refused before anything is sealed by them.
+const KH1: Is<Mechanism> = Is(Mechanism::Kh1);
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The pairs that the server binds to the key of this file.
+fn context(file: FileId) -> Option<keyhearth_proto::rest::Pairs> {
+    Some([(FILE.to_owned(), file.to_string())].into_iter().collect())
+}
+
+/// Has the keys of files wrapped by `key`; each may be refused by itself.
+///
+/// # Errors
+/// [`Failure`] if the server refuses all, or does not answer.
+pub fn wrap(
+    server: &Server,
+    key: &str,
+    files: &[(FileId, u64, &FileKey)],
+) -> Result<Vec<Result<Wrapped, Failure>>, Failure> {
+    let asked: Vec<_> = files
+        .iter()
+        .map(|&(file, _, file_key)| {
+            let plaintext = file_key.expose().into();
+            (key, Encrypt { mechanism: Some(KH1), context: context(file), plaintext })
+        })
+        .collect();
+    let answers = server.wait(server.encrypt_all(&asked))?;
+    let wrapped = answers.into_iter().zip(files).map(|(answer, &(file, made, _))| {
+        let answer = answer?;
+        Ok(Wrapped { key: answer.key.to_string(), file, made, ciphertext: answer.ciphertext.to_vec() })
+    });
+    Ok(wrapped.collect())
+}
+
+/// Has the keys of files unwrapped; each may be refused by itself.
+///
+/// # Errors
+/// [`Failure`] if the server refuses all, or does not answer.
+pub fn unwrap(server: &Server, files: &[&Wrapped]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
+    let asked: Vec<_> = files
+        .iter()
+        .map(|wrapped| {
+            let ciphertext = wrapped.ciphertext.clone().into();
+            let context = context(wrapped.file);
+            (&*wrapped.key, Decrypt { mechanism: Some(KH1), version: None, context, iv: None, ciphertext })
+        })
+        .collect();
+    let answers = server.wait(server.decrypt_all(&asked))?;
+    let keys =
+        answers.into_iter().map(|answer| FileKey::from_bytes(&answer?.plaintext).map_err(super::failure));
+    Ok(keys.collect())
+}

@@ -1,0 +1,83 @@
+//! `file inspect` and `file ls`: what sealed files say of themselves. Nothing of it is proved without their keys.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use keyhearth_core::time::Time;
+use keyhearth_files::held::Wrapped;
+use keyhearth_proto::rest::Is;
+use serde::Serialize;
+
+use super::super::failure::Failure;
+use super::super::session::Session;
+use super::many::Found;
+use super::{SUFFIX, failure, open};
+
+#[derive(Args)]
+pub struct Ls {
+    /// The folder; the current one if absent
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+/// What a sealed file says of itself.
+#[derive(Serialize)]
+struct Shown {
+    path: String,
+    /// The file's own id, whatever it is called.
+    file: Option<String>,
+    /// The key that wraps the file's key.
+    key: Option<String>,
+    /// When the file's key was made.
+    made: Option<Is<Time>>,
+    /// Kinds of others who may open it.
+    others: Vec<String>,
+    /// Bytes of plaintext.
+    bytes: Option<u64>,
+    /// Bytes of the header.
+    header_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    files: Vec<Shown>,
+}
+
+impl Ls {
+    pub fn run(&self, session: &Session) -> Result<(), Failure> {
+        let mut found = Found::walk(std::slice::from_ref(&self.folder)).files;
+        found.retain(|(path, _)| path.extension().is_some_and(|suffix| suffix == SUFFIX));
+        found.sort();
+        let files = found
+            .iter()
+            .map(|(path, inside)| Ok(Shown { path: inside.display().to_string(), ..shown(path)? }));
+        let listed = Listed { files: files.collect::<Result<_, Failure>>()? };
+        let rows = listed.files.iter().map(|file| {
+            let or_nothing = |text: &Option<String>| text.clone().unwrap_or_default();
+            let bytes = file.bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
+            vec![file.path.clone(), bytes, or_nothing(&file.key)]
+        });
+        session.list(&listed, &["file", "bytes", "key"], rows.collect::<Vec<_>>())
+    }
+}
+
+/// Shows files one after the other.
+pub fn inspect(session: &Session, files: &[PathBuf]) -> Result<(), Failure> {
+    files.iter().try_for_each(|path| session.show(&shown(path)?))
+}
+
+fn shown(path: &Path) -> Result<Shown, Failure> {
+    let opened = open::read(path)?;
+    let stanzas = &opened.header.stanzas;
+    let wrapped = Wrapped::all(stanzas).map_err(failure)?.into_iter().next();
+    let ours = |tag: &str| tag.starts_with("keyhearth/");
+    Ok(Shown {
+        path: path.display().to_string(),
+        file: wrapped.as_ref().map(|wrapped| wrapped.file.to_string()),
+        made: wrapped.as_ref().map(|wrapped| Time::from_unix_ms(wrapped.made.saturating_mul(1000)).into()),
+        key: wrapped.map(|wrapped| wrapped.key),
+        others: stanzas.iter().filter(|stanza| !ours(&stanza.tag)).map(|stanza| stanza.tag.clone()).collect(),
+        bytes: opened.plaintext_bytes(),
+        header_bytes: opened.header.to_text().len(),
+    })
+}

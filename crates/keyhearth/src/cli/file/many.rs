@@ -1,0 +1,345 @@
+//! Many files at once: what became of each, how far it is, and threads that do the work.
+
+use std::cell::RefCell;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::num::NonZero;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use keyhearth_files::Output;
+use keyhearth_sys::filesystem;
+use serde::Serialize;
+
+use super::super::failure::Failure;
+use super::super::output;
+use super::super::session::Session;
+use super::Place;
+
+/// Files whose keys are asked for in one request.
+pub const BATCH: usize = keyhearth_proto::rest::BATCH_MAX;
+/// A file with so many bytes gets all threads; smaller ones get one each.
+pub const LARGE_BYTES: u64 = 16 << 20;
+/// Files that are told one by one; of more, the sums.
+const TOLD_MAX: usize = 20;
+const BAR: &str = "{msg}  {bar:40} {human_pos}/{human_len} {eta}";
+
+/// What became of a file.
+#[derive(Serialize)]
+pub struct Done {
+    /// The file that was given.
+    pub path: String,
+    /// What was made.
+    pub output: String,
+    /// Bytes of plaintext.
+    pub bytes: u64,
+}
+
+/// A file that was not done, and why.
+#[derive(Serialize)]
+struct Failed {
+    path: String,
+    code: String,
+    message: String,
+}
+
+/// What became of all files.
+#[derive(Serialize, Default)]
+struct Outcomes {
+    files: Vec<Done>,
+    failed: Vec<Failed>,
+}
+
+/// Collects what becomes of files, from any thread.
+pub struct Told {
+    bar: ProgressBar,
+    outcomes: Mutex<Outcomes>,
+}
+
+impl Told {
+    /// For so many files; `doing` is what the progress bar says.
+    pub fn new(session: &Session, files: usize, doing: &'static str) -> Self {
+        let bar = if session.watched() && files > 1 {
+            ProgressBar::new(files as u64)
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.set_style(ProgressStyle::with_template(BAR).expect("the template is well formed"));
+        bar.set_message(doing);
+        Self { bar, outcomes: Mutex::default() }
+    }
+
+    /// Takes note of one file.
+    pub fn tell(&self, path: &Path, outcome: Result<Done, Failure>) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(done) => outcomes.files.push(done),
+            Err(failure) => outcomes.failed.push(Failed {
+                path: path.display().to_string(),
+                code: failure.code().unwrap_or("local").to_owned(),
+                message: failure.to_string(),
+            }),
+        }
+        self.bar.inc(1);
+    }
+
+    /// Prints what became of them: `done` is the word for those that went well, `end` how the whole ended.
+    ///
+    /// # Errors
+    /// [`Failure`] if there are files that were not done, or the whole ended early.
+    pub fn finish(self, session: &Session, done: &str, end: Result<(), Failure>) -> Result<(), Failure> {
+        self.bar.finish_and_clear();
+        let mut outcomes = self.outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcomes.files.sort_by(|a, b| a.path.cmp(&b.path));
+        outcomes.failed.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut words = Vec::new();
+        if outcomes.files.len() <= TOLD_MAX {
+            words
+                .extend(outcomes.files.iter().map(|file| format!("{done} {} as {}", file.path, file.output)));
+        } else {
+            let bytes: u64 = outcomes.files.iter().map(|file| file.bytes).sum();
+            words.push(format!("{done} {} files, {}", outcomes.files.len(), indicatif::BinaryBytes(bytes)));
+        }
+        if session.json() || !outcomes.files.is_empty() {
+            session.say(&outcomes, &words.join("\n"))?;
+        }
+        let Some(first) = outcomes.failed.first() else { return end };
+        if !session.json() {
+            for failed in outcomes.failed.iter().take(TOLD_MAX) {
+                eprintln!(
+                    "not {done}: {}: {}",
+                    output::visible(&failed.path),
+                    output::visible(&failed.message)
+                );
+            }
+        }
+        let (count, of) = (outcomes.failed.len(), outcomes.failed.len() + outcomes.files.len());
+        end?;
+        let what = format!("{count} of {of} files were not {done}");
+        Err(Failure::of(
+            &first.code,
+            &what,
+            "",
+            "correct that and run the same again for them; the others are done",
+        ))
+    }
+}
+
+/// Does `work` with each job on `threads` threads, and gives what came of them in their order.
+pub fn each<J: Send, R: Send>(threads: usize, jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec<R> {
+    let results: Vec<Mutex<Option<R>>> = jobs.iter().map(|_| Mutex::default()).collect();
+    let jobs = Mutex::new(jobs.into_iter().enumerate());
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((at, job)) = next() {
+                    *results[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(work(job));
+                }
+            });
+        }
+    });
+    results
+        .into_iter()
+        .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect()
+}
+
+/// What became of a file that was to be written.
+pub struct Written {
+    /// The file it was made of.
+    pub source: PathBuf,
+    /// Where it goes.
+    pub place: PathBuf,
+    /// What was written whole and has no name yet, and its bytes of plaintext.
+    pub made: Result<(Output, u64), Failure>,
+}
+
+/// Where one run puts what it makes.
+pub struct Target<'p> {
+    place: &'p Place,
+    /// Whether the place that was given is a folder, there already or to be made.
+    is_folder: bool,
+    /// Places that were given away: no two files go to the same.
+    taken: RefCell<HashSet<PathBuf>>,
+    /// A file on each filesystem that was written to, by the filesystem's number.
+    written: RefCell<BTreeMap<u64, File>>,
+}
+
+impl<'p> Target<'p> {
+    /// Of what is made of the files and folders that were named.
+    pub fn new(place: &'p Place, named: &[PathBuf]) -> Self {
+        let is_folder = match named {
+            [one] => one.is_dir() || place.output.as_ref().is_some_and(|path| path.is_dir()),
+            _ => true,
+        };
+        Self { place, is_folder, taken: RefCell::default(), written: RefCell::default() }
+    }
+
+    /// Whether one file's place was given by its name.
+    pub fn is_named(&self) -> bool {
+        !self.is_folder && self.place.output.is_some()
+    }
+
+    /// Where the file made of `source` goes: under `name` beside it, below the output folder at `inside`, or, for one
+    /// file, at the path that was given.
+    pub fn of(&self, source: &Path, inside: &Path, name: &Path) -> Result<PathBuf, Failure> {
+        let name = name.file_name().unwrap_or_default();
+        let place = match &self.place.output {
+            None => source.with_file_name(name),
+            Some(path) if self.is_folder => path.join(inside.with_file_name(name)),
+            Some(path) => path.clone(),
+        };
+        if self.taken.borrow_mut().insert(place.clone()) {
+            Ok(place)
+        } else {
+            let what = format!("{} is what another of these files becomes", place.display());
+            Err(Failure::of("same_place", &what, "", "give these files to commands of their own"))
+        }
+    }
+
+    /// Gives files their names once they are on the disk, and tells of them. One flush serves all: one for each would take as long as
+    /// all the rest.
+    pub fn finish(&self, files: Vec<Written>, told: &Told) -> Result<(), Failure> {
+        let mut written = self.written.borrow_mut();
+        for (output, _) in files.iter().filter_map(|file| file.made.as_ref().ok()) {
+            if let Entry::Vacant(place) = written.entry(output.file().metadata()?.dev()) {
+                place.insert(output.file().try_clone()?);
+            }
+        }
+        flush(&written)?;
+        for Written { source, place, made } in files {
+            let done = made.and_then(|(output, bytes)| {
+                let finished = if self.place.force { output.replace() } else { output.finish() };
+                finished.map_err(super::failure)?;
+                Ok(Done { path: source.display().to_string(), output: place.display().to_string(), bytes })
+            });
+            told.tell(&source, done);
+        }
+        Ok(())
+    }
+
+    /// Waits until the names are on the disk, too.
+    pub fn synchronise(&self) -> Result<(), Failure> {
+        flush(&self.written.borrow())
+    }
+}
+
+fn flush(written: &BTreeMap<u64, File>) -> Result<(), Failure> {
+    Ok(written.values().try_for_each(filesystem::synchronise)?)
+}
+
+impl Place {
+    /// How many threads to work on.
+    pub fn threads(&self) -> usize {
+        let asked = self.threads.map(usize::from);
+        asked.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
+    }
+
+    /// Whether standard output was asked for.
+    pub fn is_pipe(&self) -> bool {
+        self.output.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Begins the file at `place` and the folders above it.
+    pub fn create(&self, place: &Path) -> Result<Output, Failure> {
+        if let Some(folder) = place.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            super::super::made::folder(folder)?;
+        }
+        if !self.force && place.symlink_metadata().is_ok() {
+            let next = "move it, name another place with --output, or add --force to replace it";
+            return Err(Failure::of("exists", &format!("{} is there already", place.display()), "", next));
+        }
+        Output::create(place).map_err(super::failure)
+    }
+
+    /// Makes one file of a pipe.
+    pub fn make(
+        &self,
+        place: &Path,
+        write: impl FnOnce(&File) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let output = self.create(place)?;
+        write(output.file())?;
+        output.file().sync_all()?;
+        let finished = if self.force { output.replace() } else { output.finish() };
+        finished.map_err(super::failure)?;
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(File::open(folder)?.sync_all()?)
+    }
+}
+
+/// Files that were named, or lie in folders that were.
+#[derive(Default)]
+pub struct Found {
+    /// Regular files: where each is, and where it is within what was named.
+    pub files: Vec<(PathBuf, PathBuf)>,
+    /// What is something else, or can not be read.
+    refused: Vec<(PathBuf, Failure)>,
+}
+
+impl Found {
+    /// Looks for them.
+    pub fn walk(named: &[PathBuf]) -> Self {
+        let mut found = Self::default();
+        for path in named {
+            if path.is_dir() && !path.is_symlink() {
+                found.below(path, Path::new(""));
+            } else {
+                found.add(path.clone(), path.file_name().map(PathBuf::from).unwrap_or_default());
+            }
+        }
+        found
+    }
+
+    /// How many there are, the refused ones too.
+    pub fn count(&self) -> usize {
+        self.files.len() + self.refused.len()
+    }
+
+    /// Tells of what is refused.
+    pub fn tell_refused(&mut self, told: &Told) {
+        self.refused.drain(..).for_each(|(path, refusal)| told.tell(&path, Err(refusal)));
+    }
+
+    fn below(&mut self, folder: &Path, inside: &Path) {
+        let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(error) => {
+                return self.refused.push((folder.to_owned(), Failure::at(folder.display(), &error)));
+            }
+        };
+        for entry in entries {
+            let (path, inside) = (entry.path(), inside.join(entry.file_name()));
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.below(&path, &inside);
+            } else {
+                self.add(path, inside);
+            }
+        }
+    }
+
+    fn add(&mut self, path: PathBuf, inside: PathBuf) {
+        match regular(&path) {
+            Ok(()) => self.files.push((path, inside)),
+            Err(refusal) => self.refused.push((path, refusal)),
+        }
+    }
+}
+
+/// Refuses what is no regular file.
+fn regular(path: &Path) -> Result<(), Failure> {
+    let metadata = path.symlink_metadata().map_err(|error| Failure::at(path.display(), &error))?;
+    let what = match metadata.file_type() {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_symlink() => "a symbolic link",
+        kind if kind.is_dir() => "a folder",
+        _ => "a device, a socket or a pipe",
+    };
+    Err(Failure::of("not_a_file", &format!("it is {what}"), "", "name the file itself"))
+}

@@ -1,0 +1,124 @@
+//! `file …`: files that are sealed where they are, before a sync service takes them.
+//!
+//! What a sealed file is: [`keyhearth_files`]. Here its keys are asked for, and outcomes are told. A file that can not be
+//! sealed or opened does not stop the others; the command then ends as one that failed.
+
+mod header;
+mod keys;
+mod look;
+mod many;
+mod open;
+pub mod plugin;
+mod seal;
+mod share;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use keyhearth_core::request::KeyRef;
+use keyhearth_files::held;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::session::Session;
+use super::spelled::text_of;
+
+/// What a sealed file's name ends in.
+const SUFFIX: &str = "age";
+
+/// Where what is made goes.
+#[derive(Args)]
+pub struct Place {
+    /// The file to make, or the folder to make files in; beside each file if absent. `-` is standard output
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Replace what is there already
+    #[arg(long)]
+    force: bool,
+    /// How many threads to work on; as many as the machine has if absent
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+}
+
+/// A key to seal to.
+#[derive(Args)]
+pub struct Recipient {
+    /// The key, by its id or an alias
+    #[arg(value_parser = text_of::<KeyRef>)]
+    key: String,
+}
+
+/// Sealed files.
+#[derive(Args)]
+pub struct SealedFiles {
+    /// The sealed files
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Seals files; who may open them is up to the policies of the key
+    ///
+    /// A folder is sealed with everything in it. The files themselves stay as they are: `F` becomes `F.age` beside it, or
+    /// in the folder of --output.
+    Seal(seal::Seal),
+    /// Opens sealed files
+    Open(open::Open),
+    /// Shows what a sealed file says of itself, without asking the server
+    Inspect(SealedFiles),
+    /// Lists the sealed files in a folder and those below it
+    Ls(look::Ls),
+    /// Lets somebody open files, by a grant on their key for these files alone
+    Share(share::Share),
+    /// Ends what `share` gave
+    Unshare(share::Unshare),
+    /// Prints the recipient that `age` and `rage` seal files to, for a key of this server
+    Recipient(Recipient),
+    /// Prints the identity with which `age` and `rage` open files by asking this server
+    Identity,
+    /// Wraps the keys of files by the newest version of their key, or by another key
+    ///
+    /// Only headers change, where they lie. With --suspected-stolen each file gets a key of its own anew and is sealed again.
+    Rekey(header::Rekey),
+}
+
+impl Verb {
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Seal(verb) => verb.run(session),
+            Self::Open(verb) => verb.run(session),
+            Self::Inspect(files) => look::inspect(session, &files.files),
+            Self::Ls(verb) => verb.run(session),
+            Self::Share(verb) => verb.run(session),
+            Self::Unshare(verb) => verb.run(session),
+            Self::Recipient(recipient) => {
+                let text = held::recipient(&recipient.key).map_err(failure)?;
+                session.say(&json!({ "recipient": text }), &text)
+            }
+            Self::Identity => session.say(&json!({ "identity": held::identity() }), &held::identity()),
+            Self::Rekey(verb) => verb.run(session),
+        }
+    }
+}
+
+/// A failure of sealing or opening, as programs and people read it.
+fn failure(error: keyhearth_files::Error) -> Failure {
+    use keyhearth_files::Error;
+    let (code, next) = match &error {
+        Error::Malformed(_) => ("malformed", "look whether it is a sealed file, and whole"),
+        Error::NotAuthentic => {
+            ("not_authentic", "take an older copy of it from the sync service or a backup")
+        }
+        Error::NotForUs => ("not_for_us", "look with `keyhearth file inspect` for whom it is sealed"),
+        Error::Unsupported(_) => ("unsupported", "open it with the program that made it"),
+        Error::Invalid(_) => ("invalid", "correct it and try again"),
+        Error::Changed => ("changed", "try again once nobody writes to it"),
+        Error::Machine(_) => ("machine", "look at this machine's limits of memory, then try again"),
+        Error::Io(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            ("exists", "name another place, or add --force")
+        }
+        Error::Io(_) => ("io", "correct that and try again"),
+    };
+    Failure::of(code, &error.to_string(), "", next)
+}

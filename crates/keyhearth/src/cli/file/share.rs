@@ -1,0 +1,131 @@
+//! `file share` and `file unshare`: grants on the key of files, for these files alone. Nothing in the files changes.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use keyhearth_client::Page;
+use keyhearth_core::id::PrincipalId;
+use keyhearth_core::operation::Operation;
+use keyhearth_core::time::Time;
+use keyhearth_files::Error;
+use keyhearth_files::age::Header;
+use keyhearth_files::held::Wrapped;
+use keyhearth_proto::rest::body::NewGrant;
+use keyhearth_proto::rest::{Is, Text, answer};
+use serde::Serialize;
+
+use super::super::failure::Failure;
+use super::super::session::{Server, Session};
+use super::super::spelled::spelled;
+use super::keys::FILE;
+use super::open::Opener;
+use super::{failure, open};
+
+#[derive(Args)]
+pub struct Share {
+    /// The sealed files
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Id of the identity that may open them
+    #[arg(long, value_name = "IDENTITY", value_parser = spelled::<PrincipalId>())]
+    with: Is<PrincipalId>,
+    /// When that ends, such as 2027-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = spelled::<Time>())]
+    until: Option<Is<Time>>,
+    /// They may share them further
+    #[arg(long)]
+    delegable: bool,
+}
+
+#[derive(Args)]
+pub struct Unshare {
+    /// The sealed files
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Id of the identity that may no longer open them
+    #[arg(long, value_name = "IDENTITY", value_parser = spelled::<PrincipalId>())]
+    from: Is<PrincipalId>,
+}
+
+/// The grants that were made or ended.
+#[derive(Serialize, Default)]
+struct Grants {
+    grants: Vec<String>,
+}
+
+impl Share {
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
+        let server = session.server()?;
+        let mut made = Grants::default();
+        for path in &self.files {
+            let wrapped = proved(&server, path)?;
+            let file = wrapped.file.to_string();
+            let body = NewGrant {
+                context: Some([(FILE.to_owned(), file.clone())].into_iter().collect()),
+                expires: self.until.clone(),
+                delegable: Some(self.delegable),
+                name: Some(Text(format!("file/{file}"))),
+                ..NewGrant::new(*self.with, [Operation::Decrypt])
+            };
+            made.grants.push(server.wait(server.create_grant(&wrapped.key, &body))?.id.to_string());
+        }
+        let until = self.until.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
+        session.say(&made, &format!("{} may open {} files{until}", self.with, made.grants.len()))
+    }
+}
+
+impl Unshare {
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
+        let server = session.server()?;
+        let mut ended = Grants::default();
+        for path in &self.files {
+            let wrapped = wrapped(path)?;
+            let file = wrapped.file.to_string();
+            let gives = |grant: &answer::Grant| {
+                grant.grantee == self.from
+                    && grant.context.clone().into_inner().contains(&(FILE.to_owned(), file.clone()))
+            };
+            for grant in all_grants(&server, &wrapped.key)?.into_iter().filter(gives) {
+                server.wait(server.revoke_grant(&wrapped.key, *grant.id))?;
+                ended.grants.push(grant.id.to_string());
+            }
+        }
+        if ended.grants.is_empty() {
+            let next = "`keyhearth grant list` shows who holds the key; policies may allow it, too";
+            return Err(Failure::of("not_shared", "no grant gives these files to this identity", "", next));
+        }
+        session.say(&ended, &format!("{} grants to {} are ended", ended.grants.len(), self.from))
+    }
+}
+
+/// What the file at `path` says of its key, proved: somebody else could make a header name another file, and who shares it
+/// would give away that one.
+fn proved(server: &Server, path: &Path) -> Result<Wrapped, Failure> {
+    let opened = open::read(path)?;
+    let keys = Opener::Server(server).keys(&[&opened.header])?;
+    let key = keys.into_iter().next().unwrap_or_else(|| Err(failure(Error::NotForUs)))?;
+    opened.header.verify(&key).map_err(failure)?;
+    first(&opened.header)
+}
+
+/// What the file at `path` says of its key.
+fn wrapped(path: &Path) -> Result<Wrapped, Failure> {
+    first(&open::read(path)?.header)
+}
+
+fn first(header: &Header) -> Result<Wrapped, Failure> {
+    let found = Wrapped::all(&header.stanzas).map_err(failure)?;
+    found.into_iter().next().ok_or_else(|| failure(Error::NotForUs))
+}
+
+fn all_grants(server: &Server, key: &str) -> Result<Vec<answer::Grant>, Failure> {
+    let (mut grants, mut page) = (Vec::new(), Page { after: None, limit: Some(1000) });
+    loop {
+        let answer = server.wait(server.list_grants(key, &page))?;
+        grants.extend(answer.grants);
+        if answer.next.is_none() {
+            return Ok(grants);
+        }
+        page.after = answer.next;
+    }
+}
