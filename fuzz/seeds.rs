@@ -38,6 +38,9 @@ use keyhearth_crypto::note::NoteKey;
 use keyhearth_crypto::passphrase::Params;
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
+use keyhearth_files::age::{self, FileKey, Recipient};
+use keyhearth_files::esdk::{self, Context as Pairs, DataKey, EncryptedDataKey};
+use keyhearth_files::held::{FileId, Wrapped};
 use keyhearth_machines::{clouds, images, snp, tdx, tpm};
 use keyhearth_proto::aws::sigv4::{Message, Scope, SigningKey, authorization};
 use keyhearth_proto::aws::{self, Field, Place, coverage};
@@ -70,7 +73,8 @@ fn main() -> Result<()> {
     quotes()?;
     quotes_of_tdx()?;
     documents_of_clouds()?;
-    files_to_measure()
+    files_to_measure()?;
+    sealed_files()
 }
 
 fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
@@ -156,7 +160,19 @@ fn boot() -> Result<()> {
     named(4, "release", release)?;
     named(5, "pending", json!({ "approval": request, "poll_after_s": 10 }))?;
     named(6, "refused", json!({ "code": "policy", "text": "No.", "audit": request }))?;
-    named(7, "confirmed", json!({ "token": mac, "lease_s": 120 }))
+    named(7, "confirmed", json!({ "token": mac, "lease_s": 120 }))?;
+    let clone = json!({
+        "session": session, "ephemeral": base64(&[5; 1216]), "headers": [mac], "boot_counter": 0, "clone": true,
+    });
+    named(1, "attest-clone", clone)?;
+    let identity = json!({ "machine": machine, "sealed": sealed, "recovery": sealed });
+    let release = json!({
+        "volumes": [{ "volume": "root", "generation": 1, "sealed": sealed }], "confirm": sealed, "not_after_s": 1,
+        "lease_s": 120, "identity": identity, "signature": base64(&[10; 64]),
+    });
+    named(4, "release-clone", release)?;
+    named(8, "settle", json!({ "machine": machine, "session": session, "header": mac, "mac": mac }))?;
+    named(9, "settled", json!({}))
 }
 
 fn log() -> Result<()> {
@@ -529,7 +545,9 @@ fn headers() -> Result<()> {
                 "type": "luks2", "key_size": 64, "priority": 2, "area": area, "kdf": derivation,
                 "af": {"type": "luks1", "stripes": 4000, "hash": "sha256"},
             }},
-            "tokens": {"0": {"type": "keyhearth", "keyslots": ["0"]}},
+            "tokens": {"0": {
+                "type": "keyhearth", "keyslots": ["0"], "machine": PRINCIPAL.to_string(), "volume": "root", "generation": 1,
+            }},
             "segments": {"0": {
                 "type": "crypt", "offset": "16777216", "size": "dynamic", "iv_tweak": "0", "encryption": cipher,
                 "sector_size": 512,
@@ -658,4 +676,37 @@ fn files_to_measure() -> Result<()> {
         write("measure", &format!("uki-{stub}"), images::signed(images::pe(true, &sections), true))?;
     }
     Ok(())
+}
+
+/// Under the keys of the target, so that their content is reached too.
+fn sealed_files() -> Result<()> {
+    let file_key = FileKey::from_bytes(&[7; 16]).expect("a key");
+    let recipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
+    let recipient: Recipient = recipient.parse().expect("a recipient");
+    let wrapped = Wrapped {
+        key: "files".to_owned(),
+        file: FileId::random().expect("randomness"),
+        ciphertext: vec![5; 121],
+    };
+    let stanzas = vec![wrapped.to_stanza(), recipient.wrap(&file_key).expect("randomness")];
+    let header = age::Header::new(&file_key, stanzas).expect("a header");
+    let mut file = Vec::new();
+    keyhearth_files::seal_stream(&file_key, &header, &mut &b"seed"[..], &mut file).expect("it is small");
+    let text = base64::engine::general_purpose::STANDARD.encode(&file);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    let text = format!(
+        "-----BEGIN AGE ENCRYPTED FILE-----\n{}\n-----END AGE ENCRYPTED FILE-----\n",
+        lines.join("\n")
+    );
+    write("files", "recipient", recipient.to_string())?;
+    write("files", "age", file)?;
+    write("files", "age-text", text)?;
+
+    let data_key = DataKey::from_bytes(&[7; 32]).expect("a key");
+    let context = Pairs::from([("purpose".to_owned(), "backup".to_owned())]);
+    let encrypted = EncryptedDataKey::aws_kms("arn:aws:kms:eu-central-1:111122223333:key/k", vec![5; 137]);
+    let made = esdk::Header::create(&data_key, context, vec![encrypted], 16).expect("a header");
+    let mut file = Vec::new();
+    esdk::seal_stream(made, &mut &[b's'; 40][..], &mut file).expect("it is small");
+    write("files", "esdk", file)
 }

@@ -3,8 +3,8 @@
 
 use keyhearth_core::id::{DeploymentId, PrincipalId};
 use keyhearth_proto::boot::{
-    Attest, Candidate, Challenge, Challenged, Confirm, Confirmed, Covered, Pending, Refused, Release, Tee,
-    Transcript, read, write,
+    Attest, Candidate, Challenge, Challenged, Confirm, Confirmed, Covered, Pending, Refused, Release, Settle,
+    Settled, Tee, Transcript, read, write,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -32,12 +32,13 @@ fn transcript(attest: &Attest, candidate: Option<&Candidate>) -> Transcript {
         boot_counter: attest.boot_counter,
         tee: Tee::None,
         candidate,
+        clone: attest.clone,
     })
 }
 
 fuzz_target!(|data: &[u8]| {
     let [kind, body @ ..] = data else { return };
-    match kind % 8 {
+    match kind % 10 {
         0 => drop(survives!(Challenge, body)),
         1 => {
             let Some(attest) = survives!(Attest, body) else { return };
@@ -51,6 +52,8 @@ fuzz_target!(|data: &[u8]| {
         4 => drop(survives!(Release, body)),
         5 => drop(survives!(Pending, body)),
         6 => drop(survives!(Refused, body)),
-        _ => drop(survives!(Confirmed, body)),
+        7 => drop(survives!(Confirmed, body)),
+        8 => drop(survives!(Settle, body)),
+        _ => drop(survives!(Settled, body)),
     }
 });

@@ -5,6 +5,7 @@
 #![no_main]
 
 use keyhearth_agent::luks::Header;
+use keyhearth_core::id::PrincipalId;
 use keyhearth_crypto::digest::sha256;
 use libfuzzer_sys::fuzz_target;
 
@@ -13,9 +14,13 @@ const COPY_BYTES: usize = 16 << 10;
 fuzz_target!(|data: &[u8]| {
     let disk = if data.starts_with(b"{") { disk(data) } else { data.to_vec() };
     let Ok(header) = Header::parse(&disk) else { return };
+    let (root, image) = ("root".parse().expect("a name"), PrincipalId([1; 16]));
+    assert_ne!(header.clone_of(&root, image), Some(image), "an image is no clone of itself");
+    assert!(header.keyslots().len() <= 32);
     let Ok(metadata) = header.metadata() else { return };
     let anew = Header::parse(&metadata).expect("what was written anew is a header");
     assert_eq!(anew.hash(), header.hash());
+    assert_eq!(anew.clone_of(&root, image), None, "marks are not written anew");
     assert_eq!(anew.metadata().expect("it fitted before"), metadata);
     assert!(!metadata.windows(11).any(|window| window == b"cipher_null"), "no encryption is accepted");
 });

@@ -45,6 +45,7 @@ fuzz_target!(|text: &str| {
         counter: 1,
         approval: None,
         continues: None,
+        image: None,
     };
     for (operation, key) in of_tenant.into_iter().chain(of_key) {
         let now = Now::exactly(Time::from_unix_ms(0));

@@ -26,6 +26,21 @@ def make(path, key, folder, size_mib=24):
     subprocess.run([*words, "--key-file", "-", path], input=key, check=True, capture_output=True)
 
 
+def opens(path, key):
+    """Whether a keyslot of the volume opens with this key."""
+    words = ["cryptsetup", "open", "--type", "luks2", "--test-passphrase", "--batch-mode", "--key-file", "-", path]
+    done = subprocess.run(words, input=key, capture_output=True)
+    assert done.returncode in (0, 2), done.stderr
+    return done.returncode == 0
+
+
+def volume_key(path, key):
+    """The volume key, which whoever has a key of a keyslot gets."""
+    words = ["cryptsetup", "luksDump", "--dump-volume-key", "--batch-mode", "--key-file", "-", path]
+    said = subprocess.run(words, input=key, capture_output=True, check=True).stdout.decode()
+    return bytes.fromhex(said.split("MK dump:")[1])
+
+
 def root_folder(folder):
     """What a small root file system holds."""
     (folder / "etc").mkdir(parents=True)

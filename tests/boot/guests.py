@@ -33,6 +33,7 @@ class Guest:
             "tee": "none",
             "on_refusal": "halt",
             "attempts": 2,
+            **({"image": True} if enrolment.get("clones") else {}),
             "volumes": [{"name": "root", "device": "/dev/vda", "mapping": "root"}],
         }
 

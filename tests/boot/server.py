@@ -141,15 +141,23 @@ class Server:
         assert answer.status == 200, f"{method} {path}: {answer.status} {said[:500]!r}"
         return json.loads(said)
 
-    def enrol(self, policy="true", reference=None, volumes=("root",)):
-        """A machine that may open its volumes when `policy` holds, a condition in Cedar."""
+    def enrol(self, policy="true", reference=None, volumes=("root",), clones=None, recovery=None):
+        """A machine that may open its volumes when `policy` holds, a condition in Cedar; or a golden image of so many
+        clones."""
         name = f"machine-{uuid.uuid4()}"
         new = {"name": name, "key": self.key, "volumes": volumes, "reference": listed(reference or {})}
+        if clones:
+            new |= {"clones": clones, "recovery": recovery}
         machine = self.call(self.keys, "POST", "/v1/machines", new)["id"]
         text = (
             f'permit (principal == Keyhearth::Principal::"{machine}", action == Keyhearth::Action::"release-volumes", '
             f'resource == Keyhearth::Key::"{self.key}") when {{ {policy} }};'
         )
+        if clones:
+            text = (
+                'permit (principal, action in [Keyhearth::Action::"clone-image", Keyhearth::Action::"release-volumes"], '
+                f'resource == Keyhearth::Key::"{self.key}") when {{ context.boot.image == "{machine}" && ({policy}) }};'
+            )
         self.call(self.admin, "PUT", f"/v1/policies/{name}", {"text": text})
         return Enrolled(machine, self.secret(machine, "root"))
 

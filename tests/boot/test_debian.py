@@ -32,6 +32,10 @@ WantedBy=multi-user.target
 }
 
 
+# Ends one machine and no other.
+END = 'forbid (principal == Keyhearth::Principal::"{id}", action, resource);'
+
+
 @pytest.fixture(params=SHELLS)
 def generator(request):
     return request.param
@@ -98,6 +102,29 @@ def test_systemd_opens_a_late_volume_and_keeps_the_lease(tmp_path, package, mach
         running.expect(r" Code +policy")
     shown = server.machine(guest.enrolled)
     assert (shown["boots"], shown["confirmed"], shown["refused"]["code"]) == (1, True, "policy"), shown
+
+
+def test_a_clone_of_a_golden_debian_starts_as_a_machine_of_its_own_and_keeps_its_lease(
+    generator, tmp_path, package, machine, server
+):
+    image = machine(server, clones=1)
+    image.settings["heartbeat"] = {"every_s": 2, "on_end": "halt"}
+    root = debian.Root(tmp_path / "debian", {"etc/keyhearth/boot.toml": toml(image.settings), **image.files})
+    root.use(generator, package)
+    root.run("systemctl", "enable", "keyhearth-boot-watch.service")
+    made = debian.Debian(tmp_path, root, image.enrolled.secret)
+    server.prepared(image.enrolled, made.disk)
+    with Machine(tmp_path, made.disk, made.kernel, made.initrd, COMMAND_LINE) as running:
+        id = running.expect("this is machine ([0-9a-f-]{36}) from now on")[1]
+        running.expect("vault login: ")
+        clone = server.call(server.keys, "GET", f"/v1/machines/{id}")
+        assert (clone["image"], clone["boots"], clone["confirmed"]) == (image.enrolled.id, 1, True)
+        # It runs as the clone, whatever its configuration says: a heartbeat under the image's id would be refused.
+        server.call(server.admin, "PUT", f"/v1/policies/end-{id}", {"text": END.format(id=id)})
+        assert running.end() == "halted", running.console
+    assert server.call(server.keys, "GET", f"/v1/machines/{id}")["refused"]["code"] == "policy"
+    assert server.machine(image.enrolled)["refused"] is None
+    assert not disk.opens(made.disk, image.enrolled.secret)
 
 
 def test_no_initramfs_is_made_without_the_ca(tmp_path, package, generator):

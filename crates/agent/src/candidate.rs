@@ -30,6 +30,8 @@ use crate::transport::Transport;
 
 /// How often every server is asked at most: whoever installs a package waits.
 const ATTEMPTS_MAX: u32 = 2;
+/// How long it waits in between at most, whatever a server says.
+const PAUSE_S_MAX: u32 = 10;
 /// The register that an image's stub measures into.
 const PCR_IMAGE: u8 = 11;
 
@@ -188,9 +190,7 @@ pub fn propose(
     let candidate = Candidate { claims: expected.collect(), dry_run };
     candidate.proposal().map_err(Error::Claims)?;
     let held = Session::read(state).map_err(|error| Stop::State(state.to_owned(), error))?;
-    if held.is_none_or(|session| session.left().is_zero()) {
-        return Err(Error::NoLease);
-    }
+    let held = held.filter(|session| !session.left().is_zero()).ok_or(Error::NoLease)?;
     let transport = Transport::new(&config.ca).map_err(|error| Stop::Ca(config.ca.clone(), error))?;
     let config = Config { attempts: config.attempts.min(ATTEMPTS_MAX), ..config.clone() };
     let agent = Agent::new(&config, machine, &transport, &[]).proposing(&candidate);
@@ -200,10 +200,17 @@ pub fn propose(
             Ok((_, opened)) => break opened.outlook.ok_or(Stop::Forged)?,
             Err(Failure::Stop(stop)) => return Err(stop.into()),
             Err(Failure::Pending(pending)) => return Err(Error::Pending(pending.approval.to_string())),
-            Err(Failure::Again(why, after_s)) => rounds.wait(&why, after_s)?,
+            Err(Failure::Again(why, after_s)) => {
+                rounds.wait(&why, after_s.map(patience_s))?;
+            }
         }
     };
-    Ok(Answer::of(config.machine, claims, outlook))
+    Ok(Answer::of(held.clone.unwrap_or(config.machine), claims, outlook))
+}
+
+/// What of the time that a server says is waited for.
+fn patience_s(after_s: u32) -> u32 {
+    after_s.min(PAUSE_S_MAX)
 }
 
 impl Answer {
@@ -256,4 +263,15 @@ pub fn advice(machine: PrincipalId, claims: &Claims) -> String {
         "whether the next boot will pass is not known: before restarting, see `keyhearth boot explain {machine}`, and add what is \
          missing with `keyhearth boot update {machine} --add {value}`"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hook of a package is not held up for the five minutes that a boot would wait.
+    #[test]
+    fn whoever_installs_a_package_does_not_wait_for_long() {
+        assert_eq!([0, 2, 300].map(patience_s), [0, 2, PAUSE_S_MAX]);
+    }
 }

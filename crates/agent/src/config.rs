@@ -45,6 +45,9 @@ pub struct Config {
     /// This machine, as it was enrolled.
     #[serde(deserialize_with = "machine")]
     pub machine: PrincipalId,
+    /// Whether that is a golden image: then this machine is a clone of it, with an identity that its disk names.
+    #[serde(default)]
+    pub image: bool,
     /// Which evidence is collected; the strongest there is if absent.
     #[serde(default)]
     pub tee: Choice,
@@ -327,6 +330,9 @@ impl Config {
                 );
             }
         }
+        if config.image && (config.volumes.len() != 1 || late(true)) {
+            return rule("image", "a golden image has one volume, which is opened before the system runs");
+        }
         let twice = |of: fn(&Volume) -> &str| {
             let mut names: Vec<_> = config.volumes.iter().map(of).collect();
             names.sort_unstable();
@@ -423,6 +429,11 @@ mapping = "root_crypt"
             ("UUID=0c8d", "sda"),
             ("[[volumes]]", "attempts = 0\n[[volumes]]"),
             ("[[volumes]]", "shell = true\n[[volumes]]"),
+            (
+                "[[volumes]]",
+                "image = true\n[[volumes]]\nname = \"data\"\ndevice = \"/dev/vdb\"\nmapping = \"b\"\n[[volumes]]",
+            ),
+            ("[[volumes]]", "image = true\n[[volumes]]\nlate = true"),
             ("[[volumes]]", "tee = \"sev\"\n[[volumes]]"),
             ("[[volumes]]", "cloud = \"AWS\"\n[[volumes]]"),
             ("[[volumes]]", "metadata = \"http://metadata.example\"\n[[volumes]]"),

@@ -58,7 +58,7 @@ fn confirmed(config: &Config, root: &Path, state: &Path) -> Result<(), Stop> {
     let transport = Transport::new(&config.ca).map_err(|error| Stop::Ca(config.ca.clone(), error))?;
     let message = |token: Option<[u8; TOKEN_BYTES]>| {
         write(&Confirm {
-            machine: Is(config.machine),
+            machine: Is(session.clone.unwrap_or(config.machine)),
             session: Fixed(session.session),
             opened: session.volumes.iter().cloned().map(Is).collect(),
             token: token.map(Fixed),

@@ -3,10 +3,11 @@
 //! It gets the header as a file in memory that was checked, and the key through a pipe: neither on the disk's word,
 //! nor in an argument, a file or the environment.
 //!
-//! Called by [`crate::run`], [`crate::confirm`] and [`crate::watch`].
+//! Called by [`crate::run`], `clone`, [`crate::confirm`] and [`crate::watch`].
 
 use std::fmt;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,6 +22,9 @@ use crate::luks;
 const PROGRAM: &str = "cryptsetup";
 /// Where initramfs and systems have it; what the caller's environment says does not count.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Keyslots of a header. Source: LUKS2 On-Disk Format Specification 1.1.4 §3.2.
+const KEYSLOTS: u32 = 32;
 
 const MAPPINGS: &str = "/dev/mapper";
 /// How long a volume may take to close.
@@ -43,6 +47,8 @@ pub enum Error {
     Start(io::Error),
     /// No keyslot opens with this key.
     WrongKey,
+    /// There is no room for another keyslot.
+    Full,
     /// It failed otherwise; what it said is on the console.
     Failed(ExitStatus),
 }
@@ -52,6 +58,7 @@ impl fmt::Display for Error {
         match self {
             Self::Start(error) => write!(f, "cryptsetup cannot be used: {error}"),
             Self::WrongKey => f.write_str("no keyslot of the volume opens with the key that was released"),
+            Self::Full => f.write_str("all 32 keyslots of the volume are in use"),
             Self::Failed(status) => write!(f, "cryptsetup failed with {status}; its reason stands above"),
         }
     }
@@ -86,8 +93,79 @@ pub fn open(device: &Path, header: &[u8], key: &SecretBytes, purpose: Purpose<'_
     let mut child = command.stdin(Stdio::piped()).spawn().map_err(Error::Start)?;
     let given = give(&mut child, key);
     let status = child.wait().map_err(Error::Start)?;
+    ended(status)?;
+    given.map_err(Error::Start)
+}
+
+/// Exchanges the keyslots of a header in memory, the [`crate::luks::Header::image`] of one with `keyslots`: afterwards each
+/// of `new` opens it, in the keyslots whose numbers are given, and neither `old` nor whatever else did so before.
+///
+/// New keys are random, so that deriving from it slowly would protect nothing: 1,000 iterations are LUKS2's least.
+///
+/// # Errors
+/// [`Error`].
+///
+/// Source: cryptsetup-luksAddKey(8), cryptsetup-luksKillSlot(8).
+pub fn exchange(
+    header: &[u8],
+    keyslots: &[u32],
+    old: &SecretBytes,
+    new: &[SecretBytes],
+) -> Result<(File, Vec<u32>), Error> {
+    let mut file = filesystem::memory_file(c"keyhearth-header", header).map_err(Error::Start)?;
+    file.set_len(luks::AREAS_END_MAX).map_err(Error::Start)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let free: Vec<_> = (0..KEYSLOTS).filter(|number| !keyslots.contains(number)).take(new.len()).collect();
+    if free.len() < new.len() || free.is_empty() {
+        return Err(Error::Full);
+    }
+    for (number, new) in free.iter().zip(new) {
+        add_keyslot(&path, *number, old, new)?;
+    }
+    for number in keyslots {
+        end_keyslot(&path, *number, &new[0])?;
+    }
+    file.rewind().map_err(Error::Start)?;
+    Ok((file, free))
+}
+
+/// Ends a keyslot. `stays` opens another one: nothing is ended before it was tried.
+fn end_keyslot(header: &str, number: u32, stays: &SecretBytes) -> Result<(), Error> {
+    let mut kill = command();
+    kill.args(["luksKillSlot", "--batch-mode", "--key-file=-"])
+        .arg(format!("--keyfile-size={}", stays.len()));
+    kill.args([header, &number.to_string()]);
+    let mut child = kill.stdin(Stdio::piped()).spawn().map_err(Error::Start)?;
+    let given = give(&mut child, stays);
+    ended(child.wait().map_err(Error::Start)?)?;
+    given.map_err(Error::Start)
+}
+
+fn add_keyslot(header: &str, number: u32, old: &SecretBytes, new: &SecretBytes) -> Result<(), Error> {
+    let mut add = command();
+    add.args([
+        "luksAddKey",
+        "--batch-mode",
+        "--pbkdf=pbkdf2",
+        "--pbkdf-force-iterations=1000",
+        "--hash=sha256",
+    ]);
+    add.arg(format!("--key-slot={number}")).arg("--key-file=-").arg(format!("--keyfile-size={}", old.len()));
+    add.arg(format!("--new-keyfile-size={}", new.len())).args([header, "/proc/self/fd/1"]);
+    // The one key comes through standard input, the other through standard output, where nothing is said.
+    let (reader, mut writer) = io::pipe().map_err(Error::Start)?;
+    writer.write_all(new.expose()).map_err(Error::Start)?;
+    drop(writer);
+    let mut child = add.stdin(Stdio::piped()).stdout(reader).spawn().map_err(Error::Start)?;
+    // What it does not take, it says by how it ends.
+    let given = give(&mut child, old);
+    ended(child.wait().map_err(Error::Start)?)?;
+    given.map_err(Error::Start)
+}
+
+fn ended(status: ExitStatus) -> Result<(), Error> {
     match status.code() {
-        Some(0) => given.map_err(Error::Start),
+        Some(0) => Ok(()),
         Some(2) => Err(Error::WrongKey),
         _ => Err(Error::Failed(status)),
     }

@@ -9,6 +9,7 @@
 
 pub mod candidate;
 pub mod check;
+mod clone;
 pub mod cloud;
 pub mod config;
 pub mod confirm;

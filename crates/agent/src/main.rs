@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use keyhearth_agent::config::{CONFIG_FILE, Config, OnRefusal};
 use keyhearth_agent::evidence::Machine;
 use keyhearth_agent::run::Extent;
-use keyhearth_agent::session::STATE_FOLDER;
+use keyhearth_agent::session::{STATE_FOLDER, Session};
 use keyhearth_agent::stop::{self, Moment, Stop};
 use keyhearth_agent::{candidate, check, confirm, run, watch};
+use keyhearth_core::id::PrincipalId;
 use keyhearth_sys::process;
 
 const USAGE: &str = "\
@@ -189,13 +190,19 @@ fn propose(arguments: &Arguments) -> Done {
     let config = Config::read(arguments.config())?;
     let mut claims = candidate::Claims::new();
     let answer = proposed(arguments, &config, &mut claims)
-        .map_err(|error| format!("{error}; {}", candidate::advice(config.machine, &claims)))?;
+        .map_err(|error| format!("{error}; {}", candidate::advice(running(&config), &claims)))?;
     if arguments.json {
         println!("{}", serde_json::to_string(&answer)?);
     } else {
         println!("{}", answer.text());
     }
     Ok(if answer.state == candidate::State::Accepted { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+/// The machine that runs: of a golden image the clone that it started as.
+fn running(config: &Config) -> PrincipalId {
+    let held = Session::read(state()).ok().flatten();
+    held.and_then(|held| held.clone).unwrap_or(config.machine)
 }
 
 /// What the server said of `claims`, which are found out here.

@@ -10,12 +10,13 @@
 //! Every way out that is not "volumes open" is a [`Stop`]. A machine that runs goes the same way again, and shows that it
 //! has the lease ([`Session`]): for volumes that are opened late, and for heartbeats ([`crate::watch`]).
 
+use std::cell::Cell;
 use std::fs::File;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyhearth_core::id::Name;
+use keyhearth_core::id::{Name, PrincipalId};
 use keyhearth_core::machine::Reason;
 use keyhearth_crypto::hpke::KeyPair;
 use keyhearth_crypto::secret::SecretBytes;
@@ -26,6 +27,7 @@ use keyhearth_proto::boot::{
 use keyhearth_proto::rest::Is;
 use keyhearth_sys::{clock, entropy, filesystem};
 
+use crate::clone;
 use crate::cloud;
 use crate::config::{Config, Volume};
 use crate::cryptsetup::{self, Purpose};
@@ -53,9 +55,9 @@ pub fn in_initramfs() -> bool {
 
 /// A volume whose header was copied and checked.
 pub(crate) struct Prepared<'a> {
-    volume: &'a Volume,
-    hash: [u8; 32],
-    image: Vec<u8>,
+    pub(crate) volume: &'a Volume,
+    pub(crate) header: luks::Header,
+    pub(crate) image: Vec<u8>,
 }
 
 /// How far it goes.
@@ -92,6 +94,14 @@ impl From<Stop> for Failure {
 pub fn open(config: &Config, machine: &Machine, state: &Path, extent: Extent) -> Result<(), Stop> {
     let transport = Transport::new(&config.ca).map_err(|error| Stop::Ca(config.ca.clone(), error))?;
     let late = extent == Extent::Late;
+    let image = (config.image && !late).then_some(config.machine);
+    let own;
+    let config = if config.image && !late {
+        own = Config { machine: clone::identity(config, machine, &transport, extent)?, ..config.clone() };
+        &own
+    } else {
+        config
+    };
     // What runs keeps what it has open: asked again, it asks for what is missing.
     let wanted = |volume: &&Volume| volume.late == late && !(late && cryptsetup::is_open(&volume.mapping));
     let wanted = config.volumes.iter().filter(wanted);
@@ -100,7 +110,7 @@ pub fn open(config: &Config, machine: &Machine, state: &Path, extent: Extent) ->
         screen::note("no volume is to be opened now");
         return Ok(());
     }
-    let agent = Agent::new(config, machine, &transport, &volumes);
+    let agent = Agent::new(config, machine, &transport, &volumes).of_image(image);
     match extent {
         Extent::Try => {
             let (_, opened) = agent.release(|server| agent.ask(server, None))?;
@@ -124,7 +134,7 @@ pub fn open(config: &Config, machine: &Machine, state: &Path, extent: Extent) ->
 }
 
 /// Waits for a volume's device, copies its header and checks it.
-fn prepare<'a>(config: &Config, volume: &'a Volume) -> Result<Prepared<'a>, Stop> {
+pub(crate) fn prepare<'a>(config: &Config, volume: &'a Volume) -> Result<Prepared<'a>, Stop> {
     let path = volume.device.path();
     let deadline = Instant::now() + Duration::from_secs(config.device_wait_s);
     let mut file = loop {
@@ -138,7 +148,7 @@ fn prepare<'a>(config: &Config, volume: &'a Volume) -> Result<Prepared<'a>, Stop
     };
     let header = luks::read(&mut file);
     let (header, image) = header.map_err(|refusal| Stop::Header(volume.name.clone(), refusal))?;
-    Ok(Prepared { volume, hash: header.hash(), image })
+    Ok(Prepared { volume, header, image })
 }
 
 pub(crate) struct Agent<'a> {
@@ -147,8 +157,14 @@ pub(crate) struct Agent<'a> {
     transport: &'a Transport,
     volumes: &'a [Prepared<'a>],
     tee: Tee,
+    /// Whether a document of its cloud was there once.
+    documented: Cell<bool>,
     /// What it says of its next boot.
     candidate: Option<&'a Candidate>,
+    /// Of a clone that asks for an identity: what the answer is sealed to, however often it asks.
+    clone: Option<KeyPair>,
+    /// The golden image that the machine it asks as must be a clone of, or be: the disk says which machine that is.
+    image: Option<PrincipalId>,
 }
 
 impl<'a> Agent<'a> {
@@ -159,7 +175,18 @@ impl<'a> Agent<'a> {
         volumes: &'a [Prepared<'a>],
     ) -> Self {
         let tee = config.tee.tee().unwrap_or_else(|| machine.detect());
-        Self { config, machine, transport, volumes, tee, candidate: None }
+        let documented = Cell::new(false);
+        Self {
+            config,
+            machine,
+            transport,
+            volumes,
+            tee,
+            documented,
+            candidate: None,
+            clone: None,
+            image: None,
+        }
     }
 
     /// The same, and it says this of its next boot.
@@ -167,8 +194,18 @@ impl<'a> Agent<'a> {
         Self { candidate: Some(candidate), ..self }
     }
 
+    /// The same, and what is released to any machine but this golden image and its clones is not taken.
+    pub(crate) fn of_image(self, image: Option<PrincipalId>) -> Self {
+        Self { image, ..self }
+    }
+
+    /// The same, and it asks for an identity of its own under the id of its golden image.
+    pub(crate) fn cloning(self) -> Result<Self, Stop> {
+        Ok(Self { clone: Some(ephemeral().map_err(Stop::Machine)?), ..self })
+    }
+
     /// Asks until there is a release or a last word.
-    fn release<T>(&self, ask: impl Fn(&Server) -> Result<T, Failure>) -> Result<T, Stop> {
+    pub(crate) fn release<T>(&self, ask: impl Fn(&Server) -> Result<T, Failure>) -> Result<T, Stop> {
         let mut rounds = Rounds::new(self.config);
         let mut approval: Option<Instant> = None;
         loop {
@@ -212,31 +249,37 @@ impl<'a> Agent<'a> {
     }
 
     /// Asks one server once: a challenge, evidence for it, the answer. `held` is what it continues.
-    fn ask(&self, server: &Server, held: Option<&Session>) -> Result<(Session, Opened), Failure> {
+    pub(crate) fn ask(&self, server: &Server, held: Option<&Session>) -> Result<(Session, Opened), Failure> {
         let names: Vec<Name> = self.volumes.iter().map(|prepared| prepared.volume.name.clone()).collect();
-        let wanted = Challenge {
-            machine: Is(self.config.machine),
-            tee: self.tee,
-            volumes: names.iter().cloned().map(Is).collect(),
-        };
+        let id = held.and_then(|held| held.clone).unwrap_or(self.config.machine);
+        let wanted =
+            Challenge { machine: Is(id), tee: self.tee, volumes: names.iter().cloned().map(Is).collect() };
         let challenged: Challenged = post(self.transport, server, Step::Challenge, &write(&wanted))?;
         if challenged.server.0 != self.config.server {
             return Err(Stop::OtherServer(challenged.server.0).into());
         }
-        let keys = ephemeral().map_err(Stop::Machine)?;
-        let headers: Vec<_> = self.volumes.iter().map(|prepared| prepared.hash).collect();
+        let made;
+        let keys = match &self.clone {
+            Some(keys) => keys,
+            None => {
+                made = ephemeral().map_err(Stop::Machine)?;
+                &made
+            }
+        };
+        let headers: Vec<_> = self.volumes.iter().map(|prepared| prepared.header.hash()).collect();
         let boot_counter = self.machine.boot_counter().map_err(Stop::Evidence)?;
         let transcript = Transcript::of(&Covered {
             session: &challenged.session.0,
             nonce: &challenged.nonce.0,
             server: self.config.server,
-            machine: self.config.machine,
+            machine: id,
             ephemeral: &keys.public,
             volumes: &names,
             headers: &headers,
             boot_counter,
             tee: self.tee,
             candidate: self.candidate,
+            clone: self.clone.is_some(),
         });
         let collected = self.machine.collect(self.tee, &transcript).map_err(Stop::Evidence)?;
         let attest = Attest {
@@ -252,26 +295,34 @@ impl<'a> Agent<'a> {
                 mac: Fixed(continue_mac(&held.key, &transcript)),
             }),
             candidate: self.candidate.cloned(),
+            clone: self.clone.is_some(),
         };
         // The server's lease begins later than this one.
         let asked_ms = clock::boottime_ms();
         let release: Release = post(self.transport, server, Step::Attest, &write(&attest))?;
-        let opened = self.verify(&release, &transcript, &keys, &names)?;
+        let opened = self.verify(&release, &transcript, keys, &names)?;
         let mut volumes = held.map_or_else(Vec::new, |held| held.volumes.clone());
         volumes.extend(names.into_iter().filter(|name| !volumes.contains(name)).collect::<Vec<_>>());
+        let clone = self.config.image.then_some(id);
         let until_ms = asked_ms + u64::from(release.lease_s) * 1_000;
         let session =
-            Session { session: challenged.session.0, key: opened.confirm.clone(), until_ms, volumes };
+            Session { session: challenged.session.0, key: opened.confirm.clone(), until_ms, volumes, clone };
         Ok((session, opened))
     }
 
     /// The cloud's document, if one is configured. Without it a machine that boots asks nevertheless, and the server decides;
-    /// one that runs asks later, because a refusal would end it for what may be a short silence.
+    /// one that runs, or that had one when it asked before, asks later, because a refusal would end it for what may be a
+    /// short silence: an approval that somebody gave meanwhile would be lost.
     fn cloud(&self, transcript: &Transcript, runs: bool) -> Result<Option<Vec<u8>>, Failure> {
         let Some(cloud) = self.config.cloud else { return Ok(None) };
         match cloud::document(cloud, &self.config.metadata, transcript) {
-            Ok(document) => Ok(Some(document)),
-            Err(error) if runs => Err(Failure::Again(format!("no document of {cloud}: {error}"), None)),
+            Ok(document) => {
+                self.documented.set(true);
+                Ok(Some(document))
+            }
+            Err(error) if runs || self.documented.get() => {
+                Err(Failure::Again(format!("no document of {cloud}: {error}"), None))
+            }
             Err(error) => {
                 screen::note(&format!("no document of {cloud}, going on without: {error}"));
                 Ok(None)
@@ -289,11 +340,12 @@ impl<'a> Agent<'a> {
     ) -> Result<Opened, Stop> {
         let opened = release.open(transcript, keys, &self.config.release_key).map_err(|_| Stop::Forged)?;
         let same = opened.volumes.iter().map(|(name, ..)| name).eq(names);
-        if same && opened.outlook.is_some() == self.candidate.is_some() {
-            Ok(opened)
-        } else {
-            Err(Stop::Forged)
+        let asked = opened.outlook.is_some() == self.candidate.is_some()
+            && opened.identity.is_some() == self.clone.is_some();
+        if self.image.is_some() && opened.image != self.image {
+            return Err(Stop::OtherImage(self.config.machine));
         }
+        if same && asked { Ok(opened) } else { Err(Stop::Forged) }
     }
 
     /// Opens every volume under its mapping, or none.

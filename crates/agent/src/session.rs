@@ -1,6 +1,7 @@
 //! What a machine keeps of its release while it has the lease: in memory, for root alone.
 //!
-//! `session(16) ‖ confirm key(32) ‖ end of the lease(8) ‖ names of volumes, separated by newlines`
+//! `session(16) ‖ confirm key(32) ‖ end of the lease(8) ‖ names of volumes, separated by newlines`; of a clone of a golden image
+//! its id follows, as a line `=UUID`.
 //!
 //! Several programs replace it: opening late, heartbeats, confirming. Each holds the lock ([`Session::lock`]) from reading it
 //! until what the server answered is written, so that none continues what another has continued already. Reading alone
@@ -12,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keyhearth_core::id::Name;
+use keyhearth_core::id::{Name, PrincipalId};
 use keyhearth_proto::boot::{Key, SECRET_BYTES, SESSION_BYTES, VOLUMES_MAX};
 use keyhearth_sys::{clock, filesystem};
 use zeroize::Zeroizing;
@@ -22,7 +23,7 @@ pub const STATE_FOLDER: &str = "/run/keyhearth";
 const FILE: &str = "session";
 const FILE_NEW: &str = "session.new";
 const LOCK: &str = "lock";
-const BYTES_MAX: usize = SESSION_BYTES + SECRET_BYTES + 8 + VOLUMES_MAX * 65;
+const BYTES_MAX: usize = SESSION_BYTES + SECRET_BYTES + 8 + VOLUMES_MAX * 65 + 38;
 
 /// The newest release, which this machine has the lease of.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub struct Session {
     pub until_ms: u64,
     /// What was released since the machine was started.
     pub volumes: Vec<Name>,
+    /// Which machine it is, if the configured one is a golden image.
+    pub clone: Option<PrincipalId>,
 }
 
 impl Session {
@@ -73,8 +76,9 @@ impl Session {
         let new = folder.join(FILE_NEW);
         let _ = fs::remove_file(&new);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        let names: Vec<_> = self.volumes.iter().map(Name::as_str).collect();
-        let (until, names) = (self.until_ms.to_be_bytes(), names.join("\n"));
+        let names = self.volumes.iter().map(|name| name.as_str().to_owned());
+        let lines: Vec<_> = names.chain(self.clone.map(|id| format!("={id}"))).collect();
+        let (until, names) = (self.until_ms.to_be_bytes(), lines.join("\n"));
         let content = Zeroizing::new([&self.session[..], &self.key[..], &until, names.as_bytes()].concat());
         file.write_all(&content)?;
         fs::rename(new, Self::path(folder))
@@ -98,11 +102,16 @@ impl Session {
         let (session, rest) = content.split_first_chunk()?;
         let (key, rest) = rest.split_first_chunk::<SECRET_BYTES>()?;
         let (until, names) = rest.split_first_chunk()?;
-        let names = std::str::from_utf8(names).ok()?.split('\n').map(|name| name.parse().ok());
+        let lines = std::str::from_utf8(names).ok()?;
+        let (names, clone) = match lines.rsplit_once("\n=") {
+            Some((names, id)) => (names, Some(id.parse().ok()?)),
+            None => (lines, None),
+        };
+        let names = names.split('\n').map(|name| name.parse().ok());
         let mut held = Key::default();
         held.copy_from_slice(key);
         let until_ms = u64::from_be_bytes(*until);
-        Some(Self { session: *session, key: held, until_ms, volumes: names.collect::<Option<_>>()? })
+        Some(Self { session: *session, key: held, until_ms, volumes: names.collect::<Option<_>>()?, clone })
     }
 
     /// Forgets it: the kernel gives the memory to nobody before it is zeroed.
@@ -131,7 +140,7 @@ mod tests {
 
     fn session(volumes: &[&str]) -> Session {
         let volumes = volumes.iter().map(|name| name.parse().unwrap()).collect();
-        Session { session: [1; 16], key: Key::new([2; 32]), until_ms: 3, volumes }
+        Session { session: [1; 16], key: Key::new([2; 32]), until_ms: 3, volumes, clone: None }
     }
 
     #[test]
@@ -148,7 +157,11 @@ mod tests {
         assert_eq!((mode(&state), mode(&state.join(FILE))), (0o700, 0o600));
         let read = Session::read(&state).unwrap().unwrap();
         assert_eq!((read.session, *read.key, read.until_ms), ([1; 16], [2; 32], 3));
-        assert_eq!((read.left(), read.volumes), (Duration::ZERO, session.volumes));
+        assert_eq!((read.left(), &read.volumes, read.clone), (Duration::ZERO, &session.volumes, None));
+        let clone = Some(PrincipalId([7; 16]));
+        Session { clone, ..read }.write(&state).unwrap();
+        let read = Session::read(&state).unwrap().unwrap();
+        assert_eq!((read.clone, read.volumes.len()), (clone, 2));
         for wrong in [&b"short"[..], &[1; 16 + 32 + 8], &[0xff; 16 + 32 + 8 + 4]] {
             fs::write(state.join(FILE), wrong).unwrap();
             assert!(Session::read(&state).is_err());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use keyhearth_core::id::{DeploymentId, Name, RequestId};
+use keyhearth_core::id::{DeploymentId, Name, PrincipalId, RequestId};
 use keyhearth_proto::boot::Refused;
 use keyhearth_sys::power::{self, End};
 
@@ -45,12 +45,18 @@ pub enum Stop {
     OtherServer(DeploymentId),
     /// What was released is not signed by the release key, for this request and these volumes.
     Forged,
+    /// What came is released to a machine that is no clone of this agent's image.
+    OtherImage(PrincipalId),
     /// A volume does not open.
     Cryptsetup(Name, cryptsetup::Error),
     /// What is to be confirmed later cannot be kept.
     State(PathBuf, io::Error),
     /// The boot token in the encrypted volume cannot be read or replaced.
     Token(PathBuf, io::Error),
+    /// A clone of a golden image cannot write what makes its disk its own.
+    Exchange(Name, io::Error),
+    /// A clone of a golden image did not start yet.
+    NoIdentity,
     /// No server renewed the lease of a machine that runs before it was over.
     LeaseOver,
     /// A mistake in this program.
@@ -83,9 +89,12 @@ impl Stop {
             Self::Answer(..) => "answer",
             Self::OtherServer(_) => "other-server",
             Self::Forged => "forged",
+            Self::OtherImage(_) => "other-image",
             Self::Cryptsetup(..) => "cryptsetup",
             Self::State(..) => "state",
             Self::Token(..) => "token",
+            Self::Exchange(..) => "exchange",
+            Self::NoIdentity => "no-identity",
             Self::LeaseOver => "lease-over",
             Self::Defect => "defect",
         }
@@ -108,9 +117,12 @@ impl Stop {
             Self::Forged => {
                 "The keys that came were not released by the key server for this request.".to_owned()
             }
+            Self::OtherImage(_) => "The disk is that of a machine of another kind.".to_owned(),
             Self::Cryptsetup(name, _) => format!("Volume {} does not open.", name.as_str()),
             Self::State(..) => "This machine has no memory for the boot's state.".to_owned(),
             Self::Token(..) => "The boot token of this machine cannot be kept.".to_owned(),
+            Self::Exchange(name, _) => format!("Volume {} does not become this clone's own.", name.as_str()),
+            Self::NoIdentity => "This clone of a golden image has no identity yet.".to_owned(),
             Self::LeaseOver => "No key server heard of this machine in time.".to_owned(),
             Self::Defect => "The boot agent failed.".to_owned(),
         }
@@ -136,7 +148,10 @@ impl Stop {
             }
             Self::OtherServer(id) => format!("It is deployment {id}, and another one is configured."),
             Self::Forged => "The signature does not hold, or it is for other volumes.".to_owned(),
+            Self::OtherImage(id) => format!("It says it is machine {id}, which is no clone of this image."),
             Self::Cryptsetup(_, error) => error.to_string(),
+            Self::Exchange(_, error) => error.to_string(),
+            Self::NoIdentity => "Its first start asks for one, and nothing else does.".to_owned(),
             Self::LeaseOver => "Its lease is over, so that another copy of it may start.".to_owned(),
             Self::Defect => "This is a mistake in it; its words stand above.".to_owned(),
         }
@@ -150,7 +165,7 @@ impl Stop {
             }
             Self::Machine(_) | Self::Hardening(_) | Self::State(..) => "Give the machine more memory.",
             Self::Device(..) => "Attach the disk, or correct `device` in the configuration.",
-            Self::Header(..) => {
+            Self::Header(..) | Self::OtherImage(_) => {
                 "The disk was altered, or set up in a way that is not allowed. Compare it with a backup."
             }
             Self::Evidence(_) => "Start the machine where it has the hardware that it was enrolled with.",
@@ -163,6 +178,10 @@ impl Stop {
                 "Somebody else answers in the server's place, or the configuration is of another server."
             }
             Self::Cryptsetup(..) => "The keyslot and the server's secret differ, or the disk fails.",
+            Self::Exchange(..) => {
+                "See to the disk, and start again: as a new clone, or as this one if the header was written."
+            }
+            Self::NoIdentity => "Start it.",
             Self::Token(..) => "Start a rescue system and see to the file system.",
             Self::Defect => "Please report it.",
         }
@@ -185,9 +204,12 @@ impl Stop {
             | Self::Answer(..)
             | Self::OtherServer(_)
             | Self::Forged
+            | Self::OtherImage(_)
             | Self::Cryptsetup(..)
             | Self::State(..)
             | Self::Token(..)
+            | Self::Exchange(..)
+            | Self::NoIdentity
             | Self::LeaseOver
             | Self::Defect => None,
         };

@@ -14,7 +14,8 @@ use x509_parser::extensions::{GeneralName, X509Extension};
 use x509_parser::oid_registry::{
     OID_NIST_HASH_SHA384, OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA,
     OID_PKCS1_SHA512WITHRSA, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ECDSA_WITH_SHA384,
-    OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE,
+    OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
+    OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME,
 };
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -41,6 +42,17 @@ const OF_WEB: &[(Oid<'static>, Mechanism, &[Algorithm])] = &[
     (OID_PKCS1_SHA512WITHRSA, Mechanism::RsaPkcs1Sha512, RSA),
     (OID_SIG_ECDSA_WITH_SHA256, Mechanism::EcdsaSha256, &[Algorithm::EcP256]),
     (OID_SIG_ECDSA_WITH_SHA384, Mechanism::EcdsaSha384, &[Algorithm::EcP384]),
+];
+
+/// Critical extensions that are understood in makers' chains.
+const KNOWN: &[Oid<'static>] = &[OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE];
+/// Those that are understood in paths of the web.
+const KNOWN_OF_WEB: &[Oid<'static>] = &[
+    OID_X509_EXT_BASIC_CONSTRAINTS,
+    OID_X509_EXT_KEY_USAGE,
+    OID_X509_EXT_EXTENDED_KEY_USAGE,
+    OID_X509_EXT_NAME_CONSTRAINTS,
+    OID_X509_EXT_SUBJECT_ALT_NAME,
 ];
 
 pub(crate) fn is_certificate(der: &[u8]) -> bool {
@@ -122,9 +134,10 @@ impl<'a> Certificate<'a> {
     }
 
     /// Whether so many issuers may stand between this one and the last certificate.
-    pub(crate) fn allows_below(&self, issuers: u32) -> bool {
+    pub(crate) fn allows_below(&self, issuers: usize) -> bool {
         let constraints = self.inner.basic_constraints().ok().flatten();
-        constraints.and_then(|found| found.value.path_len_constraint).is_none_or(|most| issuers <= most)
+        let most = constraints.and_then(|found| found.value.path_len_constraint);
+        most.is_none_or(|most| u32::try_from(issuers).is_ok_and(|issuers| issuers <= most))
     }
 
     /// Checks that the certificate is valid at a time in seconds since 1970; both ends are included.
@@ -150,8 +163,53 @@ impl<'a> Certificate<'a> {
     /// Checks that the certificate asks for nothing unknown (critical extensions) and, if it is to be an issuer,
     /// that it may be one.
     pub(crate) fn check_use(&self, as_issuer: bool) -> Result<(), Refusal> {
-        let unfit = |what: &str| Reason::CertificateUnfit.because(format!("{}: {what}", self.name()));
-        let known = [OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE];
+        self.check_place(as_issuer, KNOWN)
+    }
+
+    /// The same for a path of the web to a server's certificate: whatever says what it is for must be for servers, and
+    /// the server's key for signatures. [`Self::check_names`] is the rest.
+    ///
+    /// Source: RFC 5280 §4.2.1.3, §4.2.1.12. What an issuer is for bounds all below it, as browsers have it.
+    pub(crate) fn check_use_for_web(&self, as_issuer: bool) -> Result<(), Refusal> {
+        self.check_place(as_issuer, KNOWN_OF_WEB)?;
+        let purposes =
+            self.inner.extended_key_usage().map_err(|_| self.unfit("purposes that cannot be read"))?;
+        if purposes.is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any) {
+            return Err(self.unfit("not for servers"));
+        }
+        let usage = self.inner.key_usage().map_err(|_| self.unfit("repeated extensions"))?;
+        if !as_issuer && usage.is_some_and(|usage| !usage.value.digital_signature()) {
+            return Err(self.unfit("its key must not sign"));
+        }
+        Ok(())
+    }
+
+    /// Checks that the constraints of names that this issuer has, if it has some, allow what `below` is for. Those of hosts
+    /// are judged; an issuer that is constrained in anything else but addresses is unfit, and so is one with constraints
+    /// above names that are none of hosts.
+    pub(crate) fn check_names(&self, below: &Certificate<'_>) -> Result<(), Refusal> {
+        let found = self.inner.get_extension_unique(&OID_X509_EXT_NAME_CONSTRAINTS);
+        let Some(extension) = found.map_err(|_| self.unfit("repeated extensions"))? else { return Ok(()) };
+        let constraints = Constraints::read(extension.value);
+        let constraints = constraints.ok_or_else(|| self.unfit("constraints of names that are not known"))?;
+        let names = below.inner.subject_alternative_name();
+        let names = names.map_err(|_| below.unfit("names that cannot be read"))?;
+        for name in names.iter().flat_map(|extension| &extension.value.general_names) {
+            let is_allowed =
+                if let GeneralName::DNSName(host) = name { constraints.allow(host) } else { false };
+            if !is_allowed {
+                return Err(self.unfit(&format!("must not vouch for {}", printable(&name.to_string()))));
+            }
+        }
+        Ok(())
+    }
+
+    fn unfit(&self, what: &str) -> Refusal {
+        Reason::CertificateUnfit.because(format!("{}: {what}", self.name()))
+    }
+
+    fn check_place(&self, as_issuer: bool, known: &[Oid<'_>]) -> Result<(), Refusal> {
+        let unfit = |what: &str| self.unfit(what);
         if critical(self.inner.extensions()).any(|oid| !known.contains(oid)) {
             return Err(unfit("an unknown critical extension"));
         }
@@ -207,6 +265,69 @@ impl<'a> Certificate<'a> {
         let key = PublicKey::from_der(key, self.inner.public_key().raw).ok()?;
         key.verify(mechanism, Input::Message(message), signature).ok()
     }
+}
+
+/// What hosts an issuer may vouch for.
+///
+/// Source: RFC 5280 §4.2.1.10.
+struct Constraints<'a> {
+    permitted: Vec<&'a str>,
+    excluded: Vec<&'a str>,
+}
+
+impl<'a> Constraints<'a> {
+    /// Reads the extension's value; nothing if it is of more than hosts and addresses.
+    fn read(value: &'a [u8]) -> Option<Self> {
+        let all = Element::read(value).filter(|all| all.tag == SEQUENCE && all.after.is_empty())?;
+        let (mut constraints, mut rest) =
+            (Self { permitted: Vec::new(), excluded: Vec::new() }, all.contents);
+        for (tag, hosts) in [(PERMITTED, &mut constraints.permitted), (EXCLUDED, &mut constraints.excluded)] {
+            let Some(subtrees) = Element::read(rest).filter(|subtrees| subtrees.tag == tag) else { continue };
+            rest = subtrees.after;
+            let mut subtrees = subtrees.contents;
+            while !subtrees.is_empty() {
+                let subtree = Element::read(subtrees).filter(|subtree| subtree.tag == SEQUENCE)?;
+                subtrees = subtree.after;
+                // Neither a minimum nor a maximum follows.
+                let base = Element::read(subtree.contents).filter(|base| base.after.is_empty())?;
+                match base.tag {
+                    HOST => hosts.push(std::str::from_utf8(base.contents).ok()?),
+                    ADDRESS => {}
+                    _ => return None,
+                }
+            }
+        }
+        rest.is_empty().then_some(constraints)
+    }
+
+    /// Whether a host, or all that a name with `*` stands for, may be vouched for.
+    fn allow(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        let permitted = self.permitted.is_empty() || self.permitted.iter().any(|above| permits(above, &host));
+        permitted && !self.excluded.iter().any(|above| excludes(above, &host))
+    }
+}
+
+/// Whether a permitted name is the host's or above it; one that begins with a dot is above alone.
+fn permits(above: &str, host: &str) -> bool {
+    let above = above.to_ascii_lowercase();
+    match above.strip_prefix('.') {
+        Some(above) => is_below(host, above),
+        None => above.is_empty() || above == host || is_below(host, &above),
+    }
+}
+
+/// Whether an excluded name is the host's, above it, or among those that its `*` stands for.
+fn excludes(above: &str, host: &str) -> bool {
+    let above = above.to_ascii_lowercase();
+    let above = above.trim_matches('.');
+    let host = host.trim_end_matches('.');
+    let among = |stem: &str| above == stem || is_below(above, stem);
+    above.is_empty() || above == host || is_below(host, above) || host.strip_prefix("*.").is_some_and(among)
+}
+
+fn is_below(host: &str, above: &str) -> bool {
+    host.strip_suffix(above).is_some_and(|labels| labels.len() > 1 && labels.ends_with('.'))
 }
 
 /// A revocation list of which nothing is believed yet.
@@ -341,6 +462,11 @@ fn has_one_spelling(der: &[u8]) -> bool {
 
 const BIT_STRING: u8 = 0x03;
 const SEQUENCE: u8 = 0x30;
+/// Subtrees of names, and two kinds of names.
+const PERMITTED: u8 = 0xa0;
+const EXCLUDED: u8 = 0xa1;
+const HOST: u8 = 0x82;
+const ADDRESS: u8 = 0x87;
 
 /// A DER value, and what follows it.
 pub(crate) struct Element<'a> {
@@ -412,6 +538,82 @@ fn is_pss_sha384(algorithm: &AlgorithmIdentifier<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn subtrees(tag: u8, bases: &[(u8, &str)]) -> Vec<u8> {
+        let value =
+            |tag: u8, contents: &[u8]| [&[tag, u8::try_from(contents.len()).unwrap()], contents].concat();
+        let each = bases.iter().map(|(kind, base)| value(SEQUENCE, &value(*kind, base.as_bytes())));
+        let subtrees = value(tag, &each.collect::<Vec<_>>().concat());
+        value(SEQUENCE, &subtrees)
+    }
+
+    #[test]
+    fn hosts_are_within_their_constraints_or_refused() {
+        for (permitted, host, expected) in [
+            ("example.com", "example.com", true),
+            ("example.com", "a.EXAMPLE.com", true),
+            ("Example.com", "*.a.example.com", true),
+            ("example.com", "anexample.com", false),
+            ("example.com", "com", false),
+            ("example.com", "*.com", false),
+            (".example.com", "a.example.com", true),
+            (".example.com", "example.com", false),
+            (".example.com", ".example.com", false),
+            ("", "example.com", true),
+        ] {
+            let value = subtrees(PERMITTED, &[(ADDRESS, "addr"), (HOST, permitted)]);
+            let constraints = Constraints::read(&value).unwrap();
+            assert_eq!(constraints.allow(host), expected, "{permitted} permits {host}");
+        }
+        for (excluded, host, expected) in [
+            ("a.example.com", "b.example.com", true),
+            ("a.example.com", "example.com", true),
+            ("a.example.com", "A.example.com", false),
+            ("a.example.com", "1.a.example.com", false),
+            ("a.example.com", "a.example.com.", false),
+            ("a.example.com", "*.example.com", false),
+            ("b.a.example.com", "*.example.com", false),
+            ("example.com", "*.example.com", false),
+            (".example.com", "example.com", false),
+            ("", "example.com", false),
+        ] {
+            let value = subtrees(EXCLUDED, &[(HOST, excluded)]);
+            let constraints = Constraints::read(&value).unwrap();
+            assert_eq!(constraints.allow(host), expected, "{excluded} excludes {host}");
+        }
+        // Constraints of addresses say nothing of hosts.
+        let value = subtrees(PERMITTED, &[(ADDRESS, "addr")]);
+        assert!(Constraints::read(&value).unwrap().allow("example.com"));
+    }
+
+    #[test]
+    fn constraints_that_cannot_be_judged_are_not_read() {
+        let directory = subtrees(PERMITTED, &[(HOST, "example.com"), (0xa4, "")]);
+        let mut with_minimum = subtrees(PERMITTED, &[(HOST, "a")]);
+        with_minimum.extend([0x80, 1, 1]);
+        for place in [1, 3, 5] {
+            with_minimum[place] += 3;
+        }
+        let turned = [
+            &[SEQUENCE, 18][..],
+            &subtrees(EXCLUDED, &[(HOST, "abc")])[2..],
+            &subtrees(PERMITTED, &[(HOST, "abc")])[2..],
+        ];
+        for value in
+            [&directory[..], &with_minimum, &turned.concat(), &[], &[SEQUENCE], &[SEQUENCE, 1, PERMITTED]]
+        {
+            assert!(Constraints::read(value).is_none(), "{value:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_constraints_are_read_or_not(value in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60)) {
+            if let Some(constraints) = Constraints::read(&value) {
+                constraints.allow("*.example.com");
+            }
+        }
+    }
 
     #[test]
     fn times_are_read_as_they_are_written() {

@@ -188,6 +188,122 @@ fn a_path_ends_at_whatever_is_believed() {
     case.accepted();
 }
 
+/// Tags of names in certificates.
+const HOST: u8 = 0x82;
+const DIRECTORY: u8 = 0xa4;
+const ADDRESS: u8 = 0x87;
+/// Usages of keys.
+const SIGNS: u8 = 0x80;
+const ENCRYPTS: u8 = 0x20;
+const ISSUES: u8 = 0x04;
+/// Purposes.
+const SERVERS: u8 = 1;
+const CLIENTS: u8 = 2;
+const MAIL: u8 = 4;
+
+#[test]
+fn every_certificate_of_a_path_is_for_servers_if_it_says_for_what() {
+    let judged = |signer: Certificate, issuer: Certificate, root: Certificate| {
+        let mut case = Case::azure_with(&[signer, issuer]);
+        case.clouds = Clouds::default();
+        case.clouds.add(Provider::Azure, "root", &root.der()).expect("a certificate");
+        case.judge().map(drop).map_err(|refusal| refusal.reason)
+    };
+    let (signer, issuer, root) = (Certificate::azure, Certificate::intermediate, Certificate::ca);
+    let server = || signer().for_use(SIGNS | ENCRYPTS, &[CLIENTS, SERVERS]);
+    let for_servers = |one: Certificate| one.for_use(ISSUES, &[SERVERS]);
+    assert_eq!(judged(server(), for_servers(issuer()), for_servers(root())), Ok(()));
+    let unfit = Err(Reason::CertificateUnfit);
+    assert_eq!(judged(signer().for_use(SIGNS, &[MAIL]), issuer(), root()), unfit);
+    assert_eq!(judged(signer().for_use(SIGNS, &[]), issuer(), root()), unfit);
+    assert_eq!(judged(signer().for_use(ENCRYPTS, &[SERVERS]), issuer(), root()), unfit);
+    assert_eq!(judged(server(), issuer().for_use(ISSUES, &[MAIL]), root()), unfit);
+    assert_eq!(judged(server(), issuer().for_use(SIGNS, &[SERVERS]), root()), unfit);
+    assert_eq!(judged(server(), issuer(), root().for_use(ISSUES, &[CLIENTS, MAIL])), unfit);
+}
+
+#[test]
+fn an_issuer_vouches_for_no_host_outside_of_its_constraints() {
+    let signer = Certificate::azure;
+    // Of the issuer and of the root it is the same.
+    let judged = |signer: Certificate, permitted: &[(u8, &[u8])], excluded: &[(u8, &[u8])]| {
+        let issuer = Certificate::intermediate().constrained(permitted, excluded);
+        let mut below_issuer = Case::azure_with(&[signer.clone(), issuer]);
+        let mut below_root = Case::azure_with(&[signer, Certificate::intermediate()]);
+        below_root.clouds = Clouds::default();
+        let root = Certificate::ca().constrained(permitted, excluded);
+        below_root.clouds.add(Provider::Azure, "root", &root.der()).expect("a certificate");
+        let [of_issuer, of_root] = [&mut below_issuer, &mut below_root]
+            .map(|case| case.judge().map(drop).map_err(|refusal| refusal.reason));
+        assert_eq!(of_issuer, of_root);
+        of_issuer
+    };
+    let host = |name: &'static str| (HOST, name.as_bytes());
+    assert_eq!(judged(signer(), &[host("azure.com")], &[host("example.com"), (ADDRESS, &[0; 8])]), Ok(()));
+    let unfit = Err(Reason::CertificateUnfit);
+    assert_eq!(judged(signer(), &[host("example.com")], &[]), unfit);
+    assert_eq!(judged(signer(), &[host("hearth-1.metadata.azure.com")], &[]), unfit, "one name of two");
+    assert_eq!(judged(signer(), &[], &[host("metadata.azure.com")]), unfit);
+    assert_eq!(
+        judged(signer().of_hosts(&["*.metadata.azure.com"]), &[], &[host("a.metadata.azure.com")]),
+        unfit
+    );
+    // What cannot be judged is refused.
+    assert_eq!(judged(signer(), &[host("azure.com"), (DIRECTORY, &[0x30, 0])], &[]), unfit);
+    let with_address = signer().of_names(&[host("metadata.azure.com"), (ADDRESS, &[127, 0, 0, 1])]);
+    assert_eq!(judged(with_address.clone(), &[host("azure.com")], &[]), unfit);
+    Case::azure_with(&[with_address, Certificate::intermediate()]).accepted();
+}
+
+/// A CA that was certified twice, or a key: one way that leads somewhere is enough, wherever the others lead.
+#[test]
+fn every_way_to_what_is_believed_is_tried() {
+    let (signer, issuer) = (Certificate::azure, Certificate::intermediate);
+    let over = ["200101000000Z", "210101000000Z"];
+    let by_another = || Certificate { issuer: "Another CA", ..issuer() };
+    let [old_signer, old_issuer] = [signer(), issuer()].map(|one| Certificate { dates: over, ..one });
+    let of_another_host = signer().of_hosts(&["example.com"]);
+    let for_leaves_alone = || Certificate { issuer: "Hearth Root CA", ..issuer() }.for_leaves_alone();
+    // Below an issuer that bears the same name, it stands too far above.
+    let of_itself = Certificate { issuer: "Hearth Issuing CA", by: Signer::Intermediate, ..issuer() };
+    for carried in [
+        &[signer(), by_another(), issuer()][..],
+        &[signer(), old_issuer, issuer()],
+        &[signer(), of_itself, by_another(), for_leaves_alone()],
+        &[old_signer, signer(), issuer()],
+        &[of_another_host, issuer(), signer()],
+    ] {
+        Case::azure_with(carried).accepted();
+        let turned: Vec<_> = carried.iter().rev().cloned().collect();
+        Case::azure_with(&turned).accepted();
+    }
+    Case::azure_with(&[signer(), by_another()]).refused(Reason::RootUntrusted);
+}
+
+/// Seven issuers that each lead to all seven would be four hundred ways.
+#[test]
+fn ways_have_an_end() {
+    let days = [
+        "240101000000Z",
+        "240102000000Z",
+        "240103000000Z",
+        "240104000000Z",
+        "240105000000Z",
+        "240106000000Z",
+    ];
+    let of_itself = |day| Certificate {
+        issuer: "Hearth Issuing CA",
+        by: Signer::Intermediate,
+        dates: [day, "350101000000Z"],
+        ..Certificate::intermediate()
+    };
+    let mut carried = vec![Certificate::azure()];
+    carried.extend(days.map(of_itself));
+    let refusal = Case::azure_with(&carried).judge().expect_err("it leads nowhere");
+    assert_eq!(refusal.reason, Reason::CertificateUnfit, "{refusal}");
+    assert!(refusal.detail.contains("too many"), "{refusal}");
+}
+
 #[test]
 fn certificates_come_in_every_form() {
     let der = Certificate::of_region().der();
@@ -214,6 +330,37 @@ fn certificates_come_in_every_form() {
     }
     assert_eq!(add(0), Ok(()), "the same again is no more");
     assert_eq!(add(CLOUD_CERTIFICATES_MAX), Err(Reason::EndorsementTooLarge));
+}
+
+/// What is replaced is over when its successor is, and regions of AWS have nothing to do with each other.
+#[test]
+fn the_certificate_that_ends_last_counts() {
+    let until =
+        |year: &'static str, of: Certificate| Certificate { dates: ["200101000000Z", year], ..of }.der();
+    let mut clouds = Clouds::default();
+    let mut add = |provider, file, der: Vec<u8>| clouds.add(provider, file, &der).expect("a certificate");
+    add(Provider::Aws, "east.pem", until("300101000000Z", Certificate::of_region()));
+    add(Provider::Aws, "west.1.pem", until("220101000000Z", Certificate::of_region()));
+    add(Provider::Aws, "west.2.pem", until("210101000000Z", Certificate::of_region()));
+    add(Provider::Azure, "a.pem", until("210101000000Z", Certificate::intermediate()));
+    add(Provider::Azure, "b.pem", until("230101000000Z", Certificate::intermediate()));
+    add(Provider::Azure, "c.pem", until("240101000000Z", Certificate::ca()));
+    let (year, begin) = (365 * 86_400, 1_577_836_800);
+    let latest = clouds.latest();
+    let found: Vec<_> = latest
+        .iter()
+        .map(|one| (one.provider.name(), &*one.name, &*one.holder, (one.ends_s - begin) / year))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("aws", "east", "Hearth Web Services LLC", 10),
+            ("aws", "west", "Hearth Web Services LLC", 2),
+            ("azure", "b", "Hearth Issuing CA", 3),
+            ("azure", "c", "Hearth Root CA", 4),
+        ]
+    );
+    assert!(latest.iter().all(|one| one.begins_s == begin));
 }
 
 /// The key of one region vouches for nothing in another.
@@ -371,9 +518,13 @@ fn what_openssl_signs_is_believed_and_nothing_else() {
     let path = folder.path();
     let read = |name: &str| std::fs::read(path.join(name)).expect("openssl wrote it");
     let new = "req -newkey rsa:2048 -noenc -subj";
-    openssl(path, &format!("{new} /CN=root -x509 -keyout root.key -out root.pem -days 2"));
+    let narrow = "-addext extendedKeyUsage=serverAuth \
+                  -addext nameConstraints=critical,permitted;DNS:azure.com,permitted;IP:10.0.0.0/255.0.0.0,excluded;DNS:example.com";
+    openssl(path, &format!("{new} /CN=root -x509 {narrow} -keyout root.key -out root.pem -days 2"));
     openssl(path, &format!("{new} /CN=metadata.azure.com -keyout leaf.key -out leaf.csr"));
-    std::fs::write(path.join("names"), "subjectAltName=DNS:west.metadata.azure.com").expect("a file");
+    let names = "subjectAltName=DNS:west.metadata.azure.com\nextendedKeyUsage=clientAuth,serverAuth\n\
+                 keyUsage=critical,digitalSignature,keyEncipherment";
+    std::fs::write(path.join("names"), names).expect("a file");
     openssl(
         path,
         "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -extfile names -days 1 -sha384 -out leaf.pem",

@@ -31,7 +31,7 @@ pub struct Facts<'a> {
     pub grants: &'a [Grant],
     /// The pairs bound to the ciphertext.
     pub context: &'a [(String, String)],
-    /// What is known of the boot, for [`Operation::ReleaseVolumes`].
+    /// What is known of the boot, for [`Operation::ReleaseVolumes`] and [`Operation::CloneImage`].
     pub boot: Option<&'a BootFacts>,
     /// Whether the caller says why.
     pub reason_given: bool,

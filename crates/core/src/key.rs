@@ -136,7 +136,10 @@ impl Usage {
             | Operation::Encapsulate
             | Operation::Decapsulate
             | Operation::Exchange => operation.name(),
-            Operation::VolumeSecret | Operation::RecoverySecret | Operation::ReleaseVolumes => "release",
+            Operation::VolumeSecret
+            | Operation::RecoverySecret
+            | Operation::ReleaseVolumes
+            | Operation::CloneImage => "release",
             _ => return true,
         };
         Self::NAMES.iter().position(|n| *n == name).is_some_and(|bit| self.0 & 1 << bit != 0)

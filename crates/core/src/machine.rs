@@ -6,6 +6,7 @@
 //! so what ends the key ends the volumes.
 
 mod candidate;
+mod image;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,7 @@ use crate::time::{Now, Time};
 pub use candidate::{
     CANDIDATE_CLAIMS_MAX, CANDIDATES_MAX, Candidate, Expected, Outlook, Proposal, check_expected,
 };
+pub use image::{CLONES_MAX, IMAGE_NAME_BYTES_MAX, Image, Origin, SETTLE_MS, check_image};
 
 /// What claims of evidence must be one of; nested claims as `record.member`.
 pub type Reference = BTreeMap<String, BTreeSet<String>>;
@@ -179,6 +181,14 @@ pub struct Machine {
     #[n(14)]
     #[cbor(default)]
     pub candidates: Vec<Candidate>,
+    /// Of a golden image: how many clones it makes. It gets no keys itself.
+    #[n(15)]
+    #[cbor(default)]
+    pub image: Option<Image>,
+    /// Of a clone: where it comes from.
+    #[n(16)]
+    #[cbor(default)]
+    pub origin: Option<Origin>,
 }
 
 /// A machine to be enrolled.
@@ -189,6 +199,10 @@ pub struct NewMachine {
     pub key: crate::request::KeyRef,
     pub volumes: Vec<Name>,
     pub reference: Reference,
+    /// Makes it a golden image of at most so many clones.
+    pub clones: Option<u32>,
+    /// Of an image: whether its clones have keyslots for their recovery secrets.
+    pub recovery: bool,
 }
 
 /// What changes of a machine; absent fields stay as they are.
@@ -204,6 +218,8 @@ pub struct MachineChange {
     pub volumes: Vec<(Name, u32, [u8; 32])>,
     /// Forget what the volume kept: after its owner put an older copy back on purpose.
     pub forget_token: bool,
+    /// How many clones an image may make in all.
+    pub clones: Option<u32>,
 }
 
 impl Machine {
@@ -239,6 +255,9 @@ impl Machine {
         if reference != self.reference {
             self.refer(reference)?;
         }
+        if let Some(clones) = change.clones {
+            self.allow_clones(clones)?;
+        }
         if change.forget_token {
             (self.token, self.next_token) = (None, None);
         }
@@ -256,6 +275,11 @@ impl Machine {
     /// # Errors
     /// [`Reason`].
     pub fn check(&self, release: &Release, now: Now) -> Result<(), Reason> {
+        match (&self.image, &release.clone) {
+            (Some(_), None) => return Err(Reason::IsImage),
+            (None, Some(_)) => return Err(Reason::NoImage),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
         match &release.facts.continues {
             Some(session) => {
                 self.lease.as_ref().and_then(|lease| lease.of(session)).ok_or(Reason::SessionUnknown)?;
@@ -384,6 +408,12 @@ reasons! {
     NothingAsked "nothing-asked" "Only a machine that runs already may ask for no volume.";
     /// Only a machine that runs knows what it was updated to.
     CandidateEarly "candidate-early" "Only a machine that runs, and has the lease, may say what its next boot will be.";
+    /// It asks as an image, and for no identity.
+    IsImage "is-image" "The id is that of a golden image, which gets no keys itself: only its clones do.";
+    /// It asks for an identity, and not as an image.
+    NoImage "no-image" "The machine asks for an identity of its own, and its id is not that of a golden image.";
+    /// The image has made enough.
+    ClonesFull "clones-full" "The golden image has made as many clones as it may.";
     /// The key is suspended, ended or destroyed.
     KeyUnusable "key-unusable" "The key of this machine is suspended, has ended or was destroyed.";
     /// No policy allows it, whatever the evidence said.
@@ -467,6 +497,8 @@ pub struct BootFacts {
     pub approval: Option<RequestId>,
     /// The session that a machine which runs has proved to hold.
     pub continues: Option<[u8; 16]>,
+    /// The golden image that it is a clone of, or is.
+    pub image: Option<PrincipalId>,
 }
 
 /// A release that is asked for, by the boot protocol alone.
@@ -484,6 +516,8 @@ pub struct Release {
     pub lease_ms: u64,
     /// What a machine that runs says of its next boot.
     pub proposal: Option<Proposal>,
+    /// Of a clone that asks for an identity: SHA-256 of the key that the answer is sealed to.
+    pub clone: Option<[u8; 32]>,
 }
 
 /// What somebody decided, or is to decide.
@@ -562,6 +596,8 @@ mod tests {
             refused: None,
             created: Time::from_unix_ms(0),
             candidates: Vec::new(),
+            image: None,
+            origin: None,
         }
     }
 
@@ -584,12 +620,12 @@ mod tests {
 
     const ROOT: [u8; 32] = [7; 32];
 
-    fn now(ms: u64) -> Now {
+    pub(super) fn now(ms: u64) -> Now {
         Now::exactly(Time::from_unix_ms(ms))
     }
 
     /// A release in session `session` for a minute, of the root volume when it boots and of none when it continues.
-    fn release(session: u8, continues: Option<u8>) -> Release {
+    pub(super) fn release(session: u8, continues: Option<u8>) -> Release {
         let volumes = if continues.is_some() { Vec::new() } else { vec!["root".parse().unwrap()] };
         let headers = vec![ROOT; volumes.len()];
         let facts = BootFacts {
@@ -599,9 +635,10 @@ mod tests {
             counter: 0,
             approval: None,
             continues: continues.map(|byte| [byte; 16]),
+            image: None,
         };
         let (session, transcript) = ([session; 16], [session; 64]);
-        Release { facts, session, transcript, headers, lease_ms: 60_000, proposal: None }
+        Release { facts, session, transcript, headers, lease_ms: 60_000, proposal: None, clone: None }
     }
 
     /// Checks and leases, as one release does.
@@ -611,7 +648,7 @@ mod tests {
         Ok(())
     }
 
-    fn prepared() -> Machine {
+    pub(super) fn prepared() -> Machine {
         let mut machine = machine();
         (machine.volumes[0].generation, machine.volumes[0].header) = (1, Some(ROOT));
         machine

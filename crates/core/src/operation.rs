@@ -192,6 +192,7 @@ operations! {
     VolumeSecret 51 "volume-secret" Key Boot Post "/v1/keys/{key}/volume-secret" "boot volume-secret" "Gives the next secret for a keyslot of a machine's volume, once.";
     RecoverySecret 52 "recovery-secret" Key Boot Post "/v1/keys/{key}/recovery-secret" "boot recover" "Gives the recovery secret of a machine's volume, for a reason.";
     ReleaseVolumes 53 "release-volumes" Key Release Post "" "serve" "Gives a machine that boots the secrets of its volumes.";
+    CloneImage 54 "clone-image" Key Release Post "" "serve" "Gives a clone of a golden image an identity and a secret of its own.";
     EnrollMachine 128 "enroll-machine" Tenant Boot Post "/v1/machines" "boot enroll" "Makes an identity for a machine that gets the secrets of its volumes at boot.";
     ListMachines 129 "list-machines" Tenant Inspect Get "/v1/machines" "boot list" "Lists the tenant's machines.";
     DescribeMachine 130 "describe-machine" Tenant Inspect Get "/v1/machines/{machine}" "boot show" "Shows a machine, its volumes, and what became of its last boots.";
@@ -201,6 +202,7 @@ operations! {
     DecideCandidate 136 "decide-candidate" Tenant Boot Post "/v1/machines/{machine}/candidates/{candidate}" "boot accept" "Accepts or rejects what a machine says its next boot will be.";
     AskApproval 134 "ask-approval" Tenant Release Post "" "serve" "A machine that boots asks for an approval.";
     ConfirmBoot 135 "confirm-boot" Tenant Release Post "" "serve" "A machine has opened its volumes, and shows what they kept.";
+    SettleClone 137 "settle-clone" Tenant Release Post "" "serve" "A clone of a golden image says which header its volume will have.";
 
     // Grants.
     CreateGrant 56 "create-grant" Key Delegate Post "/v1/keys/{key}/grants" "grant create" "Passes on operations on a key that the caller holds itself.";
@@ -292,7 +294,15 @@ impl Operation {
     #[must_use]
     pub fn is_decided(self) -> bool {
         self.is_request()
-            || matches!(self, Self::RewrapFrom | Self::ReleaseVolumes | Self::AskApproval | Self::ConfirmBoot)
+            || matches!(
+                self,
+                Self::RewrapFrom
+                    | Self::ReleaseVolumes
+                    | Self::CloneImage
+                    | Self::AskApproval
+                    | Self::ConfirmBoot
+                    | Self::SettleClone
+            )
     }
 
     /// What a use of key material does, for operations on a key.
@@ -349,7 +359,7 @@ mod tests {
             assert_eq!(
                 row.scope == Scope::Key,
                 row.path.contains("{key}")
-                    || ["date-reached", "rewrap-from", "release-volumes"].contains(&row.name),
+                    || ["date-reached", "rewrap-from", "release-volumes", "clone-image"].contains(&row.name),
                 "{}",
                 row.name
             );

@@ -96,7 +96,7 @@ pub struct Question<'a> {
     pub key: Option<&'a Key>,
     /// The context of the ciphertext, as pairs.
     pub context: &'a [(String, String)],
-    /// What is known of the boot, for [`Operation::ReleaseVolumes`].
+    /// What is known of the boot, for [`Operation::ReleaseVolumes`] and [`Operation::CloneImage`].
     pub boot: Option<&'a BootFacts>,
     /// The present.
     pub now: Now,

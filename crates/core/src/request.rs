@@ -373,6 +373,7 @@ pub enum Ask {
         machine: PrincipalId,
         volume: Name,
     },
+    /// Of a clone that has no identity yet it is [`Operation::CloneImage`].
     ReleaseVolumes {
         key: KeyRef,
         release: Box<Release>,
@@ -408,6 +409,10 @@ pub enum Ask {
         token: Option<[u8; 32]>,
         opened: Vec<Name>,
         lease_ms: u64,
+    },
+    SettleClone {
+        session: [u8; 16],
+        header: [u8; 32],
     },
 
     CreateGrant(NewGrant),

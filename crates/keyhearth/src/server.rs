@@ -21,7 +21,7 @@ use crate::config::{AwsConfig, BootConfig, Config, ConfigError, TangConfig};
 use crate::engine::{Engine, StartError, UnsealWith, initialise};
 use crate::identity::{self, SERVER_DAYS_MAX};
 use crate::listen::aws::Aws;
-use crate::listen::boot::{Appraiser, Boot};
+use crate::listen::boot::{Appraiser, Boot, ends};
 use crate::listen::rest::{Rest, answer_health};
 use crate::listen::tang::{ActsAs, Tang};
 use crate::listen::{ListenError, Listener, Stop, Tls, TlsError};
@@ -356,8 +356,11 @@ impl Running {
             let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
             tokio::spawn(listener.serve(serve, shutdown.clone()))
         });
-        let endorsements =
-            boot.as_ref().map(|(_, appraiser, _)| tokio::spawn(Arc::clone(appraiser.shelf()).keep_current()));
+        let watches = boot.as_ref().map(|(_, appraiser, _)| {
+            let (shelf, clouds) = (Arc::clone(appraiser.shelf()), appraiser.clouds().map(Path::to_owned));
+            let ends = ends::watch(Arc::clone(&shelf), clouds, Arc::clone(&metrics));
+            [tokio::spawn(shelf.keep_current()), tokio::spawn(ends)]
+        });
         let boot_task = boot.map(|(listener, appraiser, lease_s)| {
             let front = Boot::new(Arc::clone(&engine), Arc::clone(&metrics), appraiser, lease_s);
             let serve = move |peer, request| Arc::clone(&front).answer(peer, request);
@@ -381,7 +384,7 @@ impl Running {
         }
         let _ = health_task.await;
         schedule.abort();
-        endorsements.iter().for_each(tokio::task::JoinHandle::abort);
+        watches.iter().flatten().for_each(tokio::task::JoinHandle::abort);
         engine.log_stop().await;
         engine.seal();
     }

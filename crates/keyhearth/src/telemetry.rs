@@ -28,11 +28,17 @@ struct Counts {
 #[derive(Debug)]
 pub struct Metrics {
     operations: Vec<Counts>,
+    endorsements_ending: AtomicU64,
+    cloud_certificates_ending: AtomicU64,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { operations: Operation::ALL.iter().map(|_| Counts::default()).collect() }
+        Self {
+            operations: Operation::ALL.iter().map(|_| Counts::default()).collect(),
+            endorsements_ending: AtomicU64::default(),
+            cloud_certificates_ending: AtomicU64::default(),
+        }
     }
 }
 
@@ -52,14 +58,43 @@ impl Metrics {
         counts.buckets[bucket].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Says how many lists and statements that machines are judged by end soon, or are over.
+    pub fn set_endorsements_ending(&self, number: usize) {
+        self.endorsements_ending.store(number as u64, Ordering::Relaxed);
+    }
+
+    /// The same of certificates of clouds.
+    pub fn set_cloud_certificates_ending(&self, number: usize) {
+        self.cloud_certificates_ending.store(number as u64, Ordering::Relaxed);
+    }
+
+    /// How many lists and statements, and how many certificates of clouds, end soon or are over.
+    #[must_use]
+    pub fn ending(&self) -> [u64; 2] {
+        [&self.endorsements_ending, &self.cloud_certificates_ending]
+            .map(|count| count.load(Ordering::Relaxed))
+    }
+
     /// All metrics in the Prometheus text format.
     ///
     /// Source: Prometheus exposition format 0.0.4.
     #[must_use]
     pub fn print(&self, engine: &Engine) -> String {
         let mut text = String::new();
-        let gauges = engine.gauges();
-        for (name, help, value) in gauges {
+        let [endorsements, certificates] = self.ending();
+        let ending = [
+            (
+                "boot_endorsements_ending",
+                "Revocation lists and statements that end soon, or are over.",
+                endorsements,
+            ),
+            (
+                "boot_cloud_certificates_ending",
+                "Certificates of clouds that end soon, or are over.",
+                certificates,
+            ),
+        ];
+        for (name, help, value) in engine.gauges().into_iter().chain(ending) {
             let _ = writeln!(
                 text,
                 "# HELP keyhearth_{name} {help}\n# TYPE keyhearth_{name} gauge\nkeyhearth_{name} {value}"

@@ -13,6 +13,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("keyhearth-proto", &["keyhearth-core", "keyhearth-crypto"]),
     ("keyhearth-attest", &["keyhearth-crypto"]),
     ("keyhearth-machines", &["keyhearth-attest", "keyhearth-crypto"]),
+    ("keyhearth-files", &["keyhearth-crypto", "keyhearth-sys"]),
     ("keyhearth-client", &["keyhearth-proto", "keyhearth-sys", "keyhearth-core", "keyhearth-crypto"]),
     (
         "keyhearth-agent",
@@ -25,6 +26,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "keyhearth-client",
             "keyhearth-core",
             "keyhearth-crypto",
+            "keyhearth-files",
             "keyhearth-machines",
             "keyhearth-proto",
             "keyhearth-sys",
@@ -105,15 +107,20 @@ fn rust() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Names of the dependencies of each of our crates, without those of tests.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// What cargo says of the workspace.
+fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--offline", "--no-deps"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    serde_json::from_slice(&output.stdout).expect("cargo writes JSON")
+}
+
+/// Names of the dependencies of each of our crates, without those of tests.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = metadata();
     let list = |value: &serde_json::Value| value.as_array().expect("an array").clone();
     let name = |value: &serde_json::Value| value["name"].as_str().expect("a name").to_owned();
     list(&metadata["packages"])
@@ -198,4 +205,13 @@ fn no_file_contains_a_note_to_ourselves_or_a_path_of_one_machine() {
             assert!(found.is_none(), "{path}:{number} contains `{}`", found.unwrap_or_default());
         }
     }
+}
+
+/// The first command of the README: without a package, `cargo run` has one program to run.
+#[test]
+fn cargo_run_has_one_program() {
+    let metadata = metadata();
+    let defaults = metadata["workspace_default_members"].as_array().expect("an array");
+    assert_eq!(defaults.len(), 1, "{defaults:?}");
+    assert!(defaults[0].as_str().is_some_and(|id| id.contains("crates/keyhearth#")), "{defaults:?}");
 }

@@ -581,3 +581,57 @@ fn reference_values_are_added_and_dropped_one_by_one() {
     assert_eq!(scene.does("boot candidates web").output, "Nothing waits to be accepted.\n");
     scene.does("boot accept web 01890a5d-ac96-774b-bcce-b302099a8057").refused("candidate");
 }
+
+#[test]
+fn a_golden_image_is_enrolled_with_what_its_clones_need_and_revoked_with_or_without_them() {
+    let scene = Scene::new();
+    let (image, pass) = (scene.image("golden.img", 64), scene.file("pass", b"a passphrase"));
+    let format =
+        ["luksFormat", "--type", "luks2", "--cipher", "aes-xts-plain64", "--key-size", "512", "--batch-mode"];
+    let cheap = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", text(&image), text(&pass)];
+    tool("cryptsetup", &[&format[..], &cheap].concat());
+    let line = "boot enroll golden --clones 3 --recovery --volume root=golden.img --passphrase-file pass \
+                --template confidential-only --server https://10.0.2.2:8446 --config boot.toml --json";
+    let enrolled = scene.does(line).json();
+    assert_eq!(enrolled["clones"], serde_json::json!({ "made": 0, "max": 3, "recovery": true }));
+    // The agent takes configuration and header, and sees that the disk is nobody's but the image's.
+    let config = Config::read(&scene.at("boot.toml")).unwrap();
+    assert_eq!(
+        (config.image, config.machine.to_string()),
+        (true, enrolled["id"].as_str().unwrap().to_owned())
+    );
+    let (header, _) = luks::read(&mut File::open(&image).unwrap()).unwrap();
+    let root = "root".parse().unwrap();
+    assert_eq!(header.clone_of(&root, config.machine), None);
+    assert_eq!(header.clone_of(&root, keyhearth_core::id::PrincipalId([1; 16])), Some(config.machine));
+    // Every template is a policy that the server takes, about both acts.
+    for template in ["any-vm", "measured-boot", "confidential-only", "confidential+approval"] {
+        let policy = scene.does(&format!("boot template {template} golden")).output;
+        assert!(policy.contains("clone-image") && policy.contains("context.boot.image =="), "{policy}");
+        scene.file("policy.cedar", policy.as_bytes());
+        scene.does("policy set boot-golden policy.cedar --yes --json").json();
+    }
+    let explained = scene.does("boot explain golden").output;
+    assert!(
+        explained.contains("a golden image") && explained.contains("to become a clone: proof"),
+        "{explained}"
+    );
+    assert!(scene.does("boot list").output.contains("0/3"));
+    assert_eq!(scene.does("boot update golden --clones 5 --json").json()["clones"]["max"], 5);
+    for (what, line) in [
+        ("one volume", "boot enroll other --clones 1 --volume root --volume data"),
+        ("one volume", "boot config golden --volume root=/dev/vda --late root --heartbeat 60 --on-end halt"),
+        ("no golden image", "boot revoke web --clones"),
+        ("this is no golden image", "boot update web --clones 2"),
+    ] {
+        scene.does(line).refused(what);
+    }
+    let revoked = scene.does("boot revoke golden --clones --json").json();
+    assert_eq!(
+        (revoked["machine"].as_str(), revoked["clones_revoked"].as_array().unwrap().len()),
+        (Some("golden"), 0)
+    );
+    // Again is no mistake, and the machine beside it is as it was.
+    scene.does("boot revoke golden").output.contains("makes no clones any more").then_some(()).unwrap();
+    scene.does("boot revoke web --json").json();
+}

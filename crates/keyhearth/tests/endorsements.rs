@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use keyhearth::config::{BootConfig, FetchConfig};
-use keyhearth::endorsements::{Fetcher, Folder, Shelf, Sources, Urls};
+use keyhearth::endorsements::{FOLDER_BYTES_MAX, Fetcher, Folder, Outcome, Shelf, Sources, Urls};
 use keyhearth::listen::{Limits, Listener, Stop, Tls};
 use keyhearth_attest::snp::{Generation, Signer};
 use keyhearth_attest::{Demands, Reason, Roots, appraise};
@@ -381,8 +381,15 @@ async fn what_is_not_what_was_asked_for_is_not_kept() {
         ..sound
     };
     let issuer = intermediate(GENERATION, Signer::Vcek).der();
+    let chip = |number| Leaf { hardware_id: vec![number; 64], ..Leaf::new(GENERATION, Signer::Vcek) }.der();
+    let many = tdx::pem(
+        &std::iter::once(Leaf::new(GENERATION, Signer::Vcek).der())
+            .chain((0..32).map(chip))
+            .collect::<Vec<_>>(),
+    );
     for served in [
         forged,
+        many.into_bytes(),
         another_chip.der(),
         another_level.der(),
         stranger.der(),
@@ -572,6 +579,93 @@ fn a_running_server_sees_what_changes_and_keeps_what_is_good() {
     assert!(shelf.look().is_err());
     assert_eq!(judged(), Some(Reason::ListMissing));
     fs::rename(&moved, folder.path()).unwrap();
+}
+
+/// A disk that fails for a moment, or a list whose rights were taken, lets nothing in that was revoked.
+#[test]
+fn a_file_that_cannot_be_read_counts_as_it_did() {
+    let folder = given();
+    let path = folder.path().join("given");
+    write(&path, "list", &List::of(&[2]).der());
+    let open = || Shelf::open(Some(Folder::at(path.clone())), snp_roots(), None).unwrap();
+    let (shelf, evidence) = (open(), snp_machine());
+    let judged = |shelf: &Shelf| {
+        let judged = appraise(&evidence, &shelf.fitting(&evidence), shelf.roots(), &Demands::at(now_s()));
+        judged.err().map(|refusal| refusal.reason)
+    };
+    assert_eq!(judged(&shelf), Some(Reason::CertificateRevoked));
+    // A file of which nothing can be read, whoever tries.
+    fs::remove_file(path.join("list")).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", path.join("list")).unwrap();
+    shelf.look().unwrap();
+    assert_eq!(judged(&shelf), Some(Reason::CertificateRevoked));
+    // Something else changes, and it still counts.
+    write(&path, "more", b"none");
+    shelf.look().unwrap();
+    assert_eq!(judged(&shelf), Some(Reason::CertificateRevoked));
+    // Whoever never read it does not know it, and says so.
+    assert_eq!(judged(&open()), Some(Reason::ListMissing));
+    let listed = keyhearth(folder.path(), &["list", "given", "--root", "lab=root.der"]);
+    let said = String::from_utf8_lossy(&listed.stderr);
+    assert!(listed.status.code() == Some(1) && said.contains("given/list"), "{said}");
+    fs::remove_file(path.join("list")).unwrap();
+    shelf.look().unwrap();
+    assert_eq!(judged(&shelf), Some(Reason::ListMissing));
+}
+
+#[test]
+fn a_folder_has_room_for_so_much_and_no_more() {
+    let folder = TempDir::new().unwrap();
+    let at = Folder::at(folder.path().to_owned());
+    let shelf = Shelf::open(Some(at.clone()), snp_roots(), None).unwrap();
+    for number in 0..FOLDER_BYTES_MAX >> 20 {
+        let file = fs::File::create(folder.path().join(format!("{number}"))).unwrap();
+        // As much as is read of one, and more does not count.
+        file.set_len((1 << 20) + number).unwrap();
+    }
+    shelf.look().unwrap();
+    let import = || {
+        let given = [("given".to_owned(), intermediate(GENERATION, Signer::Vcek).der())];
+        at.import(&given, &snp_roots(), now_s(), |_| true)
+    };
+    let full = import().unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
+    assert!(full.to_string().contains("32 MiB") && full.to_string().contains("remove"), "{full}");
+    assert_eq!(names(folder.path()).len() as u64, FOLDER_BYTES_MAX >> 20);
+    shelf.look().unwrap();
+    write(folder.path(), "one more", b"");
+    shelf.look().unwrap();
+    write(folder.path(), "one more", b"x");
+    assert!(shelf.look().is_err());
+    fs::remove_file(folder.path().join("one more")).unwrap();
+    fs::remove_file(folder.path().join("0")).unwrap();
+    assert_eq!(import().unwrap()[0].outcome, Outcome::Taken);
+    shelf.look().unwrap();
+}
+
+/// What is read of the folder and what is written into it belong together: whoever comes second sees what came first.
+#[test]
+fn imports_wait_for_each_other() {
+    let [folder, elsewhere] = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let import = |folder: &TempDir, list: &List| {
+        let given = [("given".to_owned(), list.der())];
+        let at = Folder::at(folder.path().to_owned());
+        at.import(&given, &snp_roots(), now_s(), |_| true).unwrap()[0].outcome
+    };
+    let newer = List { this_update: "250101000000Z", ..List::of(&[7]) };
+    assert_eq!(import(&elsewhere, &newer), Outcome::Taken);
+    let name = &names(elsewhere.path())[0];
+    let other = fs::File::open(folder.path()).unwrap();
+    other.lock().unwrap();
+    std::thread::scope(|scope| {
+        let older = scope.spawn(|| import(&folder, &List::of(&[])));
+        std::thread::sleep(Duration::from_millis(300));
+        fs::copy(elsewhere.path().join(name), folder.path().join(name)).unwrap();
+        other.unlock().unwrap();
+        assert_eq!(older.join().unwrap(), Outcome::Known);
+    });
+    let [kept, newest] = [&folder, &elsewhere].map(|folder| fs::read(folder.path().join(name)).unwrap());
+    assert!(kept == newest);
 }
 
 #[test]

@@ -75,9 +75,14 @@ impl Certificate {
     }
 
     /// Of a metadata service of Azure's, for these hosts.
-    pub fn of_hosts(mut self, hosts: &[&str]) -> Self {
-        let names: Vec<Vec<u8>> = hosts.iter().map(|host| tlv(0x82, &[host.as_bytes()])).collect();
-        self.extensions = vec![extension(&[0x55, 0x1d, 0x11], false, &sequence(&[&names.concat()]))];
+    pub fn of_hosts(self, hosts: &[&str]) -> Self {
+        self.of_names(&hosts.iter().map(|host| (0x82, host.as_bytes())).collect::<Vec<_>>())
+    }
+
+    /// For these names and nothing else, each with its tag.
+    pub fn of_names(mut self, names: &[(u8, &[u8])]) -> Self {
+        let names: Vec<Vec<u8>> = names.iter().map(|(tag, name)| tlv(*tag, &[name])).collect();
+        self.extensions = vec![extension(&[0x55, 0x1d, 0x11], true, &sequence(&[&names.concat()]))];
         self
     }
 
@@ -112,6 +117,31 @@ impl Certificate {
     pub fn for_leaves_alone(mut self) -> Self {
         let path = sequence(&[&[0x01, 0x01, 0xff], &integer(0)]);
         self.extensions = vec![extension(&[0x55, 0x1d, 0x13], true, &path)];
+        self
+    }
+
+    /// Says what the key is for: the bits of its usage, and the last parts of purposes below 1.3.6.1.5.5.7.3 (1 is servers,
+    /// 4 is mail).
+    #[must_use]
+    pub fn for_use(mut self, usage: u8, purposes: &[u8]) -> Self {
+        let purposes: Vec<Vec<u8>> = purposes
+            .iter()
+            .map(|last| tlv(0x06, &[&[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03], &[*last]]))
+            .collect();
+        self.extensions.push(extension(&[0x55, 0x1d, 0x0f], true, &bits(&[usage])));
+        self.extensions.push(extension(&[0x55, 0x1d, 0x25], true, &sequence(&[&purposes.concat()])));
+        self
+    }
+
+    /// Constrains what its holder may vouch for: names that are permitted and excluded, each with its tag.
+    #[must_use]
+    pub fn constrained(mut self, permitted: &[(u8, &[u8])], excluded: &[(u8, &[u8])]) -> Self {
+        let subtrees = |tag: u8, names: &[(u8, &[u8])]| {
+            let each: Vec<_> = names.iter().map(|(kind, name)| sequence(&[&tlv(*kind, &[name])])).collect();
+            if each.is_empty() { Vec::new() } else { tlv(tag, &[&each.concat()]) }
+        };
+        let value = sequence(&[&subtrees(0xa0, permitted), &subtrees(0xa1, excluded)]);
+        self.extensions.push(extension(&[0x55, 0x1d, 0x1e], true, &value));
         self
     }
 

@@ -98,6 +98,11 @@ impl Copy {
         self.bytes.len()
     }
 
+    /// The number that grows with every change.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// The JSON.
     pub(super) fn text(&self) -> &[u8] {
         &self.bytes[NUMBERS_BYTES..][..self.text_len]

@@ -7,12 +7,14 @@
 //!
 //! Not here: whether it is *this* machine's header. The server compares [`Header::hash`] with what it knows.
 //!
-//! Called by [`crate::run`], by `keyhearth-boot check` and by fuzzing.
+//! Called by [`crate::run`], `clone`, by `keyhearth-boot check` and by fuzzing.
 //!
 //! Source: LUKS2 On-Disk Format Specification 1.1.4 §2 (binary header), §3 (JSON).
 
 mod binary;
+pub mod exchange;
 mod json;
+mod mark;
 mod model;
 mod refusal;
 
@@ -23,6 +25,7 @@ mod tests;
 
 use std::io::{Read, Seek, SeekFrom};
 
+use keyhearth_core::id::{Name, PrincipalId};
 use keyhearth_proto::boot::header_hash;
 
 use binary::Copy;
@@ -43,6 +46,8 @@ pub struct Header {
     json: Json,
     /// Where the material of each keyslot lies: offset and length in bytes.
     areas: Vec<(u64, u64)>,
+    /// What it says of whose it is.
+    marks: Vec<mark::Mark>,
 }
 
 impl Header {
@@ -56,15 +61,29 @@ impl Header {
         let copy = Copy::choose(&bytes[..bytes.len().min(METADATA_BYTES_MAX)])?;
         let mut json = Json::parse(copy.text())?;
         let areas = model::check(&json, copy.size())?;
-        // Nothing in them is needed, and cryptsetup would load plugins that they name.
+        let marks = mark::marks(&json);
+        // Nothing in them is needed otherwise, and cryptsetup would load plugins that they name.
         json.set("tokens", Json::Object([].into()));
-        Ok(Self { copy, json, areas })
+        Ok(Self { copy, json, areas, marks })
     }
 
     /// The UUID that the header names itself by: 36 characters, or what is there instead.
     #[must_use]
     pub fn uuid(&self) -> &str {
         self.copy.uuid()
+    }
+
+    /// The machine that the volume is marked as that of, if that is a clone of `image`. A hint: the disk says it.
+    #[must_use]
+    pub fn clone_of(&self, volume: &Name, image: PrincipalId) -> Option<PrincipalId> {
+        mark::clone_of(&self.marks, volume, image)
+    }
+
+    /// The numbers of its keyslots, at most 32.
+    #[must_use]
+    pub fn keyslots(&self) -> Vec<u32> {
+        let keyslots = self.json.member("keyslots").into_iter().flat_map(Json::members);
+        keyslots.filter_map(|(number, _)| number.parse().ok()).collect()
     }
 
     /// What the server knows a header by ([`header_hash`]). Tokens and what only tunes performance may change.

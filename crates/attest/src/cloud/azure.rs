@@ -6,7 +6,7 @@
 //! Which cloud it is, and which region, its certificate says and not the document. The sovereign clouds are run by others,
 //! so each has certificates of its own that are believed.
 //!
-//! Source: Microsoft Learn, "Azure Instance Metadata Service", attested data; RFC 5280 §6.1 (paths).
+//! Source: Microsoft Learn, "Azure Instance Metadata Service", attested data.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
 use super::cms::Signed;
-use super::{AGE_S_MAX, CloudClaims, Clouds, Provider, SKEW_S, malformed, nonce, word, word_if_any};
+use super::{AGE_S_MAX, CloudClaims, Clouds, Provider, SKEW_S, malformed, nonce, path, word, word_if_any};
 use crate::claims::printable;
 use crate::demands::Demands;
 use crate::reason::{Reason, Refusal};
@@ -27,8 +27,6 @@ const HOSTS: &[(Provider, &str)] = &[
     (Provider::AzureUs, "metadata.azure.us"),
     (Provider::AzureCn, "metadata.azure.cn"),
 ];
-/// The most certificates between the one that signed and the one that is believed.
-const BETWEEN_MAX: u32 = 3;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -63,11 +61,7 @@ pub(super) fn verify(document: &[u8], clouds: &Clouds, demands: &Demands) -> Res
     let signed = Signed::parse(&message)?;
     let carried: Vec<_> =
         signed.certificates.iter().map(|der| Certificate::parse(der)).collect::<Result<_, _>>()?;
-    let signs = |key| signed.is_signed_by(&key);
-    let signer = carried.iter().find(|certificate| certificate.rsa_key().is_some_and(signs));
-    let signer = signer.ok_or(Reason::CloudSignature)?;
-    let Host { provider, region } = Host::of(signer)?;
-    check_path(signer, &carried, &clouds.of(provider, None)?, demands.now_s)?;
+    let Host { provider, region } = signer(&signed, &carried, clouds, demands.now_s)?;
     let document: Document =
         serde_json::from_slice(&signed.content).map_err(|_| malformed("not an attested document"))?;
     if demands.report_data.is_some_and(|demanded| document.nonce != nonce(&demanded)) {
@@ -86,6 +80,28 @@ pub(super) fn verify(document: &[u8], clouds: &Clouds, demands: &Demands) -> Res
         instance_type: None,
         image: word_if_any(document.sku)?,
     })
+}
+
+/// What the signer's certificate is for. Several may have its key, of which one has to be sound.
+fn signer(
+    signed: &Signed,
+    carried: &[Certificate<'_>],
+    clouds: &Clouds,
+    now_s: u64,
+) -> Result<Host, Refusal> {
+    let mut refusal = Reason::CloudSignature.into();
+    let signs = |key| signed.is_signed_by(&key);
+    for signer in carried.iter().filter(|certificate| certificate.rsa_key().is_some_and(signs)) {
+        let checked = Host::of(signer).and_then(|host| {
+            path::check(signer, carried, &clouds.of(host.provider, None)?, now_s)?;
+            Ok(host)
+        });
+        match checked {
+            Ok(host) => return Ok(host),
+            Err(tried) => refusal = tried,
+        }
+    }
+    Err(refusal)
 }
 
 /// What the certificate is for: a cloud, and a region if it names one.
@@ -111,48 +127,6 @@ impl Host {
         let region = region.filter(|region| region != "*");
         Ok(Self { provider: *provider, region: region.map(word).transpose()? })
     }
-}
-
-/// Checks that a certificate that is believed leads to the signer's, every one of them fit for its place and valid now.
-fn check_path(
-    signer: &Certificate<'_>,
-    carried: &[Certificate<'_>],
-    believed: &[Certificate<'_>],
-    now_s: u64,
-) -> Result<(), Refusal> {
-    signer.check_use(false)?;
-    signer.check_dates(now_s)?;
-    let mut reached = signer;
-    for between in 0..=BETWEEN_MAX {
-        let untrusted = Reason::RootUntrusted.because(reached.issuer_name());
-        let Err(refusal) = issuer(reached, believed, between, now_s, untrusted) else { return Ok(()) };
-        reached = issuer(reached, carried, between, now_s, refusal)?;
-    }
-    Err(Reason::RootUntrusted.because(reached.issuer_name()))
-}
-
-/// The first of `candidates` that bears the issuer's name, may issue above so many issuers, and signed `issued`. Otherwise
-/// why the last of that name does not; `missing` if there is none.
-fn issuer<'a, 'c>(
-    issued: &Certificate<'_>,
-    candidates: &'a [Certificate<'c>],
-    between: u32,
-    now_s: u64,
-    missing: Refusal,
-) -> Result<&'a Certificate<'c>, Refusal> {
-    let mut refusal = missing;
-    for candidate in candidates.iter().filter(|candidate| issued.names_issuer(candidate)) {
-        let unfit = || Reason::CertificateUnfit.because(format!("{}: too far above", candidate.name()));
-        let checked = candidate
-            .check_use(true)
-            .and_then(|()| if candidate.allows_below(between) { Ok(()) } else { Err(unfit()) });
-        let checked = checked.and_then(|()| candidate.check_signed_for_web(issued));
-        match checked.and_then(|()| candidate.check_dates(now_s)) {
-            Ok(()) => return Ok(candidate),
-            Err(tried) => refusal = tried,
-        }
-    }
-    Err(refusal)
 }
 
 fn check_times(times: &Times, demands: &Demands) -> Result<(), Refusal> {

@@ -19,6 +19,7 @@ mod azure;
 mod cms;
 mod der;
 mod gcp;
+mod path;
 mod trust;
 
 use keyhearth_crypto::digest::sha256;
@@ -29,7 +30,7 @@ use crate::demands::{Demands, REPORT_DATA_BYTES};
 use crate::reason::{Reason, Refusal};
 use crate::x509::Certificate;
 
-pub use trust::{CLOUD_CERTIFICATES_MAX, Clouds};
+pub use trust::{CLOUD_CERTIFICATES_MAX, Clouds, Latest};
 
 /// The longest document, in bytes: Azure's with the certificates of two issuers has 8 kB.
 pub const DOCUMENT_BYTES_MAX: usize = 16 << 10;

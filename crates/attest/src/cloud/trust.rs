@@ -28,7 +28,42 @@ struct Believed {
     der: Vec<u8>,
 }
 
+/// Of the certificates that are for the same, the one that ends last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// Whose documents it vouches for.
+    pub provider: Provider,
+    /// What its file is called up to the first dot: for AWS, the region.
+    pub name: String,
+    /// The common name of its holder.
+    pub holder: String,
+    /// When it begins, in seconds since 1970.
+    pub begins_s: u64,
+    /// When it ends, in seconds since 1970.
+    pub ends_s: u64,
+}
+
 impl Clouds {
+    /// The certificates on which it depends until when documents are believed: of each cloud, and each region of AWS,
+    /// and each holder, the one that ends last.
+    #[must_use]
+    pub fn latest(&self) -> Vec<Latest> {
+        let mut latest = BTreeMap::<_, Latest>::new();
+        let all =
+            self.believed.iter().flat_map(|(provider, all)| all.iter().map(move |one| (*provider, one)));
+        for (provider, Believed { name, der }) in all {
+            let Ok(certificate) = Certificate::parse(der) else { continue };
+            let (holder, [begins_s, ends_s]) = (certificate.name(), certificate.dates_s());
+            let place = if provider == Provider::Aws { name.clone() } else { String::new() };
+            let one = Latest { provider, name: name.clone(), holder: holder.clone(), begins_s, ends_s };
+            let known = latest.entry((provider, place, holder)).or_insert_with(|| one.clone());
+            if known.ends_s < ends_s {
+                *known = one;
+            }
+        }
+        latest.into_values().collect()
+    }
+
     /// Adds what a file of `provider` holds: a certificate in DER, any number of them in PEM, or Google's JSON with a
     /// certificate in PEM for each key. `name` is that of the file: for AWS, it is the region up to the first dot.
     ///

@@ -7,8 +7,8 @@ use crate::machine::BootFacts;
 use crate::operation::Operation;
 
 macro_rules! operations_of {
-    ($self:ident: $($pattern:pat => $operation:ident,)*) => {
-        match $self { $($pattern => Operation::$operation,)* }
+    ($self:ident: $($pattern:pat $(if $guard:expr)? => $operation:ident,)*) => {
+        match $self { $($pattern $(if $guard)? => Operation::$operation,)* }
     };
 }
 
@@ -60,6 +60,7 @@ impl Ask {
             Self::Random { .. } => Random,
             Self::VolumeSecret { .. } => VolumeSecret,
             Self::RecoverySecret { .. } => RecoverySecret,
+            Self::ReleaseVolumes { release, .. } if release.clone.is_some() => CloneImage,
             Self::ReleaseVolumes { .. } => ReleaseVolumes,
             Self::EnrollMachine(_) => EnrollMachine,
             Self::ListMachines { .. } => ListMachines,
@@ -70,6 +71,7 @@ impl Ask {
             Self::DecideCandidate { .. } => DecideCandidate,
             Self::AskApproval { .. } => AskApproval,
             Self::ConfirmBoot { .. } => ConfirmBoot,
+            Self::SettleClone { .. } => SettleClone,
             Self::CreateGrant(_) => CreateGrant,
             Self::ListGrants { .. } => ListGrants,
             Self::RevokeGrant { .. } => RevokeGrant,
@@ -169,6 +171,7 @@ impl Ask {
             | Self::DecideCandidate { .. }
             | Self::AskApproval { .. }
             | Self::ConfirmBoot { .. }
+            | Self::SettleClone { .. }
             | Self::ListRetirableGrants { .. }
             | Self::IssueIdentity { .. }
             | Self::ListIdentities { .. }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::output::Sink;
 use super::session::{Server, Session};
-use super::{file, input, output};
+use super::{input, made, output};
 
 /// Bytes of the longest file with a verifier key.
 const VERIFIER_KEY_BYTES_MAX: usize = 1024;
@@ -214,8 +214,8 @@ fn export(session: &Session, server: &Server, folder: &Path) -> Result<u64, Fail
     };
     let write = |path: &str, bytes: &[u8]| {
         let path = folder.join(path);
-        file::folder(path.parent().unwrap_or(folder))?;
-        file::create(&path, file::PUBLIC, bytes)
+        made::folder(path.parent().unwrap_or(folder))?;
+        made::create(&path, made::PUBLIC, bytes)
     };
     let exported = log::export(&checkpoint, read, write);
     progress.finish_and_clear();

@@ -8,7 +8,7 @@ use keyhearth::bench::{self, Extent, process, suite};
 
 use super::failure::Failure;
 use super::session::Session;
-use super::{file, output};
+use super::{made, output};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -120,7 +120,7 @@ struct ThrowAway(PathBuf);
 impl ThrowAway {
     fn new(within: &Path) -> Result<Self, Failure> {
         let path = within.join(format!("keyhearth-bench-{}", std::process::id()));
-        file::new_folder(&path)?;
+        made::new_folder(&path)?;
         Ok(Self(path))
     }
 }

@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::key::PageFlags;
 use super::session::Session;
 use super::spelled::{spelled, text_of, within};
-use super::{file, input};
+use super::{input, made};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -233,14 +233,14 @@ pub struct Files {
 impl Files {
     /// Makes the private key. A file in the way is an error before anything is asked.
     pub fn new(out: &OutFolder, name: &Name) -> Result<Self, Failure> {
-        file::folder(&out.out)?;
+        made::folder(&out.out)?;
         let path = |suffix| out.out.join(format!("{name}.{suffix}"));
         let (key, certificate) = (path("key"), path("crt"));
         if certificate.exists() {
             return Err(Failure::at(certificate.display(), &std::io::ErrorKind::AlreadyExists.into()));
         }
         let (pem, request): (Zeroizing<String>, String) = generate_key_and_csr(name.as_str())?;
-        file::create(&key, file::PRIVATE, pem.as_bytes())?;
+        made::create(&key, made::PRIVATE, pem.as_bytes())?;
         Ok(Self { key, certificate, ca: out.out.join("ca.crt"), request })
     }
 
@@ -251,10 +251,10 @@ impl Files {
 
     /// Writes the certificates. A CA certificate that is there already must be the same.
     pub fn finish(&self, certificate: &str, ca: &str) -> Result<(), Failure> {
-        file::create(&self.certificate, file::PUBLIC, certificate.as_bytes())?;
+        made::create(&self.certificate, made::PUBLIC, certificate.as_bytes())?;
         match std::fs::read_to_string(&self.ca) {
             Ok(there) if there == ca => Ok(()),
-            Ok(_) | Err(_) => file::create(&self.ca, file::PUBLIC, ca.as_bytes()),
+            Ok(_) | Err(_) => made::create(&self.ca, made::PUBLIC, ca.as_bytes()),
         }
     }
 

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use clap_complete::Shell;
 
 use super::failure::Failure;
-use super::{file, output};
+use super::{made, output};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -38,7 +38,7 @@ impl Verb {
                 output::bytes(&text)
             }
             Self::Man { dir: Some(dir) } => {
-                file::folder(&dir)?;
+                made::folder(&dir)?;
                 clap_mangen::generate_to(command, &dir).map_err(|error| Failure::at(dir.display(), &error))
             }
         }

@@ -16,6 +16,7 @@ mod identity;
 mod input;
 mod key;
 mod machine;
+mod made;
 mod manual;
 mod material;
 mod output;
@@ -30,6 +31,7 @@ mod tenant;
 mod tests;
 mod volume;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -83,6 +85,9 @@ enum Verb {
     /// Encrypted disks of machines.
     #[command(subcommand)]
     Volume(volume::Verb),
+    /// Files, sealed where they are.
+    #[command(subcommand)]
+    File(file::Verb),
     #[command(flatten)]
     Bench(bench::Verb),
     #[command(flatten)]
@@ -113,7 +118,13 @@ fn describe(command: Command, words: &[&'static str], summary: &'static str) -> 
 }
 
 /// Runs the command of this process: 0 if it is done, 1 if it was refused or failed, 2 if it is misspelled.
+///
+/// Called by the name of the plugin of `age`, it is that one.
 pub fn main() -> ExitCode {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    if called.is_some_and(|path| path.file_name().is_some_and(|name| name == file::plugin::PROGRAM)) {
+        return file::plugin::main();
+    }
     let arguments =
         Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let session = Session::new(arguments.flags);
@@ -140,6 +151,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Audit(verb) => verb.run(session),
         Verb::Boot(verb) => verb.run(session),
         Verb::Volume(verb) => verb.run(session),
+        Verb::File(verb) => verb.run(session),
         Verb::Bench(verb) => verb.run(session),
         Verb::Demo(verb) => verb.run(session),
         Verb::Manual(verb) => verb.run(),

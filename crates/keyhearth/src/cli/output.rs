@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::failure::Failure;
-use super::file;
+use super::made;
 
 /// The widest line of a table, in characters.
 const COLUMNS_MAX: usize = 80;
@@ -40,15 +40,15 @@ impl Sink {
     /// Writes what everybody may read: as a line of base64, or as it is if `raw`.
     pub fn public(&self, bytes: &[u8], raw: bool) -> Result<(), Failure> {
         if raw {
-            self.write(file::PUBLIC, bytes)
+            self.write(made::PUBLIC, bytes)
         } else {
-            self.write(file::PUBLIC, (STANDARD.encode(bytes) + "\n").as_bytes())
+            self.write(made::PUBLIC, (STANDARD.encode(bytes) + "\n").as_bytes())
         }
     }
 
     /// Writes a text that everybody may read.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
-        self.write(file::PUBLIC, text.as_bytes())
+        self.write(made::PUBLIC, text.as_bytes())
     }
 
     /// Writes secret bytes as they are. A terminal gets them only if they are text, or if `force`.
@@ -60,12 +60,12 @@ impl Sink {
                 "name a file with --output, use a pipe, or add --force",
             ));
         }
-        self.write(file::PRIVATE, bytes)
+        self.write(made::PRIVATE, bytes)
     }
 
     fn write(&self, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
         match &self.output {
-            Some(path) => file::create(path, mode, bytes),
+            Some(path) => made::create(path, mode, bytes),
             None => self::bytes(bytes),
         }
     }
@@ -82,7 +82,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
 }
 
 /// The text without characters that command a terminal: names and descriptions are others' words.
-fn visible(text: &str) -> Cow<'_, str> {
+pub fn visible(text: &str) -> Cow<'_, str> {
     let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if text.contains(commands) { text.replace(commands, "\u{fffd}").into() } else { text.into() }
 }

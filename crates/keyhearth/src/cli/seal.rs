@@ -11,7 +11,7 @@ use keyhearth_proto::rest::{Object, Within};
 use super::failure::Failure;
 use super::session::Session;
 use super::spelled::within;
-use super::{file, input, output};
+use super::{input, made, output};
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -131,7 +131,7 @@ impl SealVerb {
 
 /// Makes the folder for shares, in which none may lie yet.
 pub fn share_folder(folder: &Path, count: u8) -> Result<(), Failure> {
-    file::folder(folder)?;
+    made::folder(folder)?;
     let taken = (1..=count).map(|number| share_file(folder, number.into())).find(|path| path.exists());
     taken.map_or(Ok(()), |path| Err(Failure::at(path.display(), &std::io::ErrorKind::AlreadyExists.into())))
 }
@@ -145,8 +145,8 @@ pub fn hand_out<'a>(shares: impl Iterator<Item = &'a str>, folder: Option<&Path>
     let Some(folder) = folder else {
         return shares.into_iter().try_for_each(output::line);
     };
-    file::folder(folder)?;
+    made::folder(folder)?;
     (1..).zip(shares).try_for_each(|(number, share): (u32, _)| {
-        file::create(&share_file(folder, number), file::PRIVATE, share.as_bytes())
+        made::create(&share_file(folder, number), made::PRIVATE, share.as_bytes())
     })
 }

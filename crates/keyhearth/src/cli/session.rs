@@ -186,6 +186,13 @@ pub struct Server {
 }
 
 impl Server {
+    /// The server and the identity that the environment names.
+    pub fn from_env() -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let client = { runtime.block_on(async { Client::from_env() })? };
+        Ok(Self { client, runtime })
+    }
+
     /// Waits for an answer.
     pub fn wait<T>(
         &self,

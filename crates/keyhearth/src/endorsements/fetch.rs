@@ -49,10 +49,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(900);
 const AGAIN: Duration = Duration::from_secs(5);
 /// After the first answer that was of no use; it doubles. Also after one that was, so that nothing is asked for in a circle.
 const AGAIN_LASTING: Duration = Duration::from_secs(600);
+/// What is about to end is asked for anew after this time, which doubles while nothing newer comes...
+const REFRESH: Duration = AGAIN_LASTING;
+/// ...up to a day, and to a part of what is left of it, so that it is looked for more often towards its end.
+const REFRESH_MAX: Duration = Duration::from_secs(86_400);
+/// Which part that is.
+const LEFT_PART: u32 = 4;
 /// How long after a success a machine is told to come again: it may have been refused before that was there.
 const FRESH: Duration = Duration::from_secs(10);
 /// Times double so often at most.
 const DOUBLED_MAX: u32 = 5;
+/// Those of what brings nothing new, which reach [`REFRESH_MAX`] then.
+const UNCHANGED_MAX: u32 = 8;
 
 /// Where things are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,9 +159,14 @@ impl Fetcher {
         self.asked.lock().may(need, service(need), caller, Instant::now())
     }
 
+    /// Whether to fetch now what replaces something that has so long left, as [`Self::may`].
+    pub(super) fn may_refresh(&self, need: &Need, left: Duration) -> May {
+        self.asked.lock().may_refresh(need, service(need), left, Instant::now())
+    }
+
     /// Says how a fetch ended.
-    pub(super) fn ended(&self, need: &Need, error: Option<&FetchError>) {
-        self.asked.lock().ended(need, service(need), error, Instant::now());
+    pub(super) fn ended(&self, need: &Need, result: &Result<News, FetchError>) {
+        self.asked.lock().ended(need, service(need), result, Instant::now());
     }
 
     /// Asks for something; gives what came, which nobody has checked.
@@ -242,6 +255,15 @@ pub(super) enum May {
     Not,
 }
 
+/// What a fetch that did not fail brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Something that was not there.
+    Something,
+    /// What was there already.
+    Nothing,
+}
+
 /// What was asked for, and what may not be asked for yet.
 #[derive(Default)]
 struct Asked {
@@ -260,6 +282,23 @@ struct Thing {
     not_before: Instant,
     /// When it was fetched last.
     fetched: Option<Instant>,
+    /// How often, since something new came, nothing new did.
+    unchanged: u32,
+}
+
+impl Thing {
+    /// When what has so long left is asked for anew, if the last fetch did not fail.
+    fn refreshed_from(&self, left: Duration) -> Option<Instant> {
+        let wait = REFRESH * 2_u32.pow(self.unchanged.saturating_sub(1).min(UNCHANGED_MAX));
+        Some(self.fetched? + wait.min(REFRESH_MAX).min(left / LEFT_PART).max(REFRESH))
+    }
+
+    /// Until when it is remembered: failures a while longer than they forbid, so that times double, and so what brings
+    /// nothing new.
+    fn counts_until(&self) -> Instant {
+        let refreshed = self.refreshed_from(Duration::MAX).filter(|_| self.unchanged > 0);
+        refreshed.map_or(self.not_before, |from| from.max(self.not_before)) + AGAIN_LASTING
+    }
 }
 
 /// So many in a window that began then.
@@ -325,18 +364,32 @@ impl Asked {
             self.all.add(now);
             self.callers.entry(caller).or_default().add(now);
         }
-        let failures = self.things.get(need).map_or(0, |thing| thing.failures);
-        let thing = Thing { under_way: true, failures, lasting: false, not_before: now, fetched: None };
+        let (failures, unchanged) =
+            self.things.get(need).map_or((0, 0), |thing| (thing.failures, thing.unchanged));
+        let thing =
+            Thing { under_way: true, failures, lasting: false, not_before: now, fetched: None, unchanged };
         self.things.insert(need.clone(), thing);
         May::Begin
     }
 
-    fn ended(&mut self, need: &Need, service: Service, error: Option<&FetchError>, now: Instant) {
+    fn may_refresh(&mut self, need: &Need, service: Service, left: Duration, now: Instant) -> May {
+        let from = self.things.get(need).and_then(|thing| thing.refreshed_from(left));
+        if from.is_some_and(|from| now < from) { May::Not } else { self.may(need, service, None, now) }
+    }
+
+    fn ended(&mut self, need: &Need, service: Service, result: &Result<News, FetchError>, now: Instant) {
         let Some(thing) = self.things.get_mut(need) else { return };
+        let error = result.as_ref().err();
         thing.under_way = false;
         thing.fetched = error.is_none().then_some(now);
         thing.lasting = error.is_none_or(|error| !error.passes());
         thing.failures = if error.is_some() { thing.failures + 1 } else { 0 };
+        match result {
+            // Certificates of chips are not replaced, and strangers may ask for them.
+            Ok(News::Nothing) if !matches!(need, Need::Vcek { .. }) => thing.unchanged += 1,
+            Ok(_) => thing.unchanged = 0,
+            Err(_) => {}
+        }
         let first = if thing.lasting { AGAIN_LASTING } else { AGAIN };
         thing.not_before = now + first * 2_u32.pow(thing.failures.saturating_sub(1).min(DOUBLED_MAX));
         if let Some(FetchError::TooOften(pause)) = error {
@@ -345,9 +398,9 @@ impl Asked {
         }
     }
 
-    /// Forgets what counts no more. Failures are remembered a while longer than they forbid, so that times double.
+    /// Forgets what counts no more.
     fn forget(&mut self, now: Instant) {
-        self.things.retain(|_, thing| thing.under_way || now < thing.not_before + AGAIN_LASTING);
+        self.things.retain(|_, thing| thing.under_way || now < thing.counts_until());
         self.callers.retain(|_, count| !count.is_over(now));
     }
 }
@@ -416,19 +469,55 @@ mod tests {
         assert_eq!(asked.may(&chip(1), SERVICE, caller(1), now), May::Begin);
         assert_eq!(asked.may(&chip(1), SERVICE, caller(2), now), May::Wait(SOON));
         for wait in [AGAIN, AGAIN * 2, AGAIN * 4] {
-            asked.ended(&chip(1), SERVICE, Some(&FetchError::Broken(503)), now);
+            asked.ended(&chip(1), SERVICE, &Err(FetchError::Broken(503)), now);
             assert_eq!(asked.may(&chip(1), SERVICE, caller(1), now), May::Wait(wait));
             now += wait;
             assert_eq!(asked.may(&chip(1), SERVICE, caller(1), now), May::Begin);
         }
-        asked.ended(&chip(1), SERVICE, Some(&FetchError::Absent(404)), now);
+        asked.ended(&chip(1), SERVICE, &Err(FetchError::Absent(404)), now);
         assert_eq!(asked.may(&chip(1), SERVICE, caller(1), now), May::Not);
         // What came is there, or nothing like it would help.
         assert_eq!(asked.may(&chip(2), SERVICE, caller(1), now), May::Begin);
-        asked.ended(&chip(2), SERVICE, None, now);
+        asked.ended(&chip(2), SERVICE, &Ok(News::Something), now);
         assert_eq!(asked.may(&chip(2), SERVICE, caller(1), now), May::Wait(SOON));
         assert_eq!(asked.may(&chip(2), SERVICE, caller(1), now + FRESH), May::Not);
         assert_eq!(asked.may(&chip(2), SERVICE, caller(1), now + AGAIN_LASTING), May::Begin);
+    }
+
+    #[test]
+    fn what_has_no_successor_yet_is_asked_for_less_and_less() {
+        let (mut asked, mut now) = (Asked::default(), Instant::now());
+        let list = Need::AmdList(Generation::Milan);
+        let may = |asked: &mut Asked, now, left| asked.may_refresh(&list, SERVICE, left, now);
+        let (minute, month) = (Duration::from_secs(60), Duration::from_secs(30 * 86_400));
+        let mut waits = Vec::new();
+        assert_eq!(may(&mut asked, now, month), May::Begin);
+        for _ in 0..11 {
+            asked.ended(&list, SERVICE, &Ok(News::Nothing), now);
+            let wait = (1..).find(|minutes| {
+                let later = now + minute * *minutes;
+                // What else is asked for makes room.
+                asked.forget(later);
+                may(&mut asked, later, month) == May::Begin
+            });
+            waits.push(wait.unwrap());
+            now += minute * wait.unwrap();
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1_280, 1_440, 1_440, 1_440]);
+        // Towards the end it is looked for more often, and by a machine at once.
+        asked.ended(&list, SERVICE, &Ok(News::Nothing), now);
+        assert_eq!(may(&mut asked, now + minute * 29, minute * 120), May::Not);
+        assert_eq!(may(&mut asked, now + minute * 30, minute * 120), May::Begin);
+        asked.ended(&list, SERVICE, &Ok(News::Nothing), now);
+        assert_eq!(may(&mut asked, now + AGAIN_LASTING, Duration::ZERO), May::Begin);
+        asked.ended(&list, SERVICE, &Ok(News::Nothing), now);
+        assert_eq!(may(&mut asked, now + AGAIN_LASTING, month), May::Not);
+        assert_eq!(asked.may(&list, SERVICE, caller(1), now + AGAIN_LASTING), May::Begin);
+        // What came begins anew, and a failure has its own times.
+        asked.ended(&list, SERVICE, &Ok(News::Something), now);
+        assert_eq!(may(&mut asked, now + REFRESH, month), May::Begin);
+        asked.ended(&list, SERVICE, &Err(FetchError::Broken(503)), now);
+        assert_eq!(may(&mut asked, now + AGAIN, month), May::Begin);
     }
 
     #[test]
@@ -436,7 +525,7 @@ mod tests {
         let (mut asked, now) = (Asked::default(), Instant::now());
         assert_eq!(asked.may(&chip(1), SERVICE, caller(1), now), May::Begin);
         let pause = Duration::from_secs(30);
-        asked.ended(&chip(1), SERVICE, Some(&FetchError::TooOften(pause)), now);
+        asked.ended(&chip(1), SERVICE, &Err(FetchError::TooOften(pause)), now);
         assert_eq!(asked.may(&chip(1), SERVICE, caller(1), now), May::Wait(pause));
         assert_eq!(asked.may(&chip(2), SERVICE, caller(2), now), May::Wait(pause));
         assert_eq!(asked.may(&Need::QeIdentity, Service::Intel, caller(2), now), May::Begin);
@@ -474,7 +563,7 @@ mod tests {
         let (mut asked, mut now) = (Asked::default(), Instant::now());
         for _ in 0..20 {
             assert_eq!(asked.may(&chip(1), SERVICE, caller(1), now), May::Begin);
-            asked.ended(&chip(1), SERVICE, Some(&FetchError::Broken(503)), now);
+            asked.ended(&chip(1), SERVICE, &Err(FetchError::Broken(503)), now);
             now += AGAIN * 2_u32.pow(DOUBLED_MAX);
         }
     }

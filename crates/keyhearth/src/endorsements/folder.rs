@@ -5,10 +5,12 @@
 //! folder at any time finds the old one or the new one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use keyhearth_attest::{
     ENDORSEMENT_BYTES_MAX, Endorsement, Endorsements, Inspected, Library, Reason, Refusal, Roots,
@@ -16,6 +18,12 @@ use keyhearth_attest::{
 
 /// The most files that are read of a folder.
 pub const FILES_MAX: usize = 8192;
+/// The most bytes that are read of a folder: a server has them in memory, and a part of them for each evidence.
+pub const FOLDER_BYTES_MAX: u64 = 32 << 20;
+/// How long an import waits for another one to end. One that hangs is not waited for: what it might undo comes again.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 /// Everybody may read endorsements: they hold no secrets.
 const MODE: u32 = 0o644;
 
@@ -32,6 +40,10 @@ pub struct Contents {
     pub library: Library,
     /// Everything by its file, those that may not be used too.
     pub kept: Vec<Kept>,
+    /// Files that could not be read now, and why. They count as they did before.
+    pub unread: Vec<(String, io::Error)>,
+    /// What each file held.
+    files: BTreeMap<String, Endorsements>,
 }
 
 /// One endorsement, or a file that is none.
@@ -96,9 +108,9 @@ impl Folder {
         &self.path
     }
 
-    /// The files of the folder, by name.
+    /// The files of the folder, by name. An error says which limit it is beyond.
     fn files(&self) -> io::Result<Vec<(PathBuf, fs::Metadata)>> {
-        let mut files = Vec::new();
+        let (mut files, mut room) = (Vec::new(), Room::default());
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             if entry.file_name().as_encoded_bytes().starts_with(b".") {
@@ -107,10 +119,8 @@ impl Folder {
             // What is gone meanwhile was not there; a link counts as what it leads to.
             let Ok(metadata) = fs::metadata(entry.path()) else { continue };
             if metadata.is_file() {
+                room.take(metadata.len())?;
                 files.push((entry.path(), metadata));
-            }
-            if files.len() > FILES_MAX {
-                return Err(io::Error::other(format!("it has more than {FILES_MAX} files")));
             }
         }
         files.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -130,26 +140,31 @@ impl Folder {
     }
 
     /// Reads every file. What is broken, or not vouched for by one of `roots`, is said and left out; what only lacks
-    /// its issuer may be used, as a machine may bring that.
+    /// its issuer may be used, as a machine may bring that. A file that cannot be read is as it was in `before`: a list
+    /// that the disk cannot give for a moment still revokes.
     ///
     /// # Errors
-    /// The error of reading the folder; those of single files are in [`Contents::kept`].
-    pub fn read(&self, roots: &Roots) -> io::Result<Contents> {
-        let files = self.files()?.into_iter().map(|(path, _)| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (name, read_file(&path))
-        });
+    /// The error of reading the folder; those of single files are in [`Contents::kept`] and [`Contents::unread`].
+    pub fn read(&self, roots: &Roots, before: &Contents) -> io::Result<Contents> {
         let mut contents = Contents::default();
         let mut all = Endorsements::of_deployment();
         let mut found = Vec::new();
-        for (file, bytes) in files {
-            match bytes.and_then(|bytes| parse(&bytes)) {
+        for (path, _) in self.files()? {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let parsed = match read_file(&path) {
+                Ok(bytes) => parse(&bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let as_it_was = before.files.get(&file).cloned();
+                    contents.unread.push((file.clone(), error));
+                    let Some(as_it_was) = as_it_was else { continue };
+                    Ok(as_it_was)
+                }
+            };
+            match parsed.and_then(|several| all.add_all(&several).map(|()| several)) {
                 Ok(several) => {
-                    if let Err(refusal) = all.add_all(&several) {
-                        contents.kept.push(Kept { file, found: Err(refusal) });
-                        continue;
-                    }
                     found.extend(several.each().map(|one| (file.clone(), one)));
+                    contents.files.insert(file, several);
                 }
                 Err(refusal) => contents.kept.push(Kept { file, found: Err(refusal) }),
             }
@@ -169,10 +184,11 @@ impl Folder {
     }
 
     /// Checks what was `given`, each with where it came from, and puts into the folder what is sound, in force at a
-    /// time in seconds since 1970, wanted, and newer than what is there. Issuers may be given, too.
+    /// time in seconds since 1970, wanted, and newer than what is there. Issuers may be given, too. Imports wait for
+    /// each other, so that what is newer stays.
     ///
     /// # Errors
-    /// The error of reading or writing the folder; what was refused is in the answer.
+    /// The error of reading or writing the folder, which may be full; what was refused is in the answer.
     pub fn import(
         &self,
         given: &[(String, Vec<u8>)],
@@ -180,10 +196,19 @@ impl Folder {
         now_s: u64,
         wanted: impl Fn(&Inspected) -> bool,
     ) -> io::Result<Vec<Imported>> {
-        let mut present = BTreeMap::new();
+        let _lock = self.lock()?;
+        let (mut present, mut unread, mut room) = (BTreeMap::new(), BTreeMap::new(), Room::default());
         let mut all = Endorsements::of_deployment();
-        for (path, _) in self.files()? {
-            let Ok(several) = read_file(&path).and_then(|bytes| parse(&bytes)) else { continue };
+        for (path, metadata) in self.files()? {
+            room.take(metadata.len())?;
+            let bytes = match read_file(&path) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    unread.insert(path, error);
+                    continue;
+                }
+            };
+            let Ok(several) = parse(&bytes) else { continue };
             if all.add_all(&several).is_ok() {
                 present.insert(path, several);
             }
@@ -219,8 +244,15 @@ impl Folder {
                 .is_some_and(|there| is_known(&one, &inspected, there, &issuers, roots))
             {
                 Outcome::Known
+            } else if let Some(error) =
+                unread.remove(&path).filter(|error| error.kind() != io::ErrorKind::NotFound)
+            {
+                // Nobody can tell whether what is there is newer.
+                return Err(error);
             } else {
-                self.write(&path, &one.bytes())?;
+                let bytes = one.bytes();
+                room.take(bytes.len() as u64)?;
+                self.write(&path, &bytes)?;
                 let mut there = Endorsements::default();
                 if there.add_one(&one).is_ok() {
                     present.insert(path, there);
@@ -230,6 +262,21 @@ impl Folder {
             imported.push(Imported { source, found: Ok(inspected), outcome });
         }
         Ok(imported)
+    }
+
+    /// Keeps other imports out until it is dropped. The folder itself is locked, as users of different rights put things
+    /// there. Where the file system has no such locks, or the other import hangs, this one goes on.
+    ///
+    /// Source: flock(2).
+    fn lock(&self) -> io::Result<fs::File> {
+        let (folder, end) = (fs::File::open(&self.path)?, Instant::now() + LOCK_WAIT);
+        while let Err(TryLockError::WouldBlock) = folder.try_lock() {
+            if Instant::now() >= end {
+                break;
+            }
+            thread::sleep(LOCK_LOOK);
+        }
+        Ok(folder)
     }
 
     /// Writes a file in one step, durably. A crash leaves the old one, and at most a file whose name begins with a dot.
@@ -242,6 +289,28 @@ impl Folder {
         file.as_file().sync_all()?;
         file.persist(path)?;
         fs::File::open(&self.path)?.sync_all()
+    }
+}
+
+/// What a folder has of what it may have.
+#[derive(Default)]
+struct Room {
+    files: usize,
+    bytes: u64,
+}
+
+impl Room {
+    /// Makes room for a file, of which no more is read than an endorsement has.
+    fn take(&mut self, bytes: u64) -> io::Result<()> {
+        self.files += 1;
+        self.bytes += bytes.min(ENDORSEMENT_BYTES_MAX as u64);
+        if self.files <= FILES_MAX && self.bytes <= FOLDER_BYTES_MAX {
+            return Ok(());
+        }
+        let mib = FOLDER_BYTES_MAX >> 20;
+        let limit =
+            format!("more than {FILES_MAX} files or {mib} MiB; remove what is over or of no machine here");
+        Err(io::Error::new(io::ErrorKind::StorageFull, limit))
     }
 }
 
@@ -276,11 +345,8 @@ fn parse(bytes: &[u8]) -> Result<Endorsements, Refusal> {
 }
 
 /// Reads a file; one byte more than an endorsement has is enough to refuse it.
-fn read_file(path: &Path) -> Result<Vec<u8>, Refusal> {
-    let read = || {
-        let mut bytes = Vec::new();
-        fs::File::open(path)?.take(ENDORSEMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|error: io::Error| Reason::EndorsementMalformed.because(error.to_string()))
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(ENDORSEMENT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

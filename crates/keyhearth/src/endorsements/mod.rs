@@ -18,5 +18,5 @@ mod http;
 mod shelf;
 
 pub use fetch::{FetchError, Fetcher, Sources, Urls};
-pub use folder::{Contents, FILES_MAX, Folder, Imported, Kept, Outcome};
+pub use folder::{Contents, FILES_MAX, FOLDER_BYTES_MAX, Folder, Imported, Kept, Outcome};
 pub use shelf::Shelf;

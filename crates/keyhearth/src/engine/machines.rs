@@ -14,7 +14,8 @@ use keyhearth_core::id::{Name, PrincipalId, RequestId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::machine::{
     APPROVAL_MS, APPROVALS_MAX, Approval, Boot, BootFacts, Claim, Claims, Decision, Machine, MachineChange,
-    NewMachine, Reason, Release, SECRET_BYTES, TEXT_BYTES_MAX, VOLUMES_MAX, Volume, check_reference,
+    NewMachine, Reason, Release, SECRET_BYTES, TEXT_BYTES_MAX, VOLUMES_MAX, Volume, check_image,
+    check_reference,
 };
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Principal, Proof, Roles};
@@ -31,8 +32,8 @@ use super::keys::page_limit;
 use super::records::{Records, Stored};
 use super::{Effect, Engine, Question, Turn, blocking};
 
-const VOLUME_LABEL: &str = "keyhearth/volume";
-const RECOVERY_LABEL: &str = "keyhearth/volume-recovery";
+pub(super) const VOLUME_LABEL: &str = "keyhearth/volume";
+pub(super) const RECOVERY_LABEL: &str = "keyhearth/volume-recovery";
 
 /// Claims that differ at every boot of the same machine in the same state: an approval does not cover them.
 const CLAIMS_OF_ONE_BOOT: [&str; 7] =
@@ -81,7 +82,11 @@ impl Turn<'_> {
             Ask::VolumeSecret { machine, volume, .. } => self.volume_secret(*machine, volume),
             Ask::RecoverySecret { machine, volume, .. } => self.recovery_secret(*machine, volume),
             Ask::DecideApproval { approval, approve } => self.decide_approval(*approval, *approve),
-            Ask::ReleaseVolumes { release, .. } => self.release_volumes(release),
+            Ask::ReleaseVolumes { release, .. } => match &release.clone {
+                Some(sealed_to) => self.clone_image(release, sealed_to),
+                None => self.release_volumes(release),
+            },
+            Ask::SettleClone { session, header } => self.settle_clone(session, *header),
             Ask::DecideCandidate { machine, candidate, accept } => {
                 self.decide_candidate(*machine, *candidate, *accept)
             }
@@ -115,6 +120,12 @@ impl Turn<'_> {
             return Err(Error::Invalid { field: "volumes", rule: "must be 1 to 16 names, each once" });
         }
         check_reference(&new.reference)?;
+        let checked = |clones| check_image(&new.name, new.volumes.len(), clones, new.recovery);
+        let image = new.clones.map(checked).transpose()?;
+        if new.recovery && image.is_none() {
+            let rule = "is for golden images: other machines have their keyslots made by who enrolls them";
+            return Err(Error::Invalid { field: "recovery", rule });
+        }
         let id = self.open.resolve(self.tenant(), &new.key)?;
         let row = RowKey::new(Table::Key, self.tenant(), &id.0);
         let key: Stored<Key> = self.open.records.read(&row)?.ok_or(Error::NotFound("key"))?;
@@ -139,6 +150,8 @@ impl Turn<'_> {
             refused: None,
             created: self.now.latest,
             candidates: Vec::new(),
+            image,
+            origin: None,
         };
         let records = &self.open.records;
         let mut writes = Vec::from(self.principal_rows(&principal));
@@ -161,6 +174,7 @@ impl Turn<'_> {
             let names: Vec<&str> = values.keys().map(String::as_str).collect();
             changed.extend((!names.is_empty()).then(|| format!("{word} values of {}", names.join(" "))));
         }
+        changed.extend(change.clones.map(|clones| format!("{clones} clones")));
         changed.extend(change.forget_token.then(|| "token forgotten".to_owned()));
         let detail = format!("{} {}: {}", machine.id, machine.name, changed.join(", "));
         let write = self.open.records.replace(&stored, &machine);
@@ -168,7 +182,7 @@ impl Turn<'_> {
     }
 
     /// The secret of a volume's keyslot, 32 bytes.
-    fn secret(
+    pub(super) fn secret(
         &self,
         machine: &Machine,
         volume: &Name,
@@ -183,7 +197,7 @@ impl Turn<'_> {
     }
 
     /// The machine, if its secrets are derived from the key and version that were permitted.
-    fn machine_of_key(&self, id: PrincipalId) -> Result<Stored<Machine>, Error> {
+    pub(super) fn machine_of_key(&self, id: PrincipalId) -> Result<Stored<Machine>, Error> {
         let machine = self.machine(id)?;
         let is_its = Some(machine.value.key) == self.permit.key()
             && Some(machine.value.version) == self.permit.version();
@@ -240,10 +254,7 @@ impl Turn<'_> {
             .as_ref()
             .map(|proposal| machine.propose(proposal, self.request.id, self.now.latest));
         let names: Vec<&str> = release.facts.volumes.iter().map(Name::as_str).collect();
-        let kind = match release.facts.claims.get("kind") {
-            Some(Claim::Text(kind)) => kind.as_str(),
-            _ => "no",
-        };
+        let kind = kind(release);
         let asked = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         let continued = if release.facts.continues.is_some() { ", continued" } else { "" };
         let text = format!("{asked} on {kind} evidence, boot {}{continued}", machine.boots);
@@ -258,11 +269,7 @@ impl Turn<'_> {
             detail = format!("{detail}, candidate {id} waits");
         }
         if let Some(id) = release.facts.approval {
-            let approval = self.approval(id)?;
-            if approval.value.decision != Decision::Approved || approval.value.is_over(self.now) {
-                return Err(Error::Conflict("the approval was used meanwhile, or is over"));
-            }
-            writes.push(Records::delete(&approval));
+            writes.push(self.use_approval(id)?);
             detail = format!("{detail}, approval {id}");
         }
         let response = Response::Released { machine: Box::new(machine), volumes, outlook };
@@ -302,6 +309,15 @@ impl Turn<'_> {
     fn approval(&self, id: RequestId) -> Result<Stored<Approval>, Error> {
         let found = self.approvals()?.into_iter().find(|row| row.value.id == id);
         found.ok_or(Error::NotFound("approval"))
+    }
+
+    /// Uses an approval up: the row that goes.
+    pub(super) fn use_approval(&self, id: RequestId) -> Result<Write, Error> {
+        let approval = self.approval(id)?;
+        if approval.value.decision != Decision::Approved || approval.value.is_over(self.now) {
+            return Err(Error::Conflict("the approval was used meanwhile, or is over"));
+        }
+        Ok(Records::delete(&approval))
     }
 
     pub(super) fn list_approvals(&self, page: &Page) -> Result<Effect, Error> {
@@ -505,6 +521,14 @@ impl Engine {
     pub fn confirm_key(&self, transcript: &[u8; 64]) -> Result<Zeroizing<[u8; SECRET_BYTES]>, Error> {
         let open = self.open.load_full().ok_or(Error::Sealed)?;
         Ok(open.unsealed.load().secrets().confirm_key(transcript))
+    }
+}
+
+/// The kind of the evidence, for the log.
+pub(super) fn kind(release: &Release) -> &str {
+    match release.facts.claims.get("kind") {
+        Some(Claim::Text(kind)) => kind.as_str(),
+        _ => "no",
     }
 }
 

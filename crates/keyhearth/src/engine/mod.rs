@@ -21,6 +21,7 @@
 
 mod authenticate;
 mod clock;
+mod clones;
 mod govern;
 mod grants;
 mod key_policies;

@@ -14,6 +14,8 @@ use keyhearth_core::operation::Operation;
 use keyhearth_core::request::{Idempotency, Request as Asked, Response as Answer};
 use keyhearth_crypto::digest::sha256_of_secrets;
 use keyhearth_proto::rest;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::{BodyError, Peer, discard_body, read_body};
 use crate::engine::{Authenticated, Engine, UnsealWith};
@@ -24,6 +26,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// When to come back to a sealed server, in seconds: people have to unseal it.
 const SEALED_RETRY_S: u32 = 10;
+
+/// Requests of one batch that are carried out at the same time. Those that wait take no thread from others.
+const BATCH_RUNNING_MAX: usize = 64;
 
 /// What the REST listener answers from.
 pub struct Rest {
@@ -114,6 +119,8 @@ impl Rest {
             }
             _ if let Err(error) = from_own_origin(&parts) => Reply::problem(&error, id),
             ("/v1/unseal", &Method::POST) => self.unseal(&peer, &mut body, id).await,
+            (rest::BATCH_PATH, &Method::POST) => self.batch(&peer, &parts, &mut body, id).await,
+            (rest::BATCH_PATH, _) => Reply::refused(rest::Refused::MethodNotAllowed("POST"), id),
             _ => self.operation(&peer, &parts, &mut body, id).await,
         };
         if reply.status >= 400 {
@@ -156,12 +163,64 @@ impl Rest {
                 }
             }
             Err(error) => {
-                let (operation, code) = (operation.name(), error.code());
-                if error.is_ours_to_mend() {
-                    tracing::error!(request = %id, operation, code, %error, "failed");
-                } else {
-                    tracing::debug!(request = %id, operation, code, "refused");
+                log(id, operation.name(), &error);
+                Reply::problem(&error, id)
+            }
+        }
+    }
+
+    /// Many uses of keys at once. Each goes through the engine by itself, and those of one batch share its flushes.
+    async fn batch(
+        &self,
+        peer: &Peer<Authenticated>,
+        parts: &Parts,
+        body: &mut Incoming,
+        id: RequestId,
+    ) -> Reply {
+        let result = async {
+            let caller = self.caller(peer).await?;
+            let body = read_body(peer, body, rest::BODY_BYTES_MAX).await.map_err(body_error)?;
+            let reason = rest::Headers::new(None, header(&parts.headers, rest::REASON)?);
+            let read = reason.and_then(|headers| Ok((headers.reason, rest::batch(&body)?)));
+            let (reason, requests) =
+                read.map_err(|error| self.engine.charge(&caller.caller).err().unwrap_or(error))?;
+            let (mut running, places) = (JoinSet::new(), Arc::new(Semaphore::new(BATCH_RUNNING_MAX)));
+            let mut answers = Vec::with_capacity(requests.len());
+            for (at, request) in requests.into_iter().enumerate() {
+                let id = self.engine.request_id();
+                let (operation, ask) = match request {
+                    Ok(read) => read,
+                    Err(error) => {
+                        answers.push((id, Err(self.engine.charge(&caller.caller).err().unwrap_or(error))));
+                        continue;
+                    }
+                };
+                answers.push((id, Err(Error::Internal("a request of a batch was not answered"))));
+                let asked = Arc::new(Asked { reason: reason.clone(), ..Asked::new(id, ask) });
+                let (engine, metrics) = (Arc::clone(&self.engine), Arc::clone(&self.metrics));
+                let (caller, places) = (Arc::clone(&caller), Arc::clone(&places));
+                running.spawn(async move {
+                    let _place = places.acquire().await;
+                    let began = std::time::Instant::now();
+                    let result = engine.execute(&caller.caller, asked).await;
+                    metrics.record(operation, result.as_ref().err(), began.elapsed());
+                    if let Err(error) = &result {
+                        log(id, operation.name(), error);
+                    }
+                    (at, result)
+                });
+            }
+            while let Some(answered) = running.join_next().await {
+                if let Ok((at, result)) = answered {
+                    answers[at].1 = result;
                 }
+            }
+            Ok(answers)
+        };
+        match result.await {
+            Ok(answers) => Reply::json(rest::print_batch(answers)),
+            Err(error) => {
+                log(id, "batch", &error);
                 Reply::problem(&error, id)
             }
         }
@@ -200,6 +259,16 @@ impl Rest {
             Ok(status) => Reply::json(rest::print(Answer::Status(Box::new(status))).body),
             Err(error) => Reply::problem(&error, id),
         }
+    }
+}
+
+/// Tells whoever runs the server of a failure, and whoever looks for it of a refusal.
+fn log(id: RequestId, operation: &str, error: &Error) {
+    let code = error.code();
+    if error.is_ours_to_mend() {
+        tracing::error!(request = %id, operation, code, %error, "failed");
+    } else {
+        tracing::debug!(request = %id, operation, code, "refused");
     }
 }
 

@@ -82,6 +82,7 @@ fn boot_entities(facts: &BootFacts) -> Option<[Entity; 2]> {
         ("continues", flag(facts.continues.is_some())),
         ("counter", long(i64::try_from(facts.counter).unwrap_or(i64::MAX))),
         ("volumes", RestrictedExpression::new_set(facts.volumes.iter().map(|name| text(name.as_str())))),
+        ("image", facts.image.map_or_else(|| text("none"), |image| text(&image.to_string()))),
         ("numbers", RestrictedExpression::new_entity_uid(v.numbers.clone())),
     ];
     let attributes = attributes.map(|(name, value)| (name.to_owned(), value));

@@ -49,6 +49,7 @@ const ENTITIES: &str = r#"
     continues: Bool,         // it was released to before, runs, and has proved that
     counter: Long,           // of boots, as the machine counts them
     volumes: Set<String>,
+    image: String,           // the id of the golden image that it is a clone of, or is; "none" without one
     numbers: Numbers,
   } tags String;
 
@@ -87,7 +88,8 @@ pub fn schema_text() -> String {
     for row in decided().map(Operation::info) {
         line(format!("\n  // {}", row.summary));
         line(format!("action \"{}\" in [\"{}\"] appliesTo {{", row.name, row.group.name()));
-        let request = if row.operation == Operation::ReleaseVolumes { "BootRequest" } else { "Request" };
+        let boots = matches!(row.operation, Operation::ReleaseVolumes | Operation::CloneImage);
+        let request = if boots { "BootRequest" } else { "Request" };
         line(format!("  principal: Principal, resource: {}, context: {request}", type_of(row.scope)));
         line("};".to_owned());
     }

@@ -15,7 +15,8 @@ pub const ROLES: &[(&str, &str)] = &[
     Keyhearth::Action::"renew-identity",
     Keyhearth::Action::"status",
     Keyhearth::Action::"ask-approval",
-    Keyhearth::Action::"confirm-boot"
+    Keyhearth::Action::"confirm-boot",
+    Keyhearth::Action::"settle-clone"
   ],
   resource
 );"#,

@@ -1,6 +1,7 @@
 //! The boot front over a socket: a machine without evidence, what it is given, and everything that it is refused for.
 
 mod candidate;
+mod clone;
 mod cloud;
 mod refusal;
 
@@ -92,6 +93,8 @@ impl Scene {
             key: by_id(key.id),
             volumes: vec![name("root"), name("data")],
             reference: [].into(),
+            clones: None,
+            recovery: false,
         };
         let machine =
             got!(home.ask(&home.key_admin, Ask::EnrollMachine(new)).await, Response::Machine(one) => *one);
@@ -139,11 +142,17 @@ impl Scene {
         got!(self.home.ask(&self.home.auditor, ask).await, Response::Machine(one) => *one)
     }
 
-    async fn post(&self, step: boot::Step, message: &impl Serialize) -> (u16, Vec<u8>) {
+    /// A connection on which a message was sent, and nothing read.
+    async fn send(&self, step: boot::Step, message: &impl Serialize) -> TcpStream {
         let body = boot::write(message);
         let mut connection = TcpStream::connect(self.address).await.unwrap();
         let head = format!("POST {step} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
         connection.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        connection
+    }
+
+    async fn post(&self, step: boot::Step, message: &impl Serialize) -> (u16, Vec<u8>) {
+        let mut connection = self.send(step, message).await;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(connection.read_u8().await.unwrap());
@@ -175,6 +184,7 @@ impl Scene {
             boot_counter: 3,
             tee,
             candidate: None,
+            clone: false,
         });
         let attest = Attest {
             session: challenged.session,
@@ -186,6 +196,7 @@ impl Scene {
             cloud: None,
             continues: None,
             candidate: None,
+            clone: false,
         };
         Attempt { challenged, keys, transcript, attest }
     }
@@ -473,7 +484,8 @@ async fn only_the_copy_that_has_the_lease_continues_it() {
     };
     let attempt = replayed(&good.attest.continues, scene.challenge(Tee::None, &[]).await);
     assert_eq!(refusal(&attempt).await, Reason::ContinuationDiffers.code());
-    let forged = Opened { confirm: [1; 32].into(), volumes: Vec::new(), outlook: None };
+    let forged =
+        Opened { confirm: [1; 32].into(), volumes: Vec::new(), image: None, outlook: None, identity: None };
     let attempt = scene.continuing(&(scene.challenge(Tee::None, &[]).await, forged), &[]).await;
     assert_eq!(refusal(&attempt).await, Reason::SessionUnknown.code());
     let Some(Continues { session, .. }) = good.attest.continues else { unreachable!() };
@@ -503,6 +515,8 @@ async fn another_machine_continues_nothing() {
         key: by_id(scene.key.id),
         volumes: vec![name("root")],
         reference: [].into(),
+        clones: None,
+        recovery: false,
     };
     let enrolled = scene.home.ask(&scene.home.key_admin, Ask::EnrollMachine(new)).await;
     let other = got!(enrolled, Response::Machine(one) => *one);
@@ -665,6 +679,8 @@ async fn a_machine_is_enrolled_with_a_key_for_release_and_nothing_else() {
         key,
         volumes: volumes.iter().map(|volume| name(volume)).collect(),
         reference: [].into(),
+        clones: None,
+        recovery: false,
     };
     for (new, field) in [
         (new(by_id(other.id), &["root"]), "key"),

@@ -9,7 +9,7 @@ use keyhearth_core::id::KeyId;
 use keyhearth_core::key::{Key, TAGS_MAX, Usage};
 use keyhearth_core::machine::NewMachine;
 use keyhearth_core::operation::Operation;
-use keyhearth_core::request::{Ask, KeyChange, Message, NewKey, Request, Response};
+use keyhearth_core::request::{Ask, KeyChange, KeyRef, Message, NewKey, Request, Response};
 use keyhearth_core::state::{State, Switches, Transition};
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Family, Mechanism, Purpose};
@@ -305,6 +305,18 @@ async fn every_algorithm_serves_each_of_its_uses() {
     }
 }
 
+/// A machine with one volume whose secrets come from `key`.
+fn machine(key: KeyRef) -> NewMachine {
+    NewMachine {
+        name: "web-1".parse().unwrap(),
+        key,
+        volumes: vec!["root".parse().unwrap()],
+        reference: [].into(),
+        clones: None,
+        recovery: false,
+    }
+}
+
 async fn serve(home: &Household, key: &Key, purpose: Purpose, mechanism: Mechanism) {
     let (id, version, user) = (|| by_id(key.id), None, &home.user);
     let chosen = Some(mechanism);
@@ -382,9 +394,7 @@ async fn serve(home: &Household, key: &Key, purpose: Purpose, mechanism: Mechani
             assert!(matches!(home.ask(user, agree).await, Err(Error::Unsupported(_))), "{name}");
         }
         Purpose::Release => {
-            let (machine, volume) = ("web-1".parse().unwrap(), "root".parse().unwrap());
-            let new = NewMachine { name: machine, key: id(), volumes: vec![volume], reference: [].into() };
-            let enrolled = home.ask(&home.key_admin, Ask::EnrollMachine(new)).await;
+            let enrolled = home.ask(&home.key_admin, Ask::EnrollMachine(machine(id()))).await;
             let machine = got!(enrolled, Response::Machine(machine) => machine.id);
             let next = || Ask::VolumeSecret { key: id(), machine, volume: "root".parse().unwrap() };
             let [one, two] =

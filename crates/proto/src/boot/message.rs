@@ -89,6 +89,9 @@ pub struct Attest {
     /// What a machine that continues says of its next boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate>,
+    /// Whether a clone of a golden image asks, under its image's id, for an identity of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clone: bool,
 }
 
 /// What the evidence of the next boot will claim, as far as the machine knows it.
@@ -198,6 +201,25 @@ pub struct Confirmed {
     pub lease_s: u32,
 }
 
+/// `POST /boot/v1/settle`: the header that the volume of a clone will have. Said before it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settle {
+    /// The clone.
+    pub machine: Is<PrincipalId>,
+    /// Of the answer that gave its identity.
+    pub session: Fixed<SESSION_BYTES>,
+    /// The [`super::header_hash`] of its volume's header.
+    pub header: Fixed<32>,
+    /// [`super::settle_mac`] of the two ids and the hash.
+    pub mac: Fixed<SECRET_BYTES>,
+}
+
+/// 200 of [`Settle`]: from now on this header is the clone's, and it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settled {}
+
 impl Serialize for Tee {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
@@ -241,6 +263,10 @@ impl Message for Attest {
         };
         within("endorsements", self.endorsements.len(), ENDORSEMENTS_MAX)?;
         self.candidate.as_ref().map(Candidate::proposal).transpose()?;
+        if self.clone && (self.continues.is_some() || self.candidate.is_some()) {
+            let rule = "must be asked for by a machine that starts";
+            return Err(Error::Invalid { field: "clone", rule });
+        }
         within("evidence", self.evidence.as_ref().map_or(0, |bytes| bytes.len()), EVIDENCE_BYTES_MAX)?;
         within("cloud", self.cloud.as_ref().map_or(0, |bytes| bytes.len()), CLOUD_BYTES_MAX)?;
         self.endorsements.iter().try_for_each(|one| within("endorsements", one.len(), ENDORSEMENT_BYTES_MAX))
@@ -257,6 +283,8 @@ impl Message for Challenged {}
 impl Message for Confirmed {}
 impl Message for Pending {}
 impl Message for Refused {}
+impl Message for Settle {}
+impl Message for Settled {}
 impl Message for Release {}
 
 fn check_volumes(volumes: &[Is<Name>], least: usize) -> Result<(), Error> {
@@ -294,6 +322,7 @@ pub enum Step {
     Challenge,
     Attest,
     Confirm,
+    Settle,
 }
 
 impl Step {
@@ -304,6 +333,7 @@ impl Step {
             Self::Challenge => "/boot/v1/challenge",
             Self::Attest => "/boot/v1/attest",
             Self::Confirm => "/boot/v1/confirm",
+            Self::Settle => "/boot/v1/settle",
         }
     }
 }
@@ -319,7 +349,7 @@ impl fmt::Display for Step {
 /// # Errors
 /// [`Nowhere`].
 pub fn route(method: &str, path: &str) -> Result<Step, Nowhere> {
-    let steps = [Step::Challenge, Step::Attest, Step::Confirm];
+    let steps = [Step::Challenge, Step::Attest, Step::Confirm, Step::Settle];
     let step = steps.into_iter().find(|step| step.path() == path).ok_or(Nowhere::NotFound)?;
     if method == "POST" { Ok(step) } else { Err(Nowhere::MethodNotAllowed("POST")) }
 }
@@ -380,6 +410,29 @@ mod tests {
     }
 
     #[test]
+    fn only_a_machine_that_starts_asks_for_an_identity() {
+        let attest = |more: &str| {
+            let json = format!(
+                r#"{{"session":"AAAAAAAAAAAAAAAAAAAAAA==","ephemeral":"","headers":[],"boot_counter":0{more}}}"#
+            );
+            read::<Attest>(json.as_bytes())
+        };
+        let asks = attest(r#","clone":true"#).unwrap();
+        assert!(asks.clone && !attest("").unwrap().clone);
+        assert_eq!(read::<Attest>(&write(&asks)).unwrap(), asks);
+        let without = write(&Attest { clone: false, ..asks });
+        assert!(!without.windows(5).any(|text| text == b"clone"), "servers before it refuse unknown members");
+        let mac = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
+        for more in [
+            format!(r#""continues":{{"session":"AAAAAAAAAAAAAAAAAAAAAA==","mac":"{mac}"}}"#),
+            r#""candidate":{"claims":[{"claim":"pcrs.11","value":"00"}],"dry_run":true}"#.to_owned(),
+        ] {
+            assert!(attest(&format!(",{more}")).is_ok());
+            assert!(attest(&format!(r#","clone":true,{more}"#)).is_err(), "{more}");
+        }
+    }
+
+    #[test]
     fn a_document_of_a_cloud_may_be_there_and_is_bounded() {
         let attest = |document: usize| Attest {
             session: Fixed([1; SESSION_BYTES]),
@@ -391,6 +444,7 @@ mod tests {
             cloud: Some(vec![7; document].into()),
             continues: None,
             candidate: None,
+            clone: false,
         };
         let longest = attest(CLOUD_BYTES_MAX);
         assert_eq!(read::<Attest>(&write(&longest)).unwrap(), longest);

@@ -1,8 +1,8 @@
 //! The protocol of boot release: a machine proves what it is, and gets the secrets that open its volumes.
 //!
-//! Three requests of JSON: [`Challenge`], [`Attest`], [`Confirm`]. A machine that runs repeats the first two, and proves
+//! Requests of JSON: [`Challenge`], [`Attest`], [`Confirm`]. A machine that runs repeats the first two, and proves
 //! that it is the one that was released to before ([`Continues`]); so it may say what its next boot will be
-//! ([`Candidate`]). Both sides compute the same [`Transcript`], which
+//! ([`Candidate`]). A clone of a golden image asks for an [`Identity`] first, and [`Settle`]s. Both sides compute the same [`Transcript`], which
 //! the evidence carries and to which the [`Release`] is bound. The agent links this module as the server does.
 //!
 //! Not here: sockets, what evidence says (`keyhearth-attest`), and who may have what (the server's engine).
@@ -15,10 +15,11 @@ mod transcript;
 
 pub use message::{
     Attest, Candidate, Challenge, Challenged, Confirm, Confirmed, Continues, Expected, Fixed, Message,
-    Outlook, Pending, Refused, Step, read, route, write,
+    Outlook, Pending, Refused, Settle, Settled, Step, read, route, write,
 };
 pub use release::{
-    Key, Opened, PublicKey, Release, Sealed, Times, confirm_mac, continue_mac, ephemeral, header_hash,
+    Besides, Identified, Identity, Key, Opened, PublicKey, Release, Sealed, Terms, confirm_mac, continue_mac,
+    ephemeral, header_hash, settle_mac,
 };
 pub use transcript::{Covered, Tee, Transcript};
 

@@ -6,6 +6,8 @@ use keyhearth_crypto::digest;
 use super::{Candidate, NONCE_BYTES, SESSION_BYTES};
 
 const LABEL: &[u8] = b"keyhearth boot v1";
+/// Five bytes, in a transcript and wherever else an identity is named.
+pub(super) const CLONE: &[u8] = b"clone";
 
 macro_rules! tees {
     ($($(#[$doc:meta])+ $variant:ident $name:literal;)+) => {
@@ -44,7 +46,7 @@ tees! {
 pub struct Transcript(pub [u8; 64]);
 
 /// What a transcript covers. Every member is framed by its length, 4 bytes big-endian; a list by the count of its
-/// members before them. Without a candidate there is nothing in its place, at the end.
+/// members before them. Without a candidate, or a clone that asks for an identity, there is nothing in its place, at the end.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "as in the messages")]
 pub struct Covered<'a> {
@@ -58,6 +60,7 @@ pub struct Covered<'a> {
     pub boot_counter: u64,
     pub tee: Tee,
     pub candidate: Option<&'a Candidate>,
+    pub clone: bool,
 }
 
 impl Transcript {
@@ -81,6 +84,10 @@ impl Transcript {
                 claims.iter().flat_map(|one| [one.claim.as_bytes(), one.value.as_bytes()]).collect();
             frame_all(&mut bytes, words.into_iter());
             frame(&mut bytes, &[u8::from(*dry_run)]);
+        }
+        // No candidate begins so: its list has an even number of members.
+        if covered.clone {
+            frame(&mut bytes, CLONE);
         }
         Self(digest::sha512(&bytes))
     }
@@ -123,6 +130,7 @@ mod tests {
             boot_counter: 7,
             tee: Tee::Snp,
             candidate: None,
+            clone: false,
         }
     }
 
@@ -146,6 +154,7 @@ mod tests {
             Covered { headers: &headers[1..], ..whole },
             Covered { boot_counter: 8, ..whole },
             Covered { tee: Tee::Tdx, ..whole },
+            Covered { clone: true, ..whole },
             Covered { candidate: Some(&candidate("pcrs.11", "aa", false)), ..whole },
             Covered { candidate: Some(&candidate("pcrs.11", "aa", true)), ..whole },
             Covered { candidate: Some(&candidate("pcrs.11", "ab", false)), ..whole },
@@ -174,6 +183,11 @@ mod tests {
         assert_eq!(
             hex(&Transcript::of(&saying).0),
             "ea872189de5f973384440062be52016e2b0dda3b27fc74bc3a5f6490cfafe177197ede3f043731625f9c322a75ffe8d697093fd7a92191b9a7273812a8f8ec0b"
+        );
+        let clone = Covered { clone: true, ..covered(&names, &[[6; 32], [7; 32]]) };
+        assert_eq!(
+            hex(&Transcript::of(&clone).0),
+            "d4454ccbffc9f9dcccd7d9555ae7b492e5b08d321f7c2cb7dd22d8b2fb7aa80f7c49072eae923a548fd918e0827ba9f397dbc8025c9c56c55d120c90d826ea35"
         );
         assert_eq!(
             hex(&transcript.qualifying_data()),

@@ -316,6 +316,8 @@ impl NewMachine {
             key: self.key.0,
             volumes: self.volumes.into_iter().map(|name| name.0).collect(),
             reference: reference(self.reference.unwrap_or_default())?,
+            clones: number(self.clones),
+            recovery: self.recovery.unwrap_or(false),
         }))
     }
 }
@@ -330,6 +332,7 @@ impl MachineChange {
             drop: reference(self.drop.unwrap_or_default())?,
             volumes: self.volumes.into_iter().flatten().map(prepared).collect(),
             forget_token: self.forget_token.unwrap_or(false),
+            clones: number(self.clones),
         };
         Ok(Ask::UpdateMachine { machine, change })
     }

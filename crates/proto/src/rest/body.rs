@@ -390,6 +390,10 @@ bodies! {
         volumes: Vec<Is<Name>>,
         /// What its evidence must claim.
         reference: Option<Vec<ReferenceValue>>,
+        /// Makes it a golden image: each of at most so many clones, 1 to 100,000, gets an identity of its own.
+        clones: Option<Number>,
+        /// Of a golden image: whether its clones make keyslots for their recovery secrets too.
+        recovery: Option<bool>,
     }
 
     /// A volume whose keyslot was prepared.
@@ -415,6 +419,8 @@ bodies! {
         volumes: Option<Vec<PreparedVolume>>,
         /// Forget the token that its volume keeps: after an older copy was put back on purpose.
         forget_token: Option<bool>,
+        /// How many clones a golden image may make in all.
+        clones: Option<Number>,
     }
 
     /// A decision about a boot.

@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod ask;
+mod batch;
 pub mod body;
 mod headers;
 mod openapi;
@@ -21,6 +22,7 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 
+pub use batch::{Answered, Answers, BATCH_MAX, BATCH_PATH, Item, batch, is_batched, print_batch};
 pub use headers::{Headers, IDEMPOTENCY_KEY, REASON, REQUEST_ID};
 pub use openapi::openapi;
 pub use parse::parse;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::print::{FILE, JSON};
 use super::spelling::{AccessKeyId, Spelling};
-use super::{Problem, answer, body, method_name, query};
+use super::{BATCH_MAX, BATCH_PATH, Problem, answer, body, method_name, query};
 
 /// Makes the schema of one type.
 type Describe = fn(&mut SchemaGenerator) -> Value;
@@ -215,6 +215,28 @@ fn describe(exchange: &Exchange, generator: &mut SchemaGenerator) -> Value {
     row
 }
 
+/// Many uses of keys in one request.
+fn batch_path(generator: &mut SchemaGenerator) -> Value {
+    let requests = schema::<Vec<super::Item<'_>>>(generator);
+    let mut asked = json!({ "type": "object", "additionalProperties": false, "required": ["requests"],
+        "properties": { "requests": requests } });
+    asked["properties"]["requests"]["minItems"] = json!(1);
+    asked["properties"]["requests"]["maxItems"] = json!(BATCH_MAX);
+    let answers = schema::<super::Answers<'_>>(generator);
+    let mut responses = Map::new();
+    responses.insert(
+        "200".into(),
+        json!({ "description": "Each request has its answer.",
+        "content": content(JSON, &answers) }),
+    );
+    for (status, _) in PROBLEMS {
+        responses.insert(status.into(), json!({ "$ref": format!("#/components/responses/{status}") }));
+    }
+    json!({ "post": { "operationId": "batch", "summary": "Many uses of keys, each decided and recorded by itself.",
+        "tags": ["protect", "process"], "parameters": [{ "$ref": "#/components/parameters/Reason" }],
+        "requestBody": { "required": true, "content": content(JSON, &asked) }, "responses": responses } })
+}
+
 /// What is served besides the operations, to everybody; the metrics on the listener for health only.
 fn open_paths(generator: &mut SchemaGenerator) -> [(&'static str, Value); 4] {
     let health = schema::<answer::Health>(generator);
@@ -289,6 +311,7 @@ pub fn openapi(version: &str) -> Value {
         let path = paths.entry(info.path).or_insert_with(|| json!({}));
         path[method] = describe(exchange, &mut generator);
     }
+    paths.insert(BATCH_PATH.into(), batch_path(&mut generator));
     paths.extend(open_paths(&mut generator).map(|(path, item)| (path.to_owned(), item)));
     json!({
         "openapi": "3.1.1",

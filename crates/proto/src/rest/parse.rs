@@ -136,7 +136,9 @@ pub fn parse(
         | O::RewrapFrom
         | O::ReleaseVolumes
         | O::AskApproval
+        | O::CloneImage
         | O::ConfirmBoot
+        | O::SettleClone
         | O::RefuseEvidence
         | O::Start
         | O::Stop

@@ -96,7 +96,7 @@ pub fn print(response: Response) -> Printed {
             json(1024, &Approvals { approvals: list(&approvals), next: cursor(next) })
         }
         // Only the boot protocol asks for these.
-        R::Released { .. } | R::Confirmed { .. } => json(0, &Done {}),
+        R::Released { .. } | R::Cloned { .. } | R::Confirmed { .. } | R::Settled => json(0, &Done {}),
         R::Random(bytes) => json(bytes.len(), &Random { bytes: bytes.into() }),
         R::Key(key) | R::Material { key, .. } => json(1024, &Key::from(&*key)),
         R::Keys { keys, next } => json(1024, &Keys { keys: list(&keys), next: cursor(next) }),

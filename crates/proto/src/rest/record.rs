@@ -174,6 +174,13 @@ impl From<&machine::Machine> for Machine {
             refused: machine.refused.as_ref().map(Into::into),
             created: machine.created.into(),
             candidates: machine.candidates.iter().map(|candidate| expected(machine, candidate)).collect(),
+            clones: machine.image.map(|image| Clones {
+                made: image.clones,
+                max: image.clones_max,
+                recovery: image.recovery,
+            }),
+            image: machine.origin.as_ref().map(|origin| origin.image.into()),
+            unsettled: machine.is_unsettled(),
         }
     }
 }

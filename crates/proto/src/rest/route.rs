@@ -24,7 +24,12 @@ pub enum Refused {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params<'p>([Option<(&'static str, Cow<'p, str>)>; PARAMS_MAX]);
 
-impl Params<'_> {
+impl<'p> Params<'p> {
+    /// Those of a path to this key.
+    pub(super) fn of_key(key: Cow<'p, str>) -> Self {
+        Self([Some(("key", key)), None])
+    }
+
     /// Reads the parameter of this name.
     ///
     /// # Errors

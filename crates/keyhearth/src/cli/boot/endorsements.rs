@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use keyhearth::config::Config;
-use keyhearth::endorsements::{FILES_MAX, Folder, Imported, Kept, Outcome};
+use keyhearth::endorsements::{Contents, FILES_MAX, Folder, Imported, Kept, Outcome};
 use keyhearth_attest::{ENDORSEMENT_BYTES_MAX, Inspected, Refusal, Roots, Subject};
 use keyhearth_core::time::Time;
 use keyhearth_proto::rest::Is;
@@ -171,7 +171,8 @@ impl Import {
 impl List {
     fn run(self, session: &Session) -> Result<(), Failure> {
         let Open { folder, roots, now_s } = self.place.open(self.folder)?;
-        let contents = folder.read(&roots).map_err(|error| Failure::at(folder.path().display(), &error))?;
+        let contents = folder.read(&roots, &Contents::default());
+        let contents = contents.map_err(|error| Failure::at(folder.path().display(), &error))?;
         let mut items: Vec<_> = contents.kept.into_iter().map(|kept| Row::kept(kept, now_s)).collect();
         items.sort_by(|one, other| (one.order, &one.file).cmp(&(other.order, &other.file)));
         let rows = Rows { folder: folder.path().to_owned(), items };
@@ -184,7 +185,10 @@ impl List {
         };
         session.list(&rows, &["state", "what", "ends"], rows.items.iter().map(cells))?;
         rows.reasons(session);
-        Ok(())
+        match contents.unread.first() {
+            Some((file, error)) => Err(Failure::at(rows.folder.join(file).display(), error)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -152,7 +152,7 @@ impl Erasure {
 }
 
 /// Revokes the machine, unless it is already. Whether the caller may; where not, a destroyed key does as well.
-fn revoke(server: &Server, machine: &answer::Machine) -> Result<bool, Failure> {
+pub(super) fn revoke(server: &Server, machine: &answer::Machine) -> Result<bool, Failure> {
     match server.wait(server.revoke_identity(*machine.id)) {
         Err(failure) if failure.code() == Some("conflict") => Ok(true),
         answer => unless_denied(answer),

@@ -4,6 +4,7 @@
 
 mod candidate;
 mod erase;
+mod image;
 mod template;
 
 use std::path::{Path, PathBuf};
@@ -11,17 +12,18 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use keyhearth_client::Page;
 use keyhearth_core::id::{Name, PrincipalId, RequestId};
+use keyhearth_core::machine::CLONES_MAX;
 use keyhearth_core::request::KeyRef;
 use keyhearth_crypto::algorithm::Algorithm;
 use keyhearth_proto::rest::body::{
     ApprovalDecision, MachineChange, NewKey, NewMachine, Policy, ReferenceValue, VolumeOf,
 };
-use keyhearth_proto::rest::{Is, Text, Use, answer};
+use keyhearth_proto::rest::{Is, Text, Use, Within, answer};
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::file;
 use super::key::PageFlags;
+use super::made;
 use super::output;
 use super::session::{Server, Session};
 use super::spelled::{pair, spelled};
@@ -65,6 +67,9 @@ pub enum Verb {
         /// Forget the token that its volume keeps: after you put an older copy back on purpose.
         #[arg(long)]
         forget_token: bool,
+        /// How many clones a golden image may make in all, 1 to 100000.
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=CLONES_MAX.into()))]
+        clones: Option<u32>,
     },
     VolumeSecret {
         #[command(flatten)]
@@ -80,7 +85,15 @@ pub enum Verb {
         out: SecretFile,
     },
     /// Ends a machine for ever: it boots no more, and one that runs ends at its next heartbeat
-    Revoke(MachineArgument),
+    ///
+    /// A golden image makes no clones any more; those that there are keep their identities.
+    Revoke {
+        #[command(flatten)]
+        machine: MachineArgument,
+        /// Of a golden image: end all its clones too.
+        #[arg(long)]
+        clones: bool,
+    },
     /// Ends a machine and destroys its key: nobody gets a secret of its volumes again, for any copy
     ///
     /// Wants `--reason`, which the log keeps. Passphrases of your own still open them, and secrets that somebody wrote
@@ -143,9 +156,12 @@ pub struct Enrollment {
     config: Option<PathBuf>,
     #[command(flatten)]
     agent: Agent,
-    /// Also adds a keyslot for the recovery secret to every volume that is prepared.
+    /// Also adds a keyslot for the recovery secret to every volume that is prepared; clones make theirs, too.
     #[arg(long)]
     recovery: bool,
+    /// Enrolls a golden image instead: each of at most so many clones, 1 to 100000, gets an identity of its own.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=CLONES_MAX.into()))]
+    clones: Option<u32>,
 }
 
 /// What evidence must claim.
@@ -234,10 +250,10 @@ impl Verb {
                 volume::renew(session, &mut volume, &opener, end_old.then_some(&[]))?;
                 session.show(&volume.machine)
             }
-            Self::List(page) => list(session, &server.wait(server.list_machines(&page.into()))?),
+            Self::List(page) => image::list(session, &server.wait(server.list_machines(&page.into()))?),
             Self::Show(machine) => session.show(&machine.find(server)?),
             Self::Explain(machine) => explain(session, server, &machine.find(server)?),
-            Self::Update { machine, reference, add, drop, no_reference, forget_token } => {
+            Self::Update { machine, reference, add, drop, no_reference, forget_token, clones } => {
                 let reference = if no_reference { Some(Vec::new()) } else { reference.values() };
                 let change = MachineChange {
                     reference,
@@ -245,6 +261,7 @@ impl Verb {
                     drop: values(drop),
                     volumes: None,
                     forget_token: forget_token.then_some(true),
+                    clones: clones.and_then(Within::new),
                 };
                 let machine = machine.find(server)?;
                 session.show(&server.wait(server.update_machine(*machine.id, &change))?)
@@ -257,9 +274,8 @@ impl Verb {
                 let (key, body) = volume.body(server)?;
                 out.write(session, &server.wait(server.recovery_secret(&key, &body))?)
             }
-            Self::Revoke(machine) => {
-                let machine = machine.find(server)?;
-                session.show(&server.wait(server.revoke_identity(*machine.id))?)
+            Self::Revoke { machine, clones } => {
+                image::revoke(session, server, &machine.find(server)?, clones)
             }
             Self::Erase(erasure) => erasure.run(session, server),
             Self::Candidates { machine } => {
@@ -290,6 +306,9 @@ impl Enrollment {
         let devices: Vec<(&Name, &Path)> =
             self.volumes.iter().filter_map(|(name, device)| Some((name, device.as_deref()?))).collect();
         self.agent.check_late(&self.volumes)?;
+        if self.clones.is_some() {
+            image::check(self.volumes.len(), &self.agent.late)?;
+        }
         let passphrase = if devices.is_empty() { None } else { Some(self.passphrase.read()?) };
         for ((_, device), passphrase) in devices.iter().zip(passphrase.iter().cycle()) {
             volume::check(Disk::at(device), passphrase)?;
@@ -303,6 +322,8 @@ impl Enrollment {
             key,
             volumes: self.volumes.iter().map(|(name, _)| Is(name.clone())).collect(),
             reference: self.reference.values(),
+            clones: self.clones.and_then(Within::new),
+            recovery: (self.clones.is_some() && self.recovery).then_some(true),
         };
         let mut machine = server.wait(server.enroll_machine(&new))?;
         for (name, device) in devices {
@@ -324,7 +345,7 @@ impl Enrollment {
                 volumes.push((name.clone(), PathBuf::from(device.unwrap_or_else(|| format!("/dev/{name}")))));
             }
             let text = self.agent.config(server, &machine, &volumes)?;
-            file::create(&path, file::PUBLIC, text.as_bytes())?;
+            made::create(&path, made::PUBLIC, text.as_bytes())?;
         }
         session.show(&machine)
     }
@@ -378,7 +399,7 @@ impl SecretFile {
             generation: u32,
             written_to: String,
         }
-        file::create(&self.to, file::PRIVATE, &secret.secret)?;
+        made::create(&self.to, made::PRIVATE, &secret.secret)?;
         let answer::VolumeSecret { key, version, generation, .. } = secret;
         let (version, generation) = (*version, *generation);
         session.show(&Written { key, version, generation, written_to: self.to.display().to_string() })
@@ -420,6 +441,8 @@ impl Agent {
             server: String,
             release_key: String,
             machine: String,
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            image: bool,
             tee: &'a str,
             on_refusal: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -443,6 +466,9 @@ impl Agent {
         }
         use base64::Engine as _;
         self.check_late(volumes)?;
+        if machine.clones.is_some() {
+            image::check(volumes.len(), &self.late)?;
+        }
         let status = server.wait(server.status())?;
         let (Some(deployment), Some(key)) = (status.deployment, status.release_key) else {
             return Err(Failure::new("the server is sealed", "unseal it: keyhearth unseal"));
@@ -456,6 +482,7 @@ impl Agent {
             server: deployment.to_string(),
             release_key: base64::engine::general_purpose::STANDARD.encode(&*key),
             machine: machine.id.to_string(),
+            image: machine.clones.is_some(),
             tee: "auto",
             on_refusal: &self.on_refusal,
             contact: self.contact.as_deref(),
@@ -501,26 +528,6 @@ fn new_key(name: &Name) -> NewKey {
     }
 }
 
-fn list(session: &Session, answer: &answer::Machines) -> Result<(), Failure> {
-    let last = |machine: &answer::Machine| match (&machine.released, &machine.refused) {
-        (Some(released), Some(refused)) if *refused.time > *released.time => refused.code.clone(),
-        (Some(released), _) => released.code.clone(),
-        (None, Some(refused)) => refused.code.clone(),
-        (None, None) => "never".to_owned(),
-    };
-    let rows = answer.machines.iter().map(|machine| {
-        let volumes: Vec<&str> = machine.volumes.iter().map(|volume| volume.name.as_str()).collect();
-        vec![
-            machine.name.to_string(),
-            machine.id.to_string(),
-            volumes.join(","),
-            machine.boots.to_string(),
-            last(machine),
-        ]
-    });
-    session.list(answer, &["NAME", "ID", "VOLUMES", "BOOTS", "LAST"], rows)
-}
-
 fn approvals(session: &Session, answer: &answer::Approvals) -> Result<(), Failure> {
     let rows = answer.approvals.iter().map(|approval| {
         let summary: Vec<&str> = approval.summary.lines().take(2).collect();
@@ -548,8 +555,10 @@ fn explain(session: &Session, server: &Server, machine: &answer::Machine) -> Res
         needs: Vec<String>,
     }
     let policies = server.wait(server.list_policies())?.policies;
-    let id = machine.id.to_string();
-    let named: Vec<_> = policies.iter().filter(|policy| policy.text.contains(&id)).collect();
+    // Policies for the clones of an image name the image.
+    let ids = [Some(machine.id.to_string()), machine.image.as_ref().map(ToString::to_string)];
+    let is_named = |text: &str| ids.iter().flatten().any(|id| text.contains(id));
+    let named: Vec<_> = policies.iter().filter(|policy| is_named(policy.text.as_str())).collect();
     let mut needs = Vec::new();
     for volume in &machine.volumes {
         match (&volume.header, volume.generation) {
@@ -573,6 +582,7 @@ fn explain(session: &Session, server: &Server, machine: &answer::Machine) -> Res
         needs.push(format!("a known image has the claim {} = {}", value.claim.0, values.join(" or ")));
     }
     needs.extend(candidate::needs(machine));
+    needs.extend(image::needs(machine));
     if machine.keeps_token {
         needs.push("its volume must show the token that the boot before left in it".to_owned());
     }

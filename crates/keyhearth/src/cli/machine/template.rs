@@ -35,6 +35,9 @@ impl Template {
                 Some(CONFIDENTIAL_APPROVED),
             ),
         };
+        if machine.clones.is_some() {
+            return of_image(machine, description, condition);
+        }
         let when = condition.map_or_else(String::new, |condition| format!(" when {{\n  {condition}\n}}"));
         format!(
             "@description(\"{description}\")\npermit (\n  principal == Keyhearth::Principal::\"{}\",\n  action == \
@@ -42,6 +45,20 @@ impl Template {
             machine.id, machine.key
         )
     }
+}
+
+/// The policy for a golden image and its clones: the same is asked of who becomes one, and of each of them at every boot.
+fn of_image(machine: &Machine, description: &str, condition: Option<&str>) -> String {
+    let (image, key) = (&machine.id, &machine.key);
+    let when = condition.map_or_else(String::new, |condition| format!(" when {{\n  {condition}\n}}"));
+    let and = condition.map_or_else(String::new, |condition| format!(" &&\n  ({condition})"));
+    format!(
+        "@description(\"to become a clone: {description}\")\npermit (\n  principal == Keyhearth::Principal::\"{image}\",\n  \
+         action == Keyhearth::Action::\"clone-image\",\n  resource == Keyhearth::Key::\"{key}\"\n){when};\n\
+         @description(\"of each clone: {description}\")\npermit (\n  principal,\n  action == \
+         Keyhearth::Action::\"release-volumes\",\n  resource == Keyhearth::Key::\"{key}\"\n) when {{\n  \
+         context.boot.image == \"{image}\"{and}\n}};\n"
+    )
 }
 
 const CONFIDENTIAL: &str =

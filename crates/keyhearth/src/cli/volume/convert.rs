@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::failure::Failure;
-use super::super::file;
 use super::super::input;
+use super::super::made;
 use super::super::session::{Server, Session};
 use super::contents::{refuse_attached, refuse_full, signatures};
 use super::disk::{CIPHER, Disk, PBKDF};
@@ -64,7 +64,7 @@ pub fn convert(
         // Of a secret that is random, the key needs no work; of a passphrase, cryptsetup's usual.
         let pbkdf = if by_recovery { &PBKDF[..] } else { &[] };
         let start = ["--encrypt", "--init-only", "--type", "luks2", "--reduce-device-size", "32M"];
-        file::folder(&scratch)?;
+        made::folder(&scratch)?;
         let begun =
             run(session, server, disk, &[&start[..], &CIPHER, pbkdf].concat(), &opener, Some(&scratch));
         // What is left in it after a failure, the next run settles.

@@ -1,6 +1,6 @@
 //! What evidence is judged by: endorsements and roots as configured, and what a machine's record adds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -61,6 +61,12 @@ impl Appraiser {
     #[must_use]
     pub fn with_clouds(self, folder: Option<PathBuf>) -> Self {
         Self { clouds: folder, ..self }
+    }
+
+    /// The folder of what documents of clouds are judged by; without one none is believed.
+    #[must_use]
+    pub fn clouds(&self) -> Option<&Path> {
+        self.clouds.as_deref()
     }
 
     /// The endorsements.

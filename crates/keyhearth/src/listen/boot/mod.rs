@@ -10,6 +10,7 @@
 mod appraiser;
 mod challenges;
 pub mod clouds;
+pub mod ends;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,19 +22,20 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use keyhearth_core::Error;
-use keyhearth_core::id::{Name, RequestId};
+use keyhearth_core::id::{Name, PrincipalId, RequestId};
 use keyhearth_core::machine::{BootFacts, Claim, Claims, Comparison, Decision, Reason, Release as Asked};
-use keyhearth_core::request::{Ask, KeyRef, Request as Query, Response as Answer};
+use keyhearth_core::request::{Ask, KeyRef, Request as Query, Response as Answer, Secret};
+use keyhearth_crypto::digest::sha256;
 use keyhearth_crypto::random;
 use keyhearth_proto::boot::{
-    self, Attest, CHALLENGE_S, Challenge as Wanted, Challenged, Confirm, Confirmed, Continues, Covered,
-    Fixed, Key, Message, NONCE_BYTES, Outlook, Pending, Refused, Release, SESSION_BYTES, Step, Tee, Times,
-    Transcript,
+    self, Attest, Besides, CHALLENGE_S, Challenge as Wanted, Challenged, Confirm, Confirmed, Continues,
+    Covered, Fixed, Identified, Key, Message, NONCE_BYTES, Outlook, Pending, Refused, Release, SESSION_BYTES,
+    Settle, Settled, Step, Tee, Terms, Transcript,
 };
 use keyhearth_proto::rest::{self, Is, Refused as Nowhere};
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use appraiser::Failure as Unjudged;
@@ -50,6 +52,8 @@ const APPRAISALS_MAX: usize = 64;
 const NEXT_STEP: &str = "this listener is for machines that boot: docs/formats/boot.md";
 /// When a machine asks again if a file of the server's own cannot be read: somebody may be replacing it.
 const UNREADABLE_RETRY_MS: u32 = 10_000;
+/// What is missing where policies or reference values ask for what a cloud says.
+const NO_DOCUMENT: &str = "no identity document of its cloud came (`cloud` in its boot.toml has one sent)";
 /// When a machine asks again whether its boot was approved.
 const POLL_AFTER_S: u32 = 10;
 
@@ -59,9 +63,12 @@ pub struct Boot {
     metrics: Arc<Metrics>,
     appraiser: Arc<Appraiser>,
     challenges: Mutex<Challenges>,
-    appraisals: Semaphore,
+    appraisals: Arc<Semaphore>,
     lease_s: u32,
 }
+
+/// One of [`APPRAISALS_MAX`]. The request holds it, and what works for it: that goes on when the machine hangs up.
+type Place = Arc<OwnedSemaphorePermit>;
 
 /// What a machine gets.
 enum Outcome {
@@ -92,7 +99,7 @@ impl Boot {
             metrics,
             appraiser: Arc::new(appraiser),
             challenges: Mutex::default(),
-            appraisals: Semaphore::new(APPRAISALS_MAX),
+            appraisals: Arc::new(Semaphore::new(APPRAISALS_MAX)),
             lease_s,
         })
     }
@@ -118,15 +125,19 @@ impl Boot {
                 Ok(wanted) => self.challenge(address, wanted).map(Outcome::Done),
                 Err(failure) => Err(failure),
             },
-            Step::Attest => match self.appraisals.try_acquire() {
-                Ok(_place) => match self.read(&peer, &mut body).await {
-                    Ok(attest) => self.attest(address, attest).await,
+            Step::Attest => match Arc::clone(&self.appraisals).try_acquire_owned() {
+                Ok(place) => match self.read(&peer, &mut body).await {
+                    Ok(attest) => self.attest(address, attest, Arc::new(place)).await,
                     Err(failure) => Err(failure),
                 },
                 Err(_) => Err(Error::Unavailable { retry_after_ms: 1_000 }.into()),
             },
             Step::Confirm => match self.read(&peer, &mut body).await {
                 Ok(confirm) => self.confirm(address, confirm).await.map(Outcome::Done),
+                Err(failure) => Err(failure),
+            },
+            Step::Settle => match self.read(&peer, &mut body).await {
+                Ok(settle) => self.settle(address, settle).await.map(Outcome::Done),
                 Err(failure) => Err(failure),
             },
         };
@@ -161,7 +172,7 @@ impl Boot {
         Ok(boot::write(&Challenged { session, nonce, server: Is(server), expires_in_s: CHALLENGE_S }))
     }
 
-    async fn attest(&self, address: IpAddr, attest: Attest) -> Result<Outcome, Failure> {
+    async fn attest(&self, address: IpAddr, attest: Attest, place: Place) -> Result<Outcome, Failure> {
         // Taken before anything is looked at: whatever comes of it, it does not serve again.
         let challenge = self.challenges.lock().take(&attest.session.0, Instant::now());
         let Some(challenge) = challenge else {
@@ -185,12 +196,13 @@ impl Boot {
             boot_counter: attest.boot_counter,
             tee: challenge.tee,
             candidate: attest.candidate.as_ref(),
+            clone: attest.clone,
         });
         let continues = match self.continued(&booting, attest.continues.as_ref(), &transcript)? {
             Ok(session) => session,
             Err(reason) => return Err(self.refuse(Some(&booting), address, reason).await),
         };
-        let claims = match self.claims(&booting, &challenge, &attest, &transcript).await? {
+        let claims = match self.claims(&booting, &challenge, &attest, &transcript, &place).await? {
             Ok(claims) => claims,
             Err(denial) => return Err(self.refuse(Some(&booting), address, denial).await),
         };
@@ -209,11 +221,14 @@ impl Boot {
             counter: attest.boot_counter,
             approval,
             continues,
+            image: booting.machine.image_id(),
         };
         let (session, transcript_bytes) = (attest.session.0, transcript.0);
         let lease_ms = u64::from(self.lease_s) * 1_000;
         let proposal = attest.candidate.as_ref().map(boot::Candidate::proposal).transpose()?;
-        let asked = Asked { facts, session, transcript: transcript_bytes, headers, lease_ms, proposal };
+        let clone = attest.clone.then(|| sha256(&[&attest.ephemeral]));
+        let asked =
+            Asked { facts, session, transcript: transcript_bytes, headers, lease_ms, proposal, clone };
         if let Err(reason) = booting.machine.check(&asked, self.engine.now()) {
             let refused = self.refuse(Some(&booting), address, reason).await;
             // The same machine may have crashed and started again: it waits until it is alone for certain.
@@ -247,6 +262,7 @@ impl Boot {
         challenge: &Challenge,
         attest: &Attest,
         transcript: &Transcript,
+        place: &Place,
     ) -> Result<Result<Claims, Denial>, Failure> {
         let evidence = match (&attest.evidence, challenge.tee) {
             (None, Tee::None) => None,
@@ -261,8 +277,9 @@ impl Boot {
         let given: Vec<Vec<u8>> = attest.endorsements.iter().map(|one| one.to_vec()).collect();
         let (appraiser, machine, report_data) =
             (Arc::clone(&self.appraiser), booting.machine.clone(), transcript.0);
-        let (id, address) = (challenge.machine, booting.caller.address);
+        let (id, address, place) = (challenge.machine, booting.caller.address, Arc::clone(place));
         let work = move || {
+            let _place = place;
             let appraise = |evidence: Vec<u8>| {
                 let appraised = appraiser.appraise(&machine, &evidence, &given, report_data);
                 appraised.map_err(|refusal| {
@@ -317,24 +334,22 @@ impl Boot {
         let released = self.execute(booting, query(&asked)).await;
         match released {
             Ok(Answer::Released { volumes, outlook, .. }) => {
-                let volumes = volumes.into_iter().map(|(name, generation, secret)| {
-                    let secret: [u8; boot::SECRET_BYTES] =
-                        secret[..].try_into().map_err(|_| Error::Internal("a secret of another length"))?;
-                    Ok((name, generation, Zeroizing::new(secret)))
-                });
-                let volumes = volumes.collect::<Result<Vec<(Name, u32, Key)>, Error>>()?;
-                let confirm = self.engine.confirm_key(&transcript.0)?;
-                let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-                let times = Times { not_after_s: now_s + u64::from(CHALLENGE_S), lease_s: self.lease_s };
                 let outlook = outlook.map(|known| Outlook {
                     candidate: known.candidate.map(Is),
                     lacks: known.lacks,
                     unnamed: known.unnamed,
                 });
-                let signer = self.engine.release_key()?;
-                let release =
-                    Release::seal(transcript, ephemeral, &volumes, &confirm, times, outlook, &signer)?;
-                Ok(Outcome::Done(boot::write(&release)))
+                let besides = outlook.map_or(Besides::Nothing, Besides::Outlook);
+                self.seal(transcript, ephemeral, booting.machine.image_id(), volumes, besides)
+            }
+            Ok(Answer::Cloned { clone, secret, recovery, volumes }) => {
+                let recovery = recovery.as_ref().map(key_of).transpose()?;
+                let besides =
+                    Besides::Identity(Identified { machine: clone.id, secret: key_of(&secret)?, recovery });
+                self.seal(transcript, ephemeral, booting.machine.image_id(), volumes, besides)
+            }
+            Err(Error::TooLarge { field: "clones", .. }) => {
+                Err(self.refuse(Some(booting), address, Reason::ClonesFull).await)
             }
             Ok(_) => Err(Error::Internal("another answer than what was asked for gives").into()),
             Err(Error::Denied) => self.denied(booting, asked, query).await,
@@ -345,6 +360,27 @@ impl Boot {
             Err(Error::Conflict(_)) => Err(Error::Unavailable { retry_after_ms: 1_000 }.into()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Seals secrets and what is said besides to the machine's ephemeral key.
+    fn seal(
+        &self,
+        transcript: &Transcript,
+        ephemeral: &[u8],
+        image: Option<PrincipalId>,
+        volumes: Vec<(Name, u32, Secret)>,
+        besides: Besides,
+    ) -> Result<Outcome, Failure> {
+        let volumes =
+            volumes.into_iter().map(|(name, generation, secret)| Ok((name, generation, key_of(&secret)?)));
+        let volumes = volumes.collect::<Result<Vec<(Name, u32, Key)>, Error>>()?;
+        let confirm = self.engine.confirm_key(&transcript.0)?;
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (not_after_s, lease_s) = (now_s + u64::from(CHALLENGE_S), self.lease_s);
+        let terms = Terms { not_after_s, lease_s, image };
+        let signer = self.engine.release_key()?;
+        let release = Release::seal(transcript, ephemeral, &volumes, &confirm, terms, besides, &signer)?;
+        Ok(Outcome::Done(boot::write(&release)))
     }
 
     /// No policy allowed it: whether an approval would, and if not, what is missing.
@@ -381,6 +417,9 @@ impl Boot {
                 return Err(self.refuse(Some(booting), address, Denial { code: reason.code(), text }).await);
             }
             lacking.push(what);
+        }
+        if self.appraiser.clouds().is_some() && !facts.claims.contains_key("cloud") {
+            lacking.push(NO_DOCUMENT.to_owned());
         }
         let mut denial = Denial::from(Reason::Policy);
         if !lacking.is_empty() {
@@ -424,6 +463,35 @@ impl Boot {
         }
     }
 
+    /// A clone says which header its volume will have, with the key of the answer that gave its identity.
+    async fn settle(&self, address: IpAddr, settle: Settle) -> Result<Vec<u8>, Failure> {
+        let booting = match self.engine.booting(settle.machine.0, address).await {
+            Ok(booting) => booting,
+            Err(Error::NotFound(_)) => return Err(self.refuse(None, address, Reason::MachineUnknown).await),
+            Err(error) => return Err(error.into()),
+        };
+        let (session, header) = (settle.session.0, settle.header.0);
+        let transcript = match booting.machine.settling(&session, self.engine.now()) {
+            Ok(origin) => origin.transcript,
+            Err(reason) => return Err(self.refuse(Some(&booting), address, reason).await),
+        };
+        let key = self.engine.confirm_key(&transcript)?;
+        let expected = boot::settle_mac(&key, booting.machine.id, &session, &header);
+        if !bool::from(expected.ct_eq(&settle.mac.0)) {
+            return Err(self.refuse(Some(&booting), address, Reason::ConfirmationDiffers).await);
+        }
+        let ask = Ask::SettleClone { session, header };
+        match self.execute(&booting, Arc::new(Query::new(self.engine.request_id(), ask))).await {
+            Ok(Answer::Settled) => Ok(boot::write(&Settled {})),
+            Ok(_) => Err(Error::Internal("another answer than what was asked for gives").into()),
+            Err(Error::Conflict(_)) => Err(self.refuse(Some(&booting), address, Reason::HeaderDiffers).await),
+            Err(Error::NotFound(_)) => {
+                Err(self.refuse(Some(&booting), address, Reason::SessionUnknown).await)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn execute(&self, booting: &Booting, query: Arc<Query>) -> Result<Answer, Error> {
         let (began, operation) = (Instant::now(), query.ask.operation());
         let result = self.engine.execute(&booting.caller, query).await;
@@ -442,6 +510,12 @@ impl Boot {
             Err(error) => Failure::Error(error),
         }
     }
+}
+
+fn key_of(secret: &Secret) -> Result<Key, Error> {
+    let secret: [u8; boot::SECRET_BYTES] =
+        secret[..].try_into().map_err(|_| Error::Internal("a secret of another length"))?;
+    Ok(Zeroizing::new(secret))
 }
 
 /// Whether these are claims of the kind that was announced.
@@ -473,6 +547,9 @@ fn betterments(facts: &BootFacts) -> Vec<(Reason, String, BootFacts)> {
     let image = match &facts.comparison {
         Comparison::Known => None,
         Comparison::NoReference => Some("this machine has no reference values".to_owned()),
+        Comparison::Differs(name) if name.starts_with("cloud.") && !facts.claims.contains_key("cloud") => {
+            Some(format!("{name} is one of its reference values, and {NO_DOCUMENT}"))
+        }
         Comparison::Differs(name) => Some(format!("{name} is none of its reference values")),
     };
     if let Some(what) = image {

@@ -1,4 +1,5 @@
 use cedar_policy::{Entities, Request};
+use keyhearth_core::id::PrincipalId;
 use keyhearth_core::machine::{BootFacts, Claim, Comparison};
 
 use super::*;
@@ -156,6 +157,7 @@ fn boot_facts() -> BootFacts {
         counter: 7,
         approval: None,
         continues: Some([1; 16]),
+        image: Some(PrincipalId([6; 16])),
     }
 }
 
@@ -184,6 +186,7 @@ fn what_a_machine_shows_can_be_asked_for() {
         r#"context.boot.volumes.contains("root") && context.proof == "local""#,
         r#"context.boot.hasTag("reported_tcb.smt") && context.boot.getTag("reported_tcb.smt") == "true""#,
         r#"context.boot.numbers.hasTag("reported_tcb.snp") && context.boot.numbers.getTag("reported_tcb.snp") >= 23"#,
+        r#"context.boot.image == "06060606-0606-0606-0606-060606060606""#,
         r#"context.boot.hasTag("advisories") && context.boot.getTag("advisories") like "*B*""#,
     ] {
         assert!(asks(met), "{met}");
@@ -202,7 +205,8 @@ fn every_question_fits_the_schema() {
         (alice([Role::KeyUser, Role::Developer]), key(&[("a", "b")]), pairs(&[("c", "d")]));
     let facts = boot_facts();
     for operation in decided() {
-        let boot = (operation == Operation::ReleaseVolumes).then_some(&facts);
+        let boots = matches!(operation, Operation::ReleaseVolumes | Operation::CloneImage);
+        let boot = boots.then_some(&facts);
         let question =
             Question { caller: &caller, operation, key: Some(&key), context: &context, boot, now: NOW };
         let (request, entities) = translate(TENANT, &question, NOON).unwrap();

@@ -8,7 +8,7 @@ use crate::policy::schema::{VOCABULARY, decided};
 
 const EVERYONE: &str = "random renew-identity status who-am-i";
 /// For machines, which have no role; those who only read may not even ask.
-const BOOTS: &str = "ask-approval confirm-boot";
+const BOOTS: &str = "ask-approval confirm-boot settle-clone";
 const READ_KEYS: &str = "describe-key describe-machine key-policy last-use list-aliases list-approvals list-grants list-keys list-machines \
     list-retirable-grants public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
@@ -46,7 +46,7 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
                 READ_KEYS,
                 MANAGE,
                 BOOT,
-                "release-volumes",
+                "release-volumes clone-image",
                 USE,
                 DELEGATE,
                 READ_GOVERN,

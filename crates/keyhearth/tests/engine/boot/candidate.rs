@@ -29,6 +29,7 @@ impl Scene {
             boot_counter: 3,
             tee,
             candidate: Some(&candidate),
+            clone: false,
         });
         attempt.attest.candidate = Some(candidate);
         attempt
@@ -112,7 +113,8 @@ async fn only_a_machine_that_has_the_lease_says_what_its_next_boot_will_be() {
     let mut attempt = scene.proposing(Tee::None, &held, new()).await;
     attempt.attest.candidate = Some(candidate(&[("pcrs.11", "newer")], false));
     assert_eq!(scene.refusal(&attempt).await, Reason::ContinuationDiffers.code());
-    let forged = Opened { confirm: [1; 32].into(), volumes: Vec::new(), outlook: None };
+    let forged =
+        Opened { confirm: [1; 32].into(), volumes: Vec::new(), image: None, outlook: None, identity: None };
     let attempt = scene.proposing(Tee::None, &(scene.challenge(Tee::None, &[]).await, forged), new()).await;
     assert_eq!(scene.refusal(&attempt).await, Reason::SessionUnknown.code());
     let attempt = scene.saying(Tee::None, scene.challenge(Tee::None, &[]).await, new());

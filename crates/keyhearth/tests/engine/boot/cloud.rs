@@ -1,5 +1,7 @@
 //! What clouds say of a machine: read by policies and reference values, and refused with its reason.
 
+use std::time::Duration;
+
 use keyhearth_machines::clouds::{self, Certificate, Signer};
 use serde_json::json;
 use tempfile::TempDir;
@@ -37,6 +39,78 @@ fn gcp(transcript: &Transcript) -> Option<Vec<u8>> {
 /// A condition on a claim of the cloud's.
 fn says_of_cloud((claim, value): (&str, &str)) -> String {
     format!(r#"context.boot.hasTag("cloud.{claim}") && context.boot.getTag("cloud.{claim}") == "{value}""#)
+}
+
+/// Whoever hangs up does not get another place while the work for it goes on.
+#[tokio::test]
+async fn appraisals_keep_their_places_when_machines_hang_up() {
+    let (scene, folder) = Scene::in_clouds(0).await;
+    // Whoever reads it waits until somebody writes into it.
+    let pipe = folder.path().join("gcp/pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Without a place a request is not even read.
+    let is_full = async || match scene.post(boot::Step::Attest, &json!({})).await.0 {
+        503 => true,
+        400 => false,
+        status => panic!("{status}"),
+    };
+    let mut stayed_full = false;
+    // Whoever hangs up before the work began gives the place back, and another one takes it in the next round.
+    for _ in 0..4 {
+        let mut machines = Vec::new();
+        while machines.len() < 100 && !is_full().await {
+            let mut attempt = scene.challenge(Tee::None, &["root"]).await;
+            attempt.attest.cloud = gcp(&attempt.transcript).map(Into::into);
+            machines.push(scene.send(boot::Step::Attest, &attempt.attest).await);
+        }
+        drop(machines);
+        stayed_full = true;
+        for _ in 0..25 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            stayed_full &= is_full().await;
+        }
+        if stayed_full {
+            break;
+        }
+    }
+    let end = folder.path().join("end");
+    std::fs::rename(&pipe, &end).unwrap();
+    // Whoever opened it before reads its end now; it waits for nobody, as it is opened for both.
+    for _ in 0..25 {
+        drop(std::fs::OpenOptions::new().read(true).write(true).open(&end).unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(stayed_full);
+    while is_full().await {}
+}
+
+/// A policy that asks for what a cloud says looks, to whoever wrote it, like any other that does not allow.
+#[tokio::test]
+async fn a_document_that_did_not_come_is_said_to_be_missing() {
+    let (scene, _folder) = Scene::in_clouds(0).await;
+    scene.policy("boot", &format!(" when {{ {} }}", says_of_cloud(("provider", "aws")))).await;
+    let said = async |document: Option<Vec<u8>>| {
+        let mut attempt = scene.challenge(Tee::None, &["root"]).await;
+        attempt.attest.cloud = document.map(Into::into);
+        let (_, refused): (_, Refused) = scene.attest(&attempt).await;
+        let entry = scene.home.newest(Operation::RefuseEvidence).await;
+        assert!(entry.detail.unwrap().contains(&refused.text), "{}", refused.text);
+        (refused.code, refused.text.contains("no identity document of its cloud came"))
+    };
+    assert_eq!(said(None).await, ("policy".to_owned(), true));
+    scene.policy("boot", " when { context.boot.image_known }").await;
+    let account = ("cloud.account".to_owned(), ["123456789012".to_owned()].into());
+    scene.change(MachineChange { reference: Some([account].into()), ..MachineChange::default() }).await;
+    assert_eq!(said(None).await, ("policy-image".to_owned(), true));
+    // One that came is what it is.
+    assert_eq!(said(aws("210987654321")).await, ("policy-image".to_owned(), false));
+    scene.policy("boot", " when { context.boot.counter == 77 }").await;
+    assert_eq!(said(aws("123456789012")).await, ("policy".to_owned(), false));
+
+    // Where no document would be believed, none is missing.
+    let elsewhere = Scene::new().await;
+    let (_, refused): (_, Refused) = elsewhere.attest(&elsewhere.challenge(Tee::None, &["root"]).await).await;
+    assert!(refused.code == "policy" && !refused.text.contains("cloud"), "{}", refused.text);
 }
 
 /// Policies may read a tag only where they know that it is there.

@@ -25,6 +25,7 @@ async fn approvals_that_wait_are_not_without_end() {
             counter: 0,
             approval: None,
             continues: None,
+            image: None,
         };
         scene.home.ask(&caller, Ask::AskApproval { facts: Box::new(facts) }).await
     };

@@ -55,6 +55,22 @@ answers! {
         created: Is<Time>,
         /// What it says of its next boot, and nobody has accepted or rejected.
         candidates: Vec<Candidate>,
+        /// How many clones it makes, if it is a golden image.
+        clones: Option<Clones>,
+        /// The golden image that it is a clone of.
+        image: Option<Is<PrincipalId>>,
+        /// Whether it is a clone that has not said which header its volume will have: its disk is its image's still.
+        unsettled: bool,
+    }
+
+    /// Clones of a golden image.
+    Clones {
+        /// How many identities it has given.
+        made: u32,
+        /// How many it may give in all.
+        max: u32,
+        /// Whether they make keyslots for their recovery secrets too.
+        recovery: bool,
     }
 
     /// What a machine says that its next boot will be.

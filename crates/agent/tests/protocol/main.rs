@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+mod clone;
+mod cloud;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -25,8 +28,8 @@ use keyhearth_agent::watch::{close, watch};
 use keyhearth_core::id::{DeploymentId, Name, PrincipalId, RequestId};
 use keyhearth_crypto::note::NoteKey;
 use keyhearth_proto::boot::{
-    Attest, Candidate, Challenge, Challenged, Confirm, Confirmed, Continues, Covered, Fixed, Key, Outlook,
-    Pending, Refused, Release, Tee, Times, Transcript, confirm_mac, continue_mac, read, write,
+    Attest, Besides, Candidate, Challenge, Challenged, Confirm, Confirmed, Continues, Covered, Fixed, Key,
+    Outlook, Pending, Refused, Release, Tee, Terms, Transcript, confirm_mac, continue_mac, read, write,
 };
 use keyhearth_proto::rest::Is;
 use keyhearth_sys::clock::boottime_ms;
@@ -39,7 +42,7 @@ const MACHINE: PrincipalId = PrincipalId([2; 16]);
 const SECRET: [u8; 32] = [0x5a; 32];
 const CONFIRM_KEY: [u8; 32] = [8; 32];
 const RELEASE_SEED: [u8; 32] = [3; 32];
-const TIMES: Times = Times { not_after_s: 0, lease_s: 60 };
+const TERMS: Terms = Terms { not_after_s: 0, lease_s: 60, image: None };
 
 /// A request: its path and its body.
 type Act = dyn Fn(&str, &[u8]) -> (u16, Vec<u8>) + Send + Sync;
@@ -160,26 +163,38 @@ fn released(attest: &[u8], seed: &[u8; 32], volumes: &[&str], secret: [u8; 32]) 
     let transcript = transcript(&attest, &["root"]);
     let volumes: Vec<_> = volumes.iter().map(|name| (name.parse().unwrap(), 1, Key::new(secret))).collect();
     let signer = NoteKey::from_seed(seed).unwrap();
-    let release =
-        Release::seal(&transcript, &attest.ephemeral, &volumes, &Key::new(CONFIRM_KEY), TIMES, None, &signer);
+    let release = Release::seal(
+        &transcript,
+        &attest.ephemeral,
+        &volumes,
+        &Key::new(CONFIRM_KEY),
+        TERMS,
+        Besides::Nothing,
+        &signer,
+    );
     write(&release.unwrap())
 }
 
 /// What a request for these volumes is about.
 fn transcript(attest: &Attest, volumes: &[&str]) -> Transcript {
+    transcript_of(MACHINE, attest, volumes)
+}
+
+fn transcript_of(machine: PrincipalId, attest: &Attest, volumes: &[&str]) -> Transcript {
     let names: Vec<Name> = volumes.iter().map(|name| name.parse().unwrap()).collect();
     let headers: Vec<_> = attest.headers.iter().map(|hash| hash.0).collect();
     Transcript::of(&Covered {
         session: &[4; 16],
         nonce: &[5; 32],
         server: SERVER,
-        machine: MACHINE,
+        machine,
         ephemeral: &attest.ephemeral,
         volumes: &names,
         headers: &headers,
         boot_counter: attest.boot_counter,
         tee: Tee::None,
         candidate: attest.candidate.as_ref(),
+        clone: attest.clone,
     })
 }
 
@@ -349,6 +364,7 @@ fn held(left_ms: u64) -> Session {
         key: Key::new(CONFIRM_KEY),
         until_ms: boottime_ms() + left_ms,
         volumes: vec!["root".parse().unwrap()],
+        clone: None,
     }
 }
 
@@ -429,8 +445,19 @@ fn beaten(attest: &[u8], (session, key): ([u8; 16], [u8; 32]), next: [u8; 32], l
     let mac = Fixed(continue_mac(&Key::new(key), &transcript));
     assert_eq!(attest.continues, Some(Continues { session: Fixed(session), mac }));
     let signer = NoteKey::from_seed(&RELEASE_SEED).unwrap();
-    let times = Times { lease_s, ..TIMES };
-    write(&Release::seal(&transcript, &attest.ephemeral, &[], &Key::new(next), times, None, &signer).unwrap())
+    let times = Terms { lease_s, ..TERMS };
+    write(
+        &Release::seal(
+            &transcript,
+            &attest.ephemeral,
+            &[],
+            &Key::new(next),
+            times,
+            Besides::Nothing,
+            &signer,
+        )
+        .unwrap(),
+    )
 }
 
 #[test]
@@ -538,8 +565,9 @@ fn judging(outlook: impl Fn(&Candidate) -> Option<Outlook> + Send + Sync + 'stat
         let mac = Fixed(continue_mac(&Key::new(CONFIRM_KEY), &transcript));
         assert_eq!(attest.continues, Some(Continues { session: Fixed([4; 16]), mac }));
         let outlook = outlook(attest.candidate.as_ref().unwrap());
+        let besides = outlook.map_or(Besides::Nothing, Besides::Outlook);
         let (signer, key) = (NoteKey::from_seed(&RELEASE_SEED).unwrap(), Key::new(CONFIRM_KEY));
-        let release = Release::seal(&transcript, &attest.ephemeral, &[], &key, TIMES, outlook, &signer);
+        let release = Release::seal(&transcript, &attest.ephemeral, &[], &key, TERMS, besides, &signer);
         (200, write(&release.unwrap()))
     })
 }
@@ -607,130 +635,4 @@ fn nobody_is_told_that_a_boot_will_pass_by_what_is_not_signed_or_by_a_refusal() 
     held(60_000).write(&scene.state()).unwrap();
     let error = propose(&scene, false).unwrap_err();
     assert!(error.to_string().contains("image-unknown"), "{error}");
-}
-
-/// A metadata service that says to each request, its line and its headers, what the test says. Gives the configuration.
-fn metadata(cloud: &str, act: impl Fn(&str) -> (u16, Vec<u8>) + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).unwrap();
-                request.extend(byte);
-            }
-            let (status, body) = act(std::str::from_utf8(&request).unwrap());
-            let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n", body.len());
-            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
-        }
-    });
-    format!("cloud = \"{cloud}\"\nmetadata = \"http://127.0.0.1:{port}\"")
-}
-
-/// The documents that a server gets, each with the transcript of its request.
-type Documents = Arc<Mutex<Vec<(Option<Vec<u8>>, Transcript)>>>;
-
-/// A machine with this configuration, and what its server gets.
-fn showing(more: &str) -> (Scene, Documents) {
-    let documents = Documents::default();
-    let seen = Arc::clone(&documents);
-    let scene = Scene::new(more, move |path, body| {
-        if path == "/boot/v1/attest" {
-            let attest: Attest = read(body).unwrap();
-            let document = attest.cloud.as_ref().map(|document| document.to_vec());
-            documents.lock().unwrap().push((document, transcript(&attest, &["root"])));
-        }
-        released_to_all(path, body)
-    });
-    (scene, seen)
-}
-
-#[test]
-fn the_document_of_aws_is_asked_for_with_a_token() {
-    let (scene, seen) = showing(&metadata("aws", |request| {
-        if request.starts_with("PUT /latest/api/token HTTP/1.1\r\n") {
-            assert!(request.contains("\r\nx-aws-ec2-metadata-token-ttl-seconds: 60\r\n"), "{request}");
-            return (200, b"a-token==".to_vec());
-        }
-        assert!(
-            request.starts_with("GET /latest/dynamic/instance-identity/rsa2048 HTTP/1.1\r\n"),
-            "{request}"
-        );
-        assert!(request.contains("\r\nx-aws-ec2-metadata-token: a-token==\r\n"), "{request}");
-        (200, b"document".to_vec())
-    }));
-    scene.attempt().unwrap();
-    assert_eq!(seen.lock().unwrap()[0].0.as_deref(), Some(&b"document"[..]));
-}
-
-#[test]
-fn the_document_of_gcp_is_asked_for_with_the_transcript_as_audience() {
-    let (scene, seen) = showing(&metadata("gcp", |request| {
-        assert!(request.contains("\r\nmetadata-flavor: Google\r\n"), "{request}");
-        (200, request.lines().next().unwrap().as_bytes().to_vec())
-    }));
-    scene.attempt().unwrap();
-    let (document, transcript) = seen.lock().unwrap()[0].clone();
-    let audience = keyhearth_attest::cloud::audience(&transcript.0);
-    let line = format!(
-        "GET /computeMetadata/v1/instance/service-accounts/default/identity?audience={audience}&format=full HTTP/1.1"
-    );
-    assert_eq!(String::from_utf8(document.unwrap()).unwrap(), line);
-}
-
-/// The first document is one that was kept, for another nonce.
-#[test]
-fn the_document_of_azure_is_asked_for_until_it_has_the_nonce() {
-    let asked = AtomicUsize::new(0);
-    let (scene, seen) = showing(&metadata("azure", move |request| {
-        assert!(request.contains("\r\nmetadata: true\r\n"), "{request}");
-        let nonce =
-            request.split_once("/metadata/attested/document?api-version=2021-02-01&nonce=").unwrap().1;
-        let nonce = match asked.fetch_add(1, Ordering::SeqCst) {
-            0 => "kept",
-            _ => &nonce[..10],
-        };
-        (200, format!(r#"{{"encoding":"pkcs7","signature":"{}"}}"#, STANDARD.encode(nonce)).into_bytes())
-    }));
-    scene.attempt().unwrap();
-    let (document, transcript) = seen.lock().unwrap()[0].clone();
-    let nonce = STANDARD.encode(keyhearth_attest::cloud::nonce(&transcript.0));
-    assert!(String::from_utf8(document.unwrap()).unwrap().contains(&nonce));
-}
-
-#[test]
-fn a_metadata_service_that_is_busy_is_asked_again() {
-    let asked = AtomicUsize::new(0);
-    let (scene, seen) = showing(&metadata("gcp", move |_| match asked.fetch_add(1, Ordering::SeqCst) {
-        0 => (429, Vec::new()),
-        _ => (200, b"a.document.x".to_vec()),
-    }));
-    scene.attempt().unwrap();
-    assert_eq!(seen.lock().unwrap()[0].0.as_deref(), Some(&b"a.document.x"[..]));
-}
-
-#[test]
-fn a_machine_that_boots_goes_on_without_a_document_and_one_that_runs_asks_later() {
-    let long = |_: &str| (200, vec![b'x'; keyhearth_proto::boot::CLOUD_BYTES_MAX + 1]);
-    let split = |_: &str| (200, b"a\r\nb".to_vec());
-    let closed = "cloud = \"gcp\"\nmetadata = \"http://127.0.0.1:1\"".to_owned();
-    let services =
-        [metadata("gcp", |_| (404, Vec::new())), metadata("gcp", long), metadata("aws", split), closed];
-    for service in services {
-        let (mut scene, seen) = showing(&service);
-        scene.attempt().unwrap();
-        assert_eq!(seen.lock().unwrap()[0].0, None);
-
-        held(60_000).write(&scene.state()).unwrap();
-        scene.config.volumes[0].late = true;
-        let late = open(&scene.config, &Machine::default(), &scene.state(), Extent::Late);
-        assert!(
-            matches!(&late, Err(Stop::Unreachable(_, why)) if why.contains("no document of")),
-            "{late:?}"
-        );
-        assert_eq!(seen.lock().unwrap().len(), 1, "nothing was asked for without it");
-    }
 }
