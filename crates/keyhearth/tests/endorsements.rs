@@ -177,6 +177,8 @@ struct House {
 struct Service {
     answers: Arc<Mutex<BTreeMap<String, Answer>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Who holds it to write holds back what is answered.
+    held: Arc<tokio::sync::RwLock<()>>,
     stop: Arc<Mutex<Option<Stop>>>,
 }
 
@@ -241,8 +243,12 @@ impl Service {
         let service = self.clone();
         let serve = move |_: Arc<keyhearth::listen::Peer<()>>,
                           request: http::Request<hyper::body::Incoming>| {
-            let response = service.respond(request.uri().path_and_query().unwrap().as_str());
-            async move { response }
+            let service = service.clone();
+            async move {
+                let response = service.respond(request.uri().path_and_query().unwrap().as_str());
+                let _open = service.held.read().await;
+                response
+            }
         };
         tokio::spawn(listener.serve(serve, shutdown));
         url
@@ -339,9 +345,11 @@ async fn one_thing_is_fetched_once_however_many_wait_for_it() {
     let house = House::new(snp_roots()).await;
     answer_for_snp(&house.service);
     let evidence = snp_machine();
+    let on_its_way = house.service.held.write().await;
     let waits: Vec<_> = (0..50).map(|_| house.boot(&evidence)).collect();
     assert!(waits.iter().all(|wait| matches!(wait, Ok(Some(_)))), "{waits:?}");
     house.asked(1).await;
+    drop(on_its_way);
     assert_eq!(house.service.asked().len(), 1);
 }
 

@@ -158,7 +158,8 @@ impl Turn<'_> {
         writes.push(records.create(RowKey::new(Table::Machine, machine.tenant, &machine.id.0), &machine));
         let owner = RowKey::new(Table::MachineOwner, TenantId::PLATFORM, &machine.id.0);
         writes.push(records.create(owner, &machine.tenant));
-        let detail = format!("{} {}", machine.id, machine.name);
+        let of_clones = machine.image.map(|image| format!(", an image of {} clones", image.clones_max));
+        let detail = format!("{} {}{}", machine.id, machine.name, of_clones.unwrap_or_default());
         let effect = Effect::writing(Response::Machine(Box::new(machine)), writes).detail(detail);
         Ok(Effect { key: Some(id), ..effect })
     }
