@@ -3,9 +3,10 @@
 //! What the package of the crate `sev` holds is always there. `KEYHEARTH_VECTORS` names a folder with more, which is
 //! no part of Keyhearth; without it those tests say that they were skipped.
 
+mod packages;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::LazyLock;
 
 use keyhearth_attest::snp::{Generation, Signer, SnpClaims};
@@ -15,19 +16,7 @@ use keyhearth_attest::{Claims, Demands, Endorsements, Reason, Revocation, Roots,
 const NOW_S: u64 = 1_751_328_000;
 
 /// The folder of the crate `sev`, as cargo unpacked it.
-static SEV: LazyLock<PathBuf> = LazyLock::new(|| {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
-    let mut packages = metadata["packages"].as_array().expect("packages").iter();
-    let sev = packages.find(|package| package["name"] == "sev").expect("sev is a dependency of tests");
-    let manifest = Path::new(sev["manifest_path"].as_str().expect("a path"));
-    manifest.parent().expect("a folder").to_owned()
-});
+static SEV: LazyLock<PathBuf> = LazyLock::new(|| packages::folder("sev"));
 
 fn sev(path: &str) -> Vec<u8> {
     fs::read(SEV.join(path)).expect("the package holds it")

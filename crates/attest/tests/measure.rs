@@ -1,9 +1,10 @@
 //! What is predicted of machines: launch digests as another implementation has them, PCRs as they are computed here once
 //! more, and every kind of file that is refused.
 
+mod packages;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use keyhearth_attest::Bytes;
@@ -15,19 +16,7 @@ use keyhearth_machines::images::{kernel, magic, ovmf, pe, signed};
 use proptest::prelude::*;
 
 /// The folder of the crate `sev`, as cargo unpacked it. Its tests hold the last page of two firmwares.
-static SEV: LazyLock<PathBuf> = LazyLock::new(|| {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
-    let mut packages = metadata["packages"].as_array().expect("packages").iter();
-    let sev = packages.find(|package| package["name"] == "sev").expect("sev is a dependency of tests");
-    let manifest = Path::new(sev["manifest_path"].as_str().expect("a path"));
-    manifest.parent().expect("a folder").join("tests/measurement")
-});
+static SEV: LazyLock<PathBuf> = LazyLock::new(|| packages::folder("sev").join("tests/measurement"));
 
 fn guest<'a>(firmware: &'a [u8], kernel: Option<Kernel<'a>>) -> Guest<'a> {
     let (vcpus, vcpu_type) = (1, VcpuType::named("EPYC-v4").expect("it is known"));

@@ -3,9 +3,10 @@
 //! Those in the package of the crate `dcap-qvl` are always judged. More are judged if `KEYHEARTH_VECTORS` names a
 //! folder with them; without it their test says that it was skipped.
 
+mod packages;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::LazyLock;
 
 use keyhearth_attest::tdx::TdxClaims;
@@ -18,19 +19,7 @@ const TD15EX_NOW_S: u64 = 1_792_000_000;
 const LONG_AFTER_S: u64 = 1_793_000_000;
 
 /// The folder of the crate `dcap-qvl`, as cargo unpacked it.
-static DCAP: LazyLock<PathBuf> = LazyLock::new(|| {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", "--locked"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
-    let mut packages = metadata["packages"].as_array().expect("packages").iter();
-    let package = packages.find(|package| package["name"] == "dcap-qvl").expect("it is a dependency");
-    let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
-    manifest.parent().expect("a folder").to_owned()
-});
+static DCAP: LazyLock<PathBuf> = LazyLock::new(|| packages::folder("dcap-qvl"));
 
 fn sample(name: &str) -> Vec<u8> {
     fs::read(DCAP.join("sample").join(name)).expect("the package holds it")

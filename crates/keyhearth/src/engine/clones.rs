@@ -126,7 +126,12 @@ impl Turn<'_> {
         clone.settling(session, self.now).map_err(|_| Error::NotFound("session"))?;
         clone.settle(header)?;
         let write = self.open.records.replace(&stored, &clone);
-        let detail = format!("{} {}, header {}", clone.id, clone.name, header.map(|byte| format!("{byte:02x}")).concat());
+        let detail = format!(
+            "{} {}, header {}",
+            clone.id,
+            clone.name,
+            header.map(|byte| format!("{byte:02x}")).concat()
+        );
         Ok(Effect::writing(Response::Settled, vec![write]).detail(detail))
     }
 }
