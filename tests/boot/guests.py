@@ -32,7 +32,7 @@ class Guest:
             "machine": self.enrolled.id,
             "tee": "none",
             "on_refusal": "halt",
-            "attempts": 2,
+            "attempts": 4,
             **({"image": True} if enrolment.get("clones") else {}),
             "volumes": [{"name": "root", "device": "/dev/vda", "mapping": "root"}],
         }

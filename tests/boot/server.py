@@ -65,7 +65,7 @@ class Away:
 class Server:
     """`keyhearth serve` with a boot listener, and one tenant. `chain` is what vouches for made SNP hardware."""
 
-    def __init__(self, program, agent, folder, chain, lease_s=120):
+    def __init__(self, program, agent, folder, chain, lease_s=3600):
         self.program, self.agent, self.folder, self.process = program, agent, folder, None
         self.data, self.passphrase, self.configuration = folder / "data", folder / "passphrase", folder / "server.toml"
         (folder / "endorsements").mkdir(parents=True)
@@ -74,9 +74,11 @@ class Server:
         (folder / "ark.pem").write_bytes(chain.ark.public_bytes(serialization.Encoding.PEM))
         self.passphrase.write_bytes(PASSPHRASE)
         self.passphrase.chmod(0o600)
-        # Machines know the port, also after a restart.
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.boot_port = free.getsockname()[1]
+        # Machines know the port, also after a restart. Nobody else is given it while it is bound here.
+        self.bound = socket.socket()
+        self.bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.bound.bind(("127.0.0.1", 0))
+        self.boot_port = self.bound.getsockname()[1]
         values = {"data": self.data, "folder": folder, "boot_port": self.boot_port, "lease_s": lease_s}
         self.configuration.write_text(CONFIGURATION.format(**values))
         words = ["init", "--data", self.data, "--passphrase-file", self.passphrase, "--anchor", folder / "anchor"]
@@ -99,6 +101,7 @@ class Server:
 
     def __exit__(self, *_):
         self.stop()
+        self.bound.close()
 
     def start(self):
         words = ["serve", "--config", self.configuration, "--passphrase-file", self.passphrase]

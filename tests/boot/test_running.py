@@ -31,7 +31,7 @@ def late(machine, server, on_end, then="echo init: running"):
 
 
 def test_a_volume_in_use_loses_its_key_when_the_machine_may_not_go_on(machine, serve):
-    with serve(lease_s=60) as server:
+    with serve() as server:
         # Whatever was done to the header on the disk since it was opened.
         guest = late(machine, server, "close", "dd if=/dev/zero of=/dev/vda bs=1M count=1; sync; echo init: running")
         with guest.boot() as running:
@@ -58,7 +58,7 @@ def test_a_volume_is_closed_when_no_server_answers_in_time(machine, serve):
 
 
 def test_a_machine_that_may_not_go_on_ends_if_it_is_told_to(machine, serve):
-    with serve(lease_s=60) as server:
+    with serve() as server:
         guest = late(machine, server, "poweroff")
         with guest.boot() as running:
             running.expect("init: running")
@@ -85,7 +85,7 @@ def tpm(tmp_path):
 
 
 def test_root_and_a_late_volume_share_a_lease_on_evidence(machine, serve, tpm):
-    with serve(lease_s=60) as server:
+    with serve() as server:
         guest = machine(server, policy="context.boot.image_known", volumes=["root", "data"])
         data = guest.folder / "data"
         secret = server.secret(guest.enrolled.id, "data")

@@ -47,7 +47,7 @@ def wait_for_end_of_lease(server, guest):
 
 
 def test_a_new_image_is_refused_until_it_is_accepted(machine, serve, tpm):
-    with serve(lease_s=90) as server:
+    with serve(lease_s=180) as server:
         guest = machine(server, policy="context.boot.image_known")
         guest.settings["tee"] = "tpm"
         guest.settings["heartbeat"] = {"every_s": 5, "on_end": "halt"}

@@ -341,5 +341,5 @@ def test_the_aws_sdk_for_rust():
     manifest = HERE / "rust/Cargo.toml"
     target = HERE.parents[1] / "target/interop"
     words = ["cargo", "run", "--quiet", "--locked", "--offline", "--manifest-path", manifest, "--target-dir", target]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=900)
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=3600)
     assert (ended.returncode, ended.stdout) == (0, "all as expected\n"), ended.stdout + ended.stderr

@@ -55,7 +55,10 @@ def test_nothing_is_left_after_an_error(program, tmp_path):
 
 @pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_is_left_after_an_interruption(program, tmp_path, ended):
-    process = demo(program, tmp_path)
+    file = tmp_path / "large"
+    file.touch()
+    os.truncate(file, 256 << 20)  # so that there is something to interrupt
+    process = demo(program, tmp_path, file)
     while not process.stdout.readline().startswith("seal"):
         assert process.poll() is None
     process.send_signal(ended)

@@ -92,6 +92,12 @@ def test_acknowledged_is_durable(program, tmp_path):
         for load in [rotation, *loads]:
             load.start()
         time.sleep(chance.uniform(0.2, LOAD_S_MAX))
+        # A slow machine gets the time that it needs for something to be there, and then a moment more.
+        deadline = time.monotonic() + 60
+        while not (rotation.done and all(load.made["deactivate-key"] for load in loads)):
+            assert time.monotonic() < deadline and rotation.failure is None, rotation.failure
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, 0.2))
         if round < ROUNDS:
             server.kill()
         else:

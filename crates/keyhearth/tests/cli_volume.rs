@@ -369,7 +369,7 @@ fn a_conversion_that_ended_before_its_header_was_on_the_disk_begins_anew_or_goes
 /// Runs `line` with each write slowed down, and kills cryptsetup in the middle of its work.
 fn killed_halfway(scene: &Scene, word: &str, image: &Path, line: &str) {
     let name = image.file_name().unwrap().to_str().unwrap();
-    let act = scene.strace("delay_enter=300000", name);
+    let act = scene.strace("delay_enter=1000000", name);
     let mut running = scene.under(word, &act, line).stderr(Stdio::piped()).spawn().unwrap();
     let is_torn = || {
         let dumped =

@@ -246,6 +246,8 @@ fn an_altered_database_file_is_refused_or_read_without_panic() {
 }
 
 const CHILD_DIRECTORY: &str = "KEYHEARTH_TEST_STORE";
+const CHILD_COMMITS: &str = "KEYHEARTH_TEST_COMMITS";
+/// Commits of a child that ends by itself; one that is killed makes them for ever.
 const CHILD_COMMITS_MAX: u64 = 400;
 /// Entries the child writes with each commit.
 const CHILD_ENTRIES: u64 = 2;
@@ -289,7 +291,8 @@ fn child() {
     let store = open(Path::new(&directory));
     let mut out = std::io::stdout();
     let mut number = store.head().unwrap().epoch + 1;
-    let last = number + CHILD_COMMITS_MAX;
+    let commits: u64 = std::env::var(CHILD_COMMITS).unwrap().parse().unwrap();
+    let last = number.saturating_add(commits);
     while number < last {
         match store.commit(&child_batch(number), &mut seal) {
             Ok(_) => {
@@ -317,6 +320,7 @@ fn run_child(directory: &Path, wrapper: &[&str], lines: usize) -> Child {
         .args(words)
         .args(["--exact", &format!("{module}::child"), "--nocapture"])
         .env(CHILD_DIRECTORY, directory)
+        .env(CHILD_COMMITS, if lines == usize::MAX { CHILD_COMMITS_MAX } else { u64::MAX }.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

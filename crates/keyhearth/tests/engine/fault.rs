@@ -433,10 +433,15 @@ async fn shares_are_checked_one_by_one() {
     assert!(matches!(give(&engine, second).await, Err(Error::Conflict(_))), "it is open");
 
     engine.seal();
-    for _ in 0..20 {
-        let _ = give(&engine, "khshare").await;
+    // Failures are counted by the minute: one of these rounds may meet the end of one.
+    let mut is_refused = false;
+    for _ in 0..3 {
+        for _ in 0..20 {
+            let _ = give(&engine, "khshare").await;
+        }
+        is_refused |= matches!(give(&engine, first).await, Err(Error::TooMany { .. }));
     }
-    assert!(matches!(give(&engine, first).await, Err(Error::TooMany { .. })));
+    assert!(is_refused);
     drop(engine);
     let unseals = closed.log().into_iter().filter(|entry| entry.operation() == Some(Operation::Unseal));
     assert!(unseals.count() >= 20, "each try is logged");

@@ -138,7 +138,7 @@ async fn a_date_set_while_the_server_runs_is_noticed() {
     let house = House::new().await;
     let home = house.tenant("one").await;
     let mut new = new_key(Algorithm::Aes256);
-    new.activation = Some(house.engine.now().latest.plus_ms(1_500));
+    new.activation = Some(house.engine.now().latest.plus_ms(8_000));
     let key = home.create(new).await;
     assert_eq!(key.versions[0].state, State::PreActive);
     assert!(home.encrypt(key.id, "x").await.is_err());

@@ -313,7 +313,7 @@ async fn material_that_ends_is_deleted_and_can_come_again() {
     let message = home.encrypt(id, "text").await.unwrap();
     let for_ever = bring(&home, id, &MATERIAL, NewMaterial::default()).await.unwrap();
     assert_eq!(for_ever.versions[0].expires, None, "what is there already gets another end");
-    bring(&home, id, &MATERIAL, until(house.engine.now().latest.plus_ms(2_000))).await.unwrap();
+    bring(&home, id, &MATERIAL, until(house.engine.now().latest.plus_ms(8_000))).await.unwrap();
 
     let ended = when_due(&house, &home, id).await;
     assert_eq!((has_material(&ended), ended.versions[0].expires), (vec![false], None));

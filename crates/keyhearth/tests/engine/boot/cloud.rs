@@ -56,13 +56,15 @@ async fn appraisals_keep_their_places_when_machines_hang_up() {
     };
     let mut stayed_full = false;
     // Whoever hangs up before the work began gives the place back, and another one takes it in the next round.
-    for _ in 0..4 {
+    for round in 0..20 {
         let mut machines = Vec::new();
         while machines.len() < 100 && !is_full().await {
             let mut attempt = scene.challenge(Tee::None, &["root"]).await;
             attempt.attest.cloud = gcp(&attempt.transcript).map(Into::into);
             machines.push(scene.send(boot::Step::Attest, &attempt.attest).await);
         }
+        // Each round gives the last of them more time to have its work begun.
+        tokio::time::sleep(Duration::from_millis(50 * round)).await;
         drop(machines);
         stayed_full = true;
         for _ in 0..25 {
