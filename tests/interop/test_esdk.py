@@ -3,7 +3,11 @@
 Ours gets its data keys from REST, the SDKs theirs from the AWS KMS API.
 """
 
+import base64
+import json
+import os
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -193,3 +197,195 @@ def test_the_key_decides_for_both(ours, kms, key, tmp_path):
     kms.enable_key(KeyId=key)
     assert ours.decrypt(written, tmp_path / "read") == CONTEXT
     assert Python().decrypt(key, written.read_bytes()) == (b"plain", CONTEXT)
+
+
+class CommandLine:
+    """`keyhearth file`, as the developer of the server."""
+
+    def __init__(self, server, folder):
+        self.server, self.folder, self.who = server, folder, server.developer
+
+    def file(self, *words, who=None, stdin=None):
+        return self.server.done(who or self.who, "file", *words, stdin=stdin)
+
+    def refused(self, *words, who=None, stdin=None):
+        return self.server.refused(who or self.who, "file", *words, stdin=stdin)
+
+    def sealed(self, key, content, *words, name="plain"):
+        """A sealed file, and the file itself no more."""
+        path = self.folder / name
+        path.write_bytes(content)
+        self.file("seal", path, "--key", key.rpartition("/")[2], "--format", "esdk", *words)
+        path.unlink()
+        return path.with_name(name + ".esdk")
+
+    def opened(self, path, *words, who=None):
+        return self.file("open", path, "--output", "-", *words, who=who)
+
+    def inspect(self, path):
+        return json.loads(self.server.done(self.who, "--json", "file", "inspect", path))
+
+
+@pytest.fixture
+def cli(aws, tmp_path):
+    return CommandLine(aws, tmp_path)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_sdks_open_what_the_command_line_sealed(size, cli, key):
+    sealed = cli.sealed(key, plaintext(size), "--context", "purpose=backup", "--context", "größe=5 MB")
+    plain, context = Python().decrypt(key, sealed.read_bytes())
+    file = context.pop("file")
+    assert (plain, context) == (plaintext(size), CONTEXT)
+    read = cli.folder / "read"
+    words = [NODE, HERE / "js/files.mjs", "decrypt", f"--key={key}", f"--context=file={file}", sealed, read]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert read.read_bytes() == plaintext(size) and cli.opened(sealed) == plaintext(size)
+    shown = cli.inspect(sealed)
+    assert (shown["format"], shown["bytes"], shown["file"]) == ("esdk", size, file)
+    assert key.endswith(shown["key"]) and shown["context"] == CONTEXT | {"file": file}
+
+
+@pytest.mark.parametrize("context", [{}, CONTEXT], ids=["no context", "context"])
+def test_the_command_line_opens_what_the_sdks_sealed(context, cli, key):
+    for size in SIZES:
+        path = cli.folder / "theirs.esdk"
+        path.write_bytes(Python().encrypt(key, plaintext(size), context, frame_length=4096))
+        assert cli.opened(path) == plaintext(size)
+        assert cli.file("open", "-", stdin=path.read_bytes()) == plaintext(size)
+    plain, theirs = cli.folder / "in", cli.folder / "js.esdk"
+    plain.write_bytes(plaintext(200_000))
+    pairs = [f"--context={name}={value}" for name, value in context.items()]
+    for how in (["--unsigned"], []):
+        words = [NODE, HERE / "js/files.mjs", "encrypt", *how, f"--key={key}", *pairs, plain, theirs]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        if how:
+            assert cli.opened(theirs) == plaintext(200_000)
+        else:
+            assert cli.refused("open", theirs) == "unsupported"
+
+
+def test_a_folder_of_both_formats_is_opened_whole_and_pipes_go_through(cli, key):
+    folder, sealed, opened = (cli.folder / name for name in ("plain", "sealed", "opened"))
+    contents = {f"{number // 100}/{number}": os.urandom(number) for number in range(300)}
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    id = key.rpartition("/")[2]
+    cli.file("seal", folder, "--key", id, "--format", "esdk", "--output", sealed)
+    cli.file("seal", folder / "2", "--key", id, "--output", sealed / "age")
+    # Sealed again, a folder's sealed files are left alone.
+    assert cli.file("seal", sealed, "--key", id, "--format", "esdk") == b""
+    cli.file("open", sealed, "--output", opened)
+    for name, content in contents.items():
+        assert (opened / name).read_bytes() == content
+    assert len(list((opened / "age").iterdir())) == 100
+    listed = json.loads(cli.server.done(cli.who, "--json", "file", "ls", sealed))["files"]
+    assert len({file["file"] for file in listed}) == 400
+    assert {file["format"] for file in listed} == {"age", "esdk"}
+    message = cli.file("seal", "-", "--key", id, "--format", "esdk", stdin=b"plain")
+    assert Python().decrypt(key, message)[0] == b"plain" and cli.file("open", "-", stdin=message) == b"plain"
+
+
+def test_a_context_that_is_demanded_is_there_or_the_file_is_refused(cli, key):
+    sealed = cli.sealed(key, b"plain", "--context", "purpose=backup")
+    assert cli.opened(sealed, "--context", "purpose=backup") == b"plain"
+    for pair in ("purpose=restore", "owner=me"):
+        assert cli.refused("open", sealed, "--context", pair, "--output", "-") == "other_context"
+        assert cli.refused("open", sealed, "--context", pair) == "other_context"
+        assert not sealed.with_name("plain").exists()
+    # What the header says is proved: a context that was written over opens nothing.
+    whole = sealed.read_bytes()
+    sealed.write_bytes(whole.replace(b"backup", b"import"))
+    assert cli.refused("open", sealed, "--context", "purpose=import") == "not_authentic"
+    assert not sealed.with_name("plain").exists()
+    aged = cli.folder / "aged"
+    aged.write_bytes(b"plain")
+    cli.file("seal", aged, "--key", key.rpartition("/")[2])
+    id = cli.inspect(aged.with_name("aged.age"))["file"]
+    assert cli.opened(aged.with_name("aged.age"), "--context", f"file={id}") == b"plain"
+    assert cli.refused("open", aged.with_name("aged.age"), "--context", "purpose=backup") == "other_context"
+
+
+def test_each_interface_opens_what_the_other_made_for_the_same_context(aws, kms, key):
+    id = key.rpartition("/")[2]
+
+    def rest(verb, **body):
+        return aws.developer.call("POST", f"/v1/keys/{id}/{verb}", body)
+
+    ours = rest("data-key", context=CONTEXT, bytes=32).ok()
+    blob = base64.b64decode(ours["ciphertext"])
+    opened = kms.decrypt(CiphertextBlob=blob, EncryptionContext=CONTEXT)
+    assert opened["Plaintext"] == base64.b64decode(ours["plaintext"]) and opened["KeyId"] == key
+    theirs = kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=CONTEXT)
+    text = base64.b64encode(theirs["CiphertextBlob"]).decode()
+    opened = rest("decrypt", context=CONTEXT, ciphertext=text).ok()
+    assert base64.b64decode(opened["plaintext"]) == theirs["Plaintext"]
+    for other in ({}, CONTEXT | {"more": "1"}, CONTEXT | {"purpose": "restore"}):
+        assert rest("decrypt", context=other, ciphertext=text)["code"] == "not_authentic"
+        with pytest.raises(kms.exceptions.InvalidCiphertextException):
+            kms.decrypt(CiphertextBlob=blob, EncryptionContext=other)
+
+
+def test_any_of_several_keys_opens(cli, kms, key):
+    other = kms.create_key()["KeyMetadata"]["Arn"]
+    provider = aws_encryption_sdk.StrictAwsKmsMasterKeyProvider(key_ids=[key, other])
+    message, _ = Python.client.encrypt(
+        source=b"plain", key_provider=provider, encryption_context=CONTEXT, algorithm=SUITE
+    )
+    path = cli.folder / "both.esdk"
+    path.write_bytes(message)
+    kms.disable_key(KeyId=key)
+    assert cli.opened(path) == b"plain"
+    kms.disable_key(KeyId=other)
+    assert cli.refused("open", path, "--output", "-") == "wrong_state"
+    # A key of AWS's own is nobody's here.
+    path.write_bytes(message.replace(key.encode(), key[:-36].encode() + b"0" * 36))
+    assert cli.refused("open", path, "--output", "-") in ("not_found", "wrong_state")
+
+
+def test_a_colleague_opens_what_is_shared(cli, key):
+    shared, other = (cli.sealed(key, b"plain", name=name) for name in ("shared", "other"))
+    colleague = cli.server.issue(cli.who, f"c{os.urandom(4).hex()}", cli.folder / "colleague")
+    identity = json.loads(cli.server.done(colleague, "--json", "whoami"))["identity"]
+    assert cli.refused("open", shared, who=colleague) == "denied"
+    cli.file("share", shared, "--with", identity)
+    assert cli.opened(shared, who=colleague) == b"plain"
+    assert cli.refused("open", other, "--output", "-", who=colleague) == "denied"
+    cli.file("unshare", shared, "--from", identity)
+    assert cli.refused("open", shared, "--output", "-", who=colleague) == "denied"
+    theirs = cli.folder / "theirs.esdk"
+    theirs.write_bytes(Python().encrypt(key, b"plain"))
+    assert cli.refused("share", theirs, "--with", identity) == "no_file_id"
+
+
+def test_what_the_format_does_not_know_is_refused_with_the_way_out(cli, key):
+    sealed = cli.sealed(key, b"plain")
+    before = sealed.read_bytes()
+    for words in ([], ["--suspected-stolen"]):
+        assert cli.refused("rekey", *words, sealed) == "not_age"
+        assert cli.refused("rekey", *words, cli.folder) == "not_age"
+        assert sealed.read_bytes() == before
+    id, plain = key.rpartition("/")[2], cli.folder / "plain"
+    plain.write_bytes(b"plain")
+    recipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+    assert cli.refused("seal", plain, "--key", id, "--format", "esdk", "--recipient", recipient) == "local"
+    assert cli.refused("seal", plain, "--key", id, "--context", "a=b") == "local"
+    reserved = ["--format", "esdk", "--context", "aws-crypto-public-key=x", "--force"]
+    assert cli.refused("seal", plain, "--key", id, *reserved) == "invalid"
+    assert sealed.read_bytes() == before and not plain.with_name("plain.age").exists()
+
+
+def test_no_altered_message_leaves_anything(cli, key):
+    sealed = cli.sealed(key, plaintext(2 * FRAME + 9))
+    whole = sealed.read_bytes()
+    changed = [whole[:-1], whole + b"x", whole[:FRAME], b"\x02", b"\x02\x04\x78" + os.urandom(300)]
+    for seed in range(20):
+        at = random.Random(seed).randrange(len(whole))
+        changed.append(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    for content in changed:
+        sealed.write_bytes(content)
+        assert cli.refused("open", sealed) in ("not_authentic", "malformed", "unsupported", "not_for_us", "not_found", "invalid")
+        assert [path.name for path in cli.folder.iterdir()] == [sealed.name]

@@ -283,6 +283,17 @@ impl Client {
         self.batch(Operation::Decrypt, asked).await
     }
 
+    /// As [`Client::encrypt_all`] for [`Operation::DataKey`].
+    ///
+    /// # Errors
+    /// [`Error`] if the whole was refused or not answered.
+    pub async fn data_key_all(
+        &self,
+        asked: &[(&str, body::MakeDataKey)],
+    ) -> Result<Vec<Result<answer::DataKey, Error>>, Error> {
+        self.batch(Operation::DataKey, asked).await
+    }
+
     /// Requests `operation` for each body with its key, in as few requests as the server takes. What was refused only
     /// because it came too soon is asked again.
     async fn batch<B: Serialize, A: DeserializeOwned>(

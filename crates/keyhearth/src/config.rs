@@ -520,6 +520,11 @@ impl Config {
             anchor: self.anchor.clone().unwrap_or_else(|| self.data.join("anchor")),
             origin: self.origin.clone(),
             development,
+            key_arn_prefix: self
+                .aws
+                .as_ref()
+                .and_then(|aws| aws.place().ok())
+                .map(|place| place.key_arn_prefix()),
             danger_accept_found: false,
         }
     }

@@ -445,7 +445,8 @@ pub async fn serve_dev(data: &Path, ready: impl FnOnce(&DevReady)) -> Result<(),
 /// [`ServerError`].
 pub async fn begin_dev(data: &Path) -> Result<Running, ServerError> {
     let passphrase_path = data.join(DEV_PASSPHRASE_FILE);
-    let mut config = Config { origin: "keyhearth.dev/log".to_owned(), ..Config::default_for(data) };
+    let (origin, aws) = ("keyhearth.dev/log".to_owned(), Some(AwsConfig::default()));
+    let mut config = Config { origin, aws, ..Config::default_for(data) };
     config.limits.principal_per_second = 1_000_000;
     config.limits.tenant_per_second = 1_000_000;
     let engine = if data.join(CA_FILE).exists() {

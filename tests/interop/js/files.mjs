@@ -1,11 +1,11 @@
 // Encrypts or decrypts files with the AWS Encryption SDK, key commitment demanded.
 //
-//   node files.mjs encrypt --key ARN… [--context NAME=VALUE…] [--frame BYTES] [--cache FILES] IN OUT [IN OUT…]
+//   node files.mjs encrypt --key ARN… [--context NAME=VALUE…] [--frame BYTES] [--cache FILES] [--unsigned] IN OUT [IN OUT…]
 //   node files.mjs decrypt --key ARN… [--context NAME=VALUE…] IN OUT [IN OUT…]
 //   node files.mjs decrypt --account ACCOUNT IN OUT [IN OUT…]
 //
 // Of several keys, each alone decrypts. A file is decrypted only if its context has every given pair; with an account,
-// by whichever of the account's keys the file names. --cache reuses a data key for so many files.
+// by whichever of the account's keys the file names. --unsigned leaves out the signature. --cache reuses a data key for so many files.
 //
 // Where and as whom is in AWS_ENDPOINT_URL_KMS, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; which CA to believe
 // in NODE_EXTRA_CA_CERTS. Prints a line of JSON for each file; ends with 1 if any failed, and leaves nothing of those.
@@ -15,6 +15,7 @@ import { rm, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import {
+  AlgorithmSuiteIdentifier,
   CommitmentPolicy,
   KmsKeyringNode,
   NodeCachingMaterialsManager,
@@ -32,11 +33,15 @@ const { values: options, positionals } = parseArgs({
     context: { type: 'string', multiple: true, default: [] },
     frame: { type: 'string', default: '4096' },
     cache: { type: 'string' },
+    unsigned: { type: 'boolean', default: false },
   },
 })
 const [operation, ...files] = positionals
 const encryptionContext = Object.fromEntries(options.context.map((pair) => pair.split(/=(.*)/s, 2)))
 const frameLength = Number(options.frame)
+const suite = options.unsigned
+  ? { suiteId: AlgorithmSuiteIdentifier.ALG_AES256_GCM_IV12_TAG16_HKDF_SHA512_COMMIT_KEY }
+  : {}
 
 const keyring = options.account
   ? new KmsKeyringNode({ discovery: true, discoveryFilter: { partition: 'aws', accountIDs: [options.account] } })
@@ -54,7 +59,7 @@ async function encrypt(input, output) {
   // Only a message of a known length is encrypted with a cached data key. The SDK 5.0.2 counts a piece again for each
   // frame that it goes into, so the pieces are frames.
   const known = options.cache ? { plaintextLength: (await stat(input)).size } : {}
-  const stream = encryptStream(materials, { encryptionContext, frameLength, ...known })
+  const stream = encryptStream(materials, { encryptionContext, frameLength, ...suite, ...known })
   await pipeline(createReadStream(input, { highWaterMark: frameLength }), stream, createWriteStream(output))
   return {}
 }

@@ -303,4 +303,6 @@ pub struct Status {
     pub release: Option<(DeploymentId, [u8; 32])>,
     pub clock_steady: bool,
     pub development: bool,
+    /// What precedes a key's id in its ARN, where the AWS KMS API is served.
+    pub key_arn_prefix: Option<String>,
 }

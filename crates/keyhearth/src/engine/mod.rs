@@ -96,6 +96,8 @@ pub struct Settings {
     pub origin: String,
     /// The role `developer` exists.
     pub development: bool,
+    /// What precedes a key's id in its ARN, where the AWS KMS API is served.
+    pub key_arn_prefix: Option<String>,
     /// Go on with rows and a log that are not those of the last commit. What was destroyed since they were
     /// good may live again; the log says for ever that they were accepted.
     pub danger_accept_found: bool,

@@ -427,6 +427,7 @@ impl Engine {
             release: self.release_identity().ok(),
             clock_steady: self.clock.steady(),
             development: self.settings.development,
+            key_arn_prefix: self.settings.key_arn_prefix.clone(),
         })
     }
 

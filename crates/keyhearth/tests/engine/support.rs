@@ -87,6 +87,7 @@ fn settings(directory: &Path) -> Settings {
         anchor: anchor(directory),
         origin: "keyhearth.test/log".to_owned(),
         development: false,
+        key_arn_prefix: None,
         danger_accept_found: false,
     }
 }

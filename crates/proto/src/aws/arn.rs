@@ -77,6 +77,12 @@ impl Place {
         self.arn("key", key)
     }
 
+    /// What precedes a key's id in its ARN.
+    #[must_use]
+    pub fn key_arn_prefix(&self) -> String {
+        self.arn("key", "")
+    }
+
     /// The ARN of an alias.
     #[must_use]
     pub fn alias_arn(&self, alias: &Alias) -> String {

@@ -693,6 +693,8 @@ answers! {
         clock_steady: bool,
         /// Whether this is a development server, which protects nothing.
         development: bool,
+        /// What precedes a key's id in its ARN; `null` where the AWS KMS API is not served.
+        key_arn_prefix: Option<String>,
     }
 
     /// What a step of replacing the shares or the passphrase gave; nothing where it was cancelled.

@@ -335,6 +335,7 @@ impl From<&ask::Status> for Status {
             release_key: status.release.map(|(_, key)| key[..].into()),
             clock_steady: status.clock_steady,
             development: status.development,
+            key_arn_prefix: status.key_arn_prefix.clone(),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::super::session::{Server, Session};
 use super::super::spelled::{spelled, text_of};
 use super::many::{BATCH, Done, Found, Told};
 use super::open::{Opener, read};
-use super::{SUFFIX, failure, keys};
+use super::{failure, is_sealed_name, keys};
 
 #[derive(Args)]
 pub struct Rekey {
@@ -65,9 +65,7 @@ impl Rekey {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
         let mut found = Found::walk(&self.files);
-        found
-            .files
-            .retain(|(path, _)| self.files.contains(path) || path.extension().is_some_and(|is| is == SUFFIX));
+        found.files.retain(|(path, _)| self.files.contains(path) || is_sealed_name(path));
         let before = self.made_before.as_ref().map(|time| time.unix_ms() / 1000);
         if self.suspected_stolen && before.is_none() {
             // A second that has not begun: what was made in this one is older than every new key.

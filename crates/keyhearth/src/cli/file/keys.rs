@@ -16,7 +16,7 @@ pub const FILE: &str = "file";
 
 /// The one mechanism whose messages hold all that is needed to open them, whichever version of a key made them: other keys
 /// are refused before anything is sealed by them.
-const KH1: Is<Mechanism> = Is(Mechanism::Kh1);
+pub const KH1: Is<Mechanism> = Is(Mechanism::Kh1);
 
 /// Seconds since 1970.
 pub fn now() -> u64 {

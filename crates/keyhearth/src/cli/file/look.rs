@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyhearth_core::time::Time;
+use keyhearth_files::AnyOpened;
+use keyhearth_files::esdk::Context;
 use keyhearth_files::held::Wrapped;
 use keyhearth_proto::rest::Is;
 use serde::Serialize;
@@ -11,7 +13,7 @@ use serde::Serialize;
 use super::super::failure::Failure;
 use super::super::session::Session;
 use super::many::Found;
-use super::{SUFFIX, failure, open};
+use super::{esdk, failure, is_sealed_name, keys, open};
 
 #[derive(Args)]
 pub struct Ls {
@@ -24,13 +26,17 @@ pub struct Ls {
 #[derive(Serialize)]
 struct Shown {
     path: String,
+    /// `age`, or `esdk` for the AWS Encryption SDK.
+    format: &'static str,
     /// The file's own id, whatever it is called.
     file: Option<String>,
     /// The key that wraps the file's key.
     key: Option<String>,
     /// When the file's key was made.
     made: Option<Is<Time>>,
-    /// Kinds of others who may open it.
+    /// What the header says of it.
+    context: Context,
+    /// Kinds of others who may open it, or their keys.
     others: Vec<String>,
     /// Bytes of plaintext.
     bytes: Option<u64>,
@@ -46,7 +52,7 @@ struct Listed {
 impl Ls {
     pub fn run(&self, session: &Session) -> Result<(), Failure> {
         let mut found = Found::walk(std::slice::from_ref(&self.folder)).files;
-        found.retain(|(path, _)| path.extension().is_some_and(|suffix| suffix == SUFFIX));
+        found.retain(|(path, _)| is_sealed_name(path));
         found.sort();
         let files = found
             .iter()
@@ -67,17 +73,39 @@ pub fn inspect(session: &Session, files: &[PathBuf]) -> Result<(), Failure> {
 }
 
 fn shown(path: &Path) -> Result<Shown, Failure> {
-    let opened = open::read(path)?;
-    let stanzas = &opened.header.stanzas;
-    let wrapped = Wrapped::all(stanzas).map_err(failure)?.into_iter().next();
-    let ours = |tag: &str| tag.starts_with("keyhearth/");
-    Ok(Shown {
-        path: path.display().to_string(),
-        file: wrapped.as_ref().map(|wrapped| wrapped.file.to_string()),
-        made: wrapped.as_ref().map(|wrapped| Time::from_unix_ms(wrapped.made.saturating_mul(1000)).into()),
-        key: wrapped.map(|wrapped| wrapped.key),
-        others: stanzas.iter().filter(|stanza| !ours(&stanza.tag)).map(|stanza| stanza.tag.clone()).collect(),
-        bytes: opened.plaintext_bytes(),
-        header_bytes: opened.header.to_text().len(),
-    })
+    let path_text = path.display().to_string();
+    match open::read_any(path)? {
+        AnyOpened::Age(opened) => {
+            let stanzas = &opened.header.stanzas;
+            let wrapped = Wrapped::all(stanzas).map_err(failure)?.into_iter().next();
+            let others = stanzas.iter().filter(|stanza| !stanza.tag.starts_with("keyhearth/"));
+            let made = |wrapped: &Wrapped| Time::from_unix_ms(wrapped.made.saturating_mul(1000)).into();
+            Ok(Shown {
+                path: path_text,
+                format: "age",
+                file: wrapped.as_ref().map(|wrapped| wrapped.file.to_string()),
+                made: wrapped.as_ref().map(made),
+                key: wrapped.map(|wrapped| wrapped.key),
+                context: Context::new(),
+                others: others.map(|stanza| stanza.tag.clone()).collect(),
+                bytes: opened.plaintext_bytes(),
+                header_bytes: opened.header.to_text().len(),
+            })
+        }
+        AnyOpened::Esdk(opened) => {
+            let header = &opened.header;
+            let others = header.data_keys.iter().filter(|data_key| esdk::key_of(data_key).is_none());
+            Ok(Shown {
+                path: path_text,
+                format: "esdk",
+                file: header.context.get(keys::FILE).cloned(),
+                made: None,
+                key: header.data_keys.iter().find_map(esdk::key_of).map(str::to_owned),
+                context: header.context.clone(),
+                others: others.map(|other| other.arn().unwrap_or(&other.provider).to_owned()).collect(),
+                bytes: opened.plaintext_bytes(),
+                header_bytes: header.as_bytes().len(),
+            })
+        }
+    }
 }

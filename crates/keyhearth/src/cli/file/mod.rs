@@ -3,6 +3,7 @@
 //! What a sealed file is: [`keyhearth_files`]. Here its keys are asked for, and outcomes are told. A file that can not be
 //! sealed or opened does not stop the others; the command then ends as one that failed.
 
+mod esdk;
 mod header;
 mod keys;
 mod look;
@@ -12,7 +13,7 @@ pub mod plugin;
 mod seal;
 mod share;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use keyhearth_core::request::KeyRef;
@@ -23,8 +24,13 @@ use super::failure::Failure;
 use super::session::Session;
 use super::spelled::text_of;
 
-/// What a sealed file's name ends in.
+/// What the name of a sealed file in the age format ends in.
 const SUFFIX: &str = "age";
+
+/// Whether a file of this name should be a sealed one.
+fn is_sealed_name(path: &Path) -> bool {
+    path.extension().is_some_and(|is| is == SUFFIX || is == esdk::SUFFIX)
+}
 
 /// Where what is made goes.
 #[derive(Args)]
@@ -61,7 +67,7 @@ pub enum Verb {
     /// Seals files; who may open them is up to the policies of the key
     ///
     /// A folder is sealed with everything in it. The files themselves stay as they are: `F` becomes `F.age` beside it, or
-    /// in the folder of --output.
+    /// in the folder of --output; with --format esdk `F.esdk`, which the AWS Encryption SDKs open by the AWS KMS API.
     Seal(seal::Seal),
     /// Opens sealed files
     Open(open::Open),

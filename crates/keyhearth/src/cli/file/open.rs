@@ -1,19 +1,21 @@
 //! `file open`, and reading the headers of sealed files.
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyhearth_files::age::{FileKey, Header, Identity};
+use keyhearth_files::esdk::DataKey;
 use keyhearth_files::held::Wrapped;
-use keyhearth_files::{Error, Opened};
+use keyhearth_files::{AnyOpened, Error, Opened};
 
 use super::super::failure::Failure;
 use super::super::input;
 use super::super::session::{Server, Session};
+use super::super::spelled::pair;
 use super::many::{BATCH, Found, LARGE_BYTES, Target, Told, Written, each};
-use super::{Place, SUFFIX, failure, keys};
+use super::{Place, esdk, failure, is_sealed_name, keys};
 
 /// The longest file of identities that is read, in bytes.
 const IDENTITIES_BYTES_MAX: usize = 64 * 1024;
@@ -26,6 +28,9 @@ pub struct Open {
     /// A file of identities (`AGE-SECRET-KEY-1…`), to open without the server
     #[arg(short, long, value_name = "FILE")]
     identity: Option<PathBuf>,
+    /// A pair that a file must be bound to, or it is refused; can be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    context: Vec<(String, String)>,
     #[command(flatten)]
     place: Place,
 }
@@ -34,8 +39,41 @@ pub struct Open {
 struct Job {
     source: PathBuf,
     place: PathBuf,
-    opened: Opened,
-    file_key: FileKey,
+    file: Unlocked,
+}
+
+/// A sealed file of either format, and its key.
+pub enum Unlocked {
+    /// Of age.
+    Age(Opened, FileKey),
+    /// Of the AWS Encryption SDK.
+    Esdk(Opened<keyhearth_files::esdk::Header>, DataKey),
+}
+
+impl Unlocked {
+    /// As [`Opened::write_to`].
+    fn write_to(self, output: &File, threads: usize) -> Result<u64, Error> {
+        match self {
+            Self::Age(opened, key) => opened.write_to(&key, output, threads),
+            Self::Esdk(opened, key) => opened.write_to(&key, output, threads),
+        }
+    }
+
+    /// Proves the header.
+    pub fn verify(&self) -> Result<(), Error> {
+        match self {
+            Self::Age(opened, key) => opened.header.verify(key),
+            Self::Esdk(opened, key) => opened.header.frames(key).map(drop),
+        }
+    }
+
+    /// As [`Opened::stream_to`].
+    fn stream_to(self, output: &mut dyn Write) -> Result<u64, Error> {
+        match self {
+            Self::Age(opened, key) => opened.stream_to(&key, output),
+            Self::Esdk(opened, key) => opened.stream_to(&key, output),
+        }
+    }
 }
 
 impl Job {
@@ -64,6 +102,34 @@ impl Opener<'_> {
                 Ok(headers.iter().map(|header| by_identity(identities, header).map_err(failure)).collect())
             }
         }
+    }
+
+    /// Finds the keys of files of either format, each or why not.
+    ///
+    /// # Errors
+    /// As [`Opener::keys`].
+    pub fn unlock(&self, files: Vec<AnyOpened>) -> Result<Vec<Result<Unlocked, Failure>>, Failure> {
+        let age = files.iter().filter_map(|file| match file {
+            AnyOpened::Age(opened) => Some(&opened.header),
+            AnyOpened::Esdk(_) => None,
+        });
+        let esdk = files.iter().filter_map(|file| match file {
+            AnyOpened::Age(_) => None,
+            AnyOpened::Esdk(opened) => Some(&opened.header),
+        });
+        let (age, esdk): (Vec<_>, Vec<_>) = (age.collect(), esdk.collect());
+        let mut file_keys = if age.is_empty() { Vec::new() } else { self.keys(&age)? }.into_iter();
+        let mut data_keys = match self {
+            Self::Server(server) => esdk::data_keys(server, &esdk)?,
+            Self::Identities(_) => esdk.iter().map(|_| Err(failure(Error::NotForUs))).collect(),
+        }
+        .into_iter();
+        let none = || failure(Error::NotForUs);
+        let unlocked = files.into_iter().map(|file| match file {
+            AnyOpened::Age(opened) => Ok(Unlocked::Age(opened, file_keys.next().ok_or_else(none)??)),
+            AnyOpened::Esdk(opened) => Ok(Unlocked::Esdk(opened, data_keys.next().ok_or_else(none)??)),
+        });
+        Ok(unlocked.collect())
     }
 }
 
@@ -122,7 +188,7 @@ impl Open {
         let mut found = Found::walk(&self.files);
         if self.place.is_pipe() {
             return match &self.files[..] {
-                [path] => self.stream(&opener, read(path)?),
+                [path] => self.stream(&opener, read_any(path)?),
                 _ => {
                     Err(Failure::new("standard output takes one file", "name one, or a folder with --output"))
                 }
@@ -151,29 +217,50 @@ impl Open {
         target: &Target<'_>,
         told: &Told,
     ) -> Result<Vec<Job>, Failure> {
-        let mut read_files = Vec::new();
+        let (mut places, mut read) = (Vec::new(), Vec::new());
         for (path, inside) in files {
-            match place_of(target, path, inside).and_then(|place| Ok((place, read(path)?))) {
-                Ok((place, opened)) => read_files.push((path, place, opened)),
+            let place = place_of(target, path, inside);
+            match place.and_then(|place| Ok((place, self.demanded(read_any(path)?)?))) {
+                Ok((place, opened)) => {
+                    places.push((path, place));
+                    read.push(opened);
+                }
                 Err(refusal) => told.tell(path, Err(refusal)),
             }
         }
-        let headers: Vec<&Header> = read_files.iter().map(|(_, _, opened)| &opened.header).collect();
-        let keys = opener.keys(&headers)?;
         let mut jobs = Vec::new();
-        for ((path, place, opened), key) in read_files.into_iter().zip(keys) {
-            match key {
-                Ok(file_key) => jobs.push(Job { source: path.clone(), place, opened, file_key }),
+        for ((path, place), file) in places.into_iter().zip(opener.unlock(read)?) {
+            match file {
+                Ok(file) => jobs.push(Job { source: path.clone(), place, file }),
                 Err(refusal) => told.tell(path, Err(refusal)),
             }
         }
         Ok(jobs)
     }
 
+    /// Refuses a file that is not bound to the pairs that were given.
+    fn demanded(&self, file: AnyOpened) -> Result<AnyOpened, Failure> {
+        let bound = match &file {
+            AnyOpened::Age(opened) => {
+                let wrapped = Wrapped::all(&opened.header.stanzas).map_err(failure)?;
+                wrapped.iter().map(|wrapped| (keys::FILE.to_owned(), wrapped.file.to_string())).collect()
+            }
+            AnyOpened::Esdk(opened) => opened.header.context.clone(),
+        };
+        match self.context.iter().find(|(name, value)| bound.get(name) != Some(value)) {
+            None => Ok(file),
+            Some((name, value)) => {
+                let what = format!("the file is not bound to {name}={value}");
+                let next = "look with `keyhearth file inspect` what it is bound to";
+                Err(Failure::of("other_context", &what, "", next))
+            }
+        }
+    }
+
     fn write(&self, job: Job, threads: usize) -> Written {
-        let Job { source, place, opened, file_key } = job;
+        let Job { source, place, file } = job;
         let made = self.place.create(&place).and_then(|output| {
-            let bytes = opened.write_to(&file_key, output.file(), threads).map_err(failure)?;
+            let bytes = file.write_to(output.file(), threads).map_err(failure)?;
             Ok((output, bytes))
         });
         Written { source, place, made }
@@ -181,17 +268,17 @@ impl Open {
 
     /// Standard input, to standard output or a file.
     fn pipe(&self, opener: &Opener<'_>) -> Result<(), Failure> {
-        let opened = keyhearth_files::open_stream(Box::new(io::stdin())).map_err(failure)?;
+        let opened = keyhearth_files::open_any_stream(Box::new(io::stdin())).map_err(failure)?;
         self.stream(opener, opened)
     }
 
-    fn stream(&self, opener: &Opener<'_>, opened: Opened) -> Result<(), Failure> {
-        let keys = opener.keys(&[&opened.header])?;
-        let file_key = keys.into_iter().next().unwrap_or_else(|| Err(failure(Error::NotForUs)))?;
+    fn stream(&self, opener: &Opener<'_>, opened: AnyOpened) -> Result<(), Failure> {
+        let unlocked = opener.unlock(vec![self.demanded(opened)?])?;
+        let file = unlocked.into_iter().next().unwrap_or_else(|| Err(failure(Error::NotForUs)))?;
         match &self.place.output {
-            Some(path) if !self.place.is_pipe() => self
-                .place
-                .make(path, |output| opened.write_to(&file_key, output, 1).map(drop).map_err(failure)),
+            Some(path) if !self.place.is_pipe() => {
+                self.place.make(path, |output| file.write_to(output, 1).map(drop).map_err(failure))
+            }
             Some(_) | None => {
                 if io::stdout().is_terminal() && self.place.output.is_none() {
                     return Err(Failure::new(
@@ -199,8 +286,7 @@ impl Open {
                         "name a file with --output, use a pipe, or add --output -",
                     ));
                 }
-                opened.stream_to(&file_key, &mut io::stdout().lock()).map_err(failure)?;
-                Ok(())
+                file.stream_to(&mut io::stdout().lock()).map(drop).map_err(failure)
             }
         }
     }
@@ -208,21 +294,33 @@ impl Open {
 
 /// Where the file that the sealed one at `path` becomes goes.
 fn place_of(target: &Target<'_>, path: &Path, inside: &Path) -> Result<PathBuf, Failure> {
-    let name = match path.extension() {
-        Some(suffix) if suffix == SUFFIX => path.with_extension(""),
-        _ if target.is_named() => path.to_owned(),
-        _ => {
-            let next = "name what to make of it with --output";
-            return Err(Failure::of("no_name", "its name does not end in .age", "", next));
-        }
+    let name = if is_sealed_name(path) {
+        path.with_extension("")
+    } else if target.is_named() {
+        path.to_owned()
+    } else {
+        let next = "name what to make of it with --output";
+        return Err(Failure::of("no_name", "its name does not end in .age or .esdk", "", next));
     };
     target.of(path, inside, &name)
 }
 
-/// Reads the header of the file at `path`.
-pub fn read(path: &Path) -> Result<Opened, Failure> {
+/// Reads the header of the file at `path`, of either format.
+pub fn read_any(path: &Path) -> Result<AnyOpened, Failure> {
     let file = File::open(path).map_err(|error| Failure::at(path.display(), &error))?;
-    keyhearth_files::open(file).map_err(failure)
+    keyhearth_files::open_any(file).map_err(failure)
+}
+
+/// Reads the header of the file at `path`, of age.
+pub fn read(path: &Path) -> Result<Opened, Failure> {
+    match read_any(path)? {
+        AnyOpened::Age(opened) => Ok(opened),
+        AnyOpened::Esdk(_) => {
+            let what = "a file of the AWS Encryption SDK keeps the header that it was made with";
+            let next = "open it with `keyhearth file open`, then seal it with --format esdk --force";
+            Err(Failure::of("not_age", what, "", next))
+        }
+    }
 }
 
 /// The identities in a file: one on each line, comments after `#`.

@@ -1,20 +1,40 @@
 //! `file seal`.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use keyhearth_core::request::KeyRef;
-use keyhearth_files::Error;
 use keyhearth_files::age::{FileKey, Header, Recipient};
+use keyhearth_files::esdk::Frames;
 use keyhearth_files::held::{self, FileId, Wrapped};
+use keyhearth_files::{Error, Sealed};
 
 use super::super::failure::Failure;
 use super::super::session::{Server, Session};
-use super::super::spelled::text_of;
+use super::super::spelled::{pair, text_of};
 use super::many::{BATCH, Found, LARGE_BYTES, Target, Told, Written, each};
-use super::{Place, SUFFIX, failure, keys, open};
+use super::{Place, SUFFIX, esdk, failure, is_sealed_name, keys, open};
+
+/// What sealed files are written in.
+#[derive(Clone, Copy, ValueEnum, PartialEq)]
+pub enum Format {
+    /// age v1, which `age` and `rage` open
+    Age,
+    /// The AWS Encryption SDK's, by AES-256-GCM, which its libraries open
+    Esdk,
+}
+
+impl Format {
+    /// What the names of its files end in.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Age => SUFFIX,
+            Self::Esdk => esdk::SUFFIX,
+        }
+    }
+}
 
 #[derive(Args)]
 pub struct Seal {
@@ -27,6 +47,12 @@ pub struct Seal {
     /// Somebody else who can open them, without the server: `age1…`; can be given again
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<Recipient>,
+    /// The format
+    #[arg(long, value_enum, default_value_t = Format::Age)]
+    format: Format,
+    /// A pair that the file is bound to, in the clear, in the format `esdk`; can be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    context: Vec<(String, String)>,
     #[command(flatten)]
     place: Place,
 }
@@ -38,15 +64,121 @@ type Planned = (PathBuf, Result<Job, Failure>);
 struct Job {
     source: PathBuf,
     place: PathBuf,
-    file_key: FileKey,
-    header: Header,
+    head: Head,
+}
+
+/// The header of a new file, and what seals the file behind it.
+pub enum Head {
+    /// Of age, with the file's key.
+    Age(FileKey, Header),
+    /// Of the AWS Encryption SDK.
+    Esdk(keyhearth_files::esdk::Header, Frames),
+}
+
+impl Head {
+    fn seal(self, source: &File, output: &File, threads: usize) -> Result<Sealed, Error> {
+        match self {
+            Self::Age(key, header) => keyhearth_files::seal(&key, &header, source, output, threads),
+            Self::Esdk(header, frames) => {
+                keyhearth_files::esdk::seal((header, frames), source, output, threads)
+            }
+        }
+    }
+
+    fn seal_stream(self, source: &mut dyn Read, output: &mut dyn Write) -> Result<Sealed, Error> {
+        match self {
+            Self::Age(key, header) => keyhearth_files::seal_stream(&key, &header, source, output),
+            Self::Esdk(header, frames) => {
+                keyhearth_files::esdk::seal_stream((header, frames), source, output)
+            }
+        }
+    }
+}
+
+/// Who has the keys of new files wrapped.
+pub struct Sealer<'s> {
+    server: &'s Server,
+    /// The key that wraps them.
+    key: &'s str,
+    /// Who else can open files of age.
+    recipients: &'s [Recipient],
+    /// What makes the keys of files of the AWS Encryption SDK, if that is the format.
+    esdk: Option<esdk::Wrapper<'s>>,
+}
+
+impl<'s> Sealer<'s> {
+    /// Of files in the age format.
+    pub fn age(server: &'s Server, key: &'s str, recipients: &'s [Recipient]) -> Self {
+        Self { server, key, recipients, esdk: None }
+    }
+
+    /// Of files in the format of the AWS Encryption SDK, bound to these pairs.
+    ///
+    /// # Errors
+    /// As [`esdk::Wrapper::new`].
+    pub fn esdk(server: &'s Server, key: &'s str, context: &[(String, String)]) -> Result<Self, Failure> {
+        Ok(Self { server, key, recipients: &[], esdk: Some(esdk::Wrapper::new(server, key, context)?) })
+    }
+
+    /// What begins so many new files; each may be refused by itself.
+    ///
+    /// # Errors
+    /// [`Failure`] if the server refuses all, or does not answer.
+    pub fn heads(&self, count: usize) -> Result<Vec<Result<Head, Failure>>, Failure> {
+        if let Some(esdk) = &self.esdk {
+            let headers = esdk.headers(self.server, count)?.into_iter();
+            return Ok(headers.map(|made| made.map(|(header, frames)| Head::Esdk(header, frames))).collect());
+        }
+        let made = (0..count).map(|_| Ok((FileId::random()?, FileKey::random()?)));
+        let made: Vec<_> = made.collect::<Result<_, Error>>().map_err(failure)?;
+        let now = keys::now();
+        let asked: Vec<_> = made.iter().map(|(id, key)| (*id, now, key)).collect();
+        let wrapped = keys::wrap(self.server, self.key, &asked)?;
+        let heads = made.into_iter().zip(wrapped).map(|((_, file_key), wrapped)| {
+            let header = self.header(&file_key, &wrapped?).map_err(failure)?;
+            Ok(Head::Age(file_key, header))
+        });
+        Ok(heads.collect())
+    }
+
+    /// What begins one new file.
+    ///
+    /// # Errors
+    /// [`Failure`] if the server refuses or does not answer.
+    pub fn head(&self) -> Result<Head, Failure> {
+        self.heads(1)?.into_iter().next().unwrap_or_else(|| Err(failure(Error::NotForUs)))
+    }
+
+    fn header(&self, file_key: &FileKey, wrapped: &Wrapped) -> Result<Header, Error> {
+        let mut stanzas = vec![wrapped.to_stanza()];
+        for recipient in self.recipients {
+            stanzas.push(recipient.wrap(file_key)?);
+        }
+        held::pad(&mut stanzas, 0);
+        Header::new(file_key, stanzas)
+    }
 }
 
 impl Seal {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
+        let sealer = match self.format {
+            Format::Age if self.context.is_empty() => Sealer::age(&server, &self.key, &self.recipients),
+            Format::Esdk if self.recipients.is_empty() => Sealer::esdk(&server, &self.key, &self.context)?,
+            Format::Age => {
+                let next = "leave out --context, or add --format esdk";
+                return Err(Failure::new(
+                    "a file in the age format is bound to its id and no other pairs",
+                    next,
+                ));
+            }
+            Format::Esdk => {
+                let next = "leave out --recipient, or --format esdk";
+                return Err(Failure::new("only files in the age format have recipients", next));
+            }
+        };
         if self.files == [Path::new("-")] {
-            return self.pipe(&server);
+            return self.pipe(&sealer);
         }
         if self.place.is_pipe() {
             return Err(Failure::new(
@@ -65,21 +197,21 @@ impl Seal {
         let told = Told::new(session, found.count(), "sealing");
         found.tell_refused(&told);
         let sealing =
-            found.files.chunks(BATCH).try_for_each(|batch| self.batch(&server, batch, &target, &told));
+            found.files.chunks(BATCH).try_for_each(|batch| self.batch(&sealer, batch, &target, &told));
         let flushed = target.synchronise();
         told.finish(session, "sealed", sealing.and(flushed))
     }
 
     fn batch(
         &self,
-        server: &Server,
+        sealer: &Sealer<'_>,
         batch: &[(PathBuf, PathBuf)],
         target: &Target<'_>,
         told: &Told,
     ) -> Result<(), Failure> {
         let is_large = |job: &Job| job.source.metadata().is_ok_and(|metadata| metadata.len() >= LARGE_BYTES);
         let (mut large, mut small) = (Vec::new(), Vec::new());
-        for (path, job) in self.jobs(server, batch, target)? {
+        for (path, job) in self.jobs(sealer, batch, target)? {
             match job {
                 Ok(job) if is_large(&job) => large.push(job),
                 Ok(job) => small.push(job),
@@ -95,80 +227,54 @@ impl Seal {
     /// Makes the keys and headers of a batch of files.
     fn jobs(
         &self,
-        server: &Server,
+        sealer: &Sealer<'_>,
         files: &[(PathBuf, PathBuf)],
         target: &Target<'_>,
     ) -> Result<Vec<Planned>, Failure> {
-        let made =
-            files.iter().map(|(path, inside)| Ok((path, inside, FileId::random()?, FileKey::random()?)));
-        let made: Vec<_> = made.collect::<Result<_, Error>>().map_err(failure)?;
-        let now = keys::now();
-        let asked: Vec<_> = made.iter().map(|(_, _, id, key)| (*id, now, key)).collect();
-        let wrapped = keys::wrap(server, &self.key, &asked)?;
-        let jobs = made.into_iter().zip(wrapped).map(|((path, inside, _, file_key), wrapped)| {
-            let job = wrapped.and_then(|wrapped| {
-                let header = self.header(&file_key, &wrapped).map_err(failure)?;
-                let place = target.of(path, inside, &sealed_name(path))?;
-                Ok(Job { source: path.clone(), place, file_key, header })
+        let heads = sealer.heads(files.len())?;
+        let jobs = files.iter().zip(heads).map(|((path, inside), head)| {
+            let job = head.and_then(|head| {
+                let place = target.of(path, inside, &sealed_name(path, self.format.suffix()))?;
+                Ok(Job { source: path.clone(), place, head })
             });
             (path.clone(), job)
         });
         Ok(jobs.collect())
     }
 
-    fn header(&self, file_key: &FileKey, wrapped: &Wrapped) -> Result<Header, Error> {
-        let mut stanzas = vec![wrapped.to_stanza()];
-        for recipient in &self.recipients {
-            stanzas.push(recipient.wrap(file_key)?);
-        }
-        held::pad(&mut stanzas, 0);
-        Header::new(file_key, stanzas)
-    }
-
     fn seal(&self, job: Job, threads: usize) -> Written {
-        let Job { source, place, file_key, header } = job;
-        let sealed = || {
+        let Job { source, place, head } = job;
+        let sealed = |head: Head| {
             let file = File::open(&source).map_err(|error| Failure::at(source.display(), &error))?;
             let output = self.place.create(&place)?;
-            let sealed = keyhearth_files::seal(&file_key, &header, &file, output.file(), threads);
-            Ok((output, sealed.map_err(failure)?.plaintext_bytes))
+            let sealed = head.seal(&file, output.file(), threads).map_err(failure)?;
+            Ok((output, sealed.plaintext_bytes))
         };
-        let made = sealed();
+        let made = sealed(head);
         Written { source, place, made }
     }
 
     /// Standard input, to standard output or a file.
-    fn pipe(&self, server: &Server) -> Result<(), Failure> {
-        let (file, file_key) = (FileId::random(), FileKey::random());
-        let file = file.map_err(failure)?;
-        let file_key = file_key.map_err(failure)?;
-        let wrapped = keys::wrap(server, &self.key, &[(file, keys::now(), &file_key)])?;
-        let wrapped = wrapped.into_iter().next().unwrap_or_else(|| Err(failure(Error::NotForUs)))?;
-        let header = self.header(&file_key, &wrapped).map_err(failure)?;
+    fn pipe(&self, sealer: &Sealer<'_>) -> Result<(), Failure> {
+        let head = sealer.head()?;
         let mut input = io::stdin().lock();
+        let seal = |output: &mut dyn Write| head.seal_stream(&mut input, output).map(drop).map_err(failure);
         match &self.place.output {
-            Some(path) if !self.place.is_pipe() => self.place.make(path, |mut output| {
-                let sealed = keyhearth_files::seal_stream(&file_key, &header, &mut input, &mut output);
-                sealed.map(drop).map_err(failure)
-            }),
-            Some(_) | None => {
-                keyhearth_files::seal_stream(&file_key, &header, &mut input, &mut io::stdout().lock())
-                    .map_err(failure)?;
-                Ok(())
-            }
+            Some(path) if !self.place.is_pipe() => self.place.make(path, |mut output| seal(&mut output)),
+            Some(_) | None => seal(&mut io::stdout().lock()),
         }
     }
 }
 
 /// Whether it is a sealed file, by its name and by what it begins with.
 fn is_sealed(path: &Path) -> bool {
-    path.extension().is_some_and(|suffix| suffix == SUFFIX) && open::read(path).is_ok()
+    is_sealed_name(path) && open::read_any(path).is_ok()
 }
 
 /// The name of what a file is sealed as.
-fn sealed_name(path: &Path) -> PathBuf {
+fn sealed_name(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".");
-    name.push(SUFFIX);
+    name.push(suffix);
     name.into()
 }

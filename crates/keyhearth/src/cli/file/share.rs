@@ -7,9 +7,8 @@ use keyhearth_client::Page;
 use keyhearth_core::id::PrincipalId;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::time::Time;
-use keyhearth_files::Error;
-use keyhearth_files::age::Header;
 use keyhearth_files::held::Wrapped;
+use keyhearth_files::{AnyOpened, Error};
 use keyhearth_proto::rest::body::NewGrant;
 use keyhearth_proto::rest::{Is, Text, answer};
 use serde::Serialize;
@@ -19,7 +18,7 @@ use super::super::session::{Server, Session};
 use super::super::spelled::spelled;
 use super::keys::FILE;
 use super::open::Opener;
-use super::{failure, open};
+use super::{esdk, failure, open};
 
 #[derive(Args)]
 pub struct Share {
@@ -58,8 +57,7 @@ impl Share {
         let server = session.server()?;
         let mut made = Grants::default();
         for path in &self.files {
-            let wrapped = proved(&server, path)?;
-            let file = wrapped.file.to_string();
+            let Bound { key, file } = Bound::proved(&server, path)?;
             let body = NewGrant {
                 context: Some([(FILE.to_owned(), file.clone())].into_iter().collect()),
                 expires: self.until.clone(),
@@ -67,7 +65,7 @@ impl Share {
                 name: Some(Text(format!("file/{file}"))),
                 ..NewGrant::new(*self.with, [Operation::Decrypt])
             };
-            made.grants.push(server.wait(server.create_grant(&wrapped.key, &body))?.id.to_string());
+            made.grants.push(server.wait(server.create_grant(&key, &body))?.id.to_string());
         }
         let until = self.until.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
         session.say(&made, &format!("{} may open {} files{until}", self.with, made.grants.len()))
@@ -79,14 +77,13 @@ impl Unshare {
         let server = session.server()?;
         let mut ended = Grants::default();
         for path in &self.files {
-            let wrapped = wrapped(path)?;
-            let file = wrapped.file.to_string();
+            let Bound { key, file } = Bound::of(&open::read_any(path)?)?;
             let gives = |grant: &answer::Grant| {
                 grant.grantee == self.from
                     && grant.context.clone().into_inner().contains(&(FILE.to_owned(), file.clone()))
             };
-            for grant in all_grants(&server, &wrapped.key)?.into_iter().filter(gives) {
-                server.wait(server.revoke_grant(&wrapped.key, *grant.id))?;
+            for grant in all_grants(&server, &key)?.into_iter().filter(gives) {
+                server.wait(server.revoke_grant(&key, *grant.id))?;
                 ended.grants.push(grant.id.to_string());
             }
         }
@@ -98,24 +95,43 @@ impl Unshare {
     }
 }
 
-/// What the file at `path` says of its key, proved: somebody else could make a header name another file, and who shares it
-/// would give away that one.
-fn proved(server: &Server, path: &Path) -> Result<Wrapped, Failure> {
-    let opened = open::read(path)?;
-    let keys = Opener::Server(server).keys(&[&opened.header])?;
-    let key = keys.into_iter().next().unwrap_or_else(|| Err(failure(Error::NotForUs)))?;
-    opened.header.verify(&key).map_err(failure)?;
-    first(&opened.header)
+/// What a file says of its key and itself.
+struct Bound {
+    /// The key that wraps the file's key.
+    key: String,
+    /// The file's id.
+    file: String,
 }
 
-/// What the file at `path` says of its key.
-fn wrapped(path: &Path) -> Result<Wrapped, Failure> {
-    first(&open::read(path)?.header)
-}
+impl Bound {
+    fn of(file: &AnyOpened) -> Result<Self, Failure> {
+        let found = match file {
+            AnyOpened::Age(opened) => {
+                let found = Wrapped::all(&opened.header.stanzas).map_err(failure)?.into_iter().next();
+                found.map(|wrapped| (wrapped.key, wrapped.file.to_string()))
+            }
+            AnyOpened::Esdk(opened) => {
+                let key = opened.header.data_keys.iter().find_map(esdk::key_of).map(str::to_owned);
+                let file = opened.header.context.get(FILE).cloned().ok_or_else(|| {
+                    let next = "open it, and seal it with `keyhearth file seal --format esdk`";
+                    Failure::of("no_file_id", "its context has no `file` that a grant could name", "", next)
+                })?;
+                key.map(|key| (key, file))
+            }
+        };
+        let (key, file) = found.ok_or_else(|| failure(Error::NotForUs))?;
+        Ok(Self { key, file })
+    }
 
-fn first(header: &Header) -> Result<Wrapped, Failure> {
-    let found = Wrapped::all(&header.stanzas).map_err(failure)?;
-    found.into_iter().next().ok_or_else(|| failure(Error::NotForUs))
+    /// Of the file at `path`, proved: somebody else could make a header name another file, and who shares it would give
+    /// away that one.
+    fn proved(server: &Server, path: &Path) -> Result<Self, Failure> {
+        let file = open::read_any(path)?;
+        let bound = Self::of(&file)?;
+        let unlocked = Opener::Server(server).unlock(vec![file])?.into_iter().next();
+        unlocked.unwrap_or_else(|| Err(failure(Error::NotForUs)))?.verify().map_err(failure)?;
+        Ok(bound)
+    }
 }
 
 fn all_grants(server: &Server, key: &str) -> Result<Vec<answer::Grant>, Failure> {
