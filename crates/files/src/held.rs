@@ -9,8 +9,8 @@ use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Hrp};
 use keyhearth_crypto::random;
 
-use crate::Error;
 use crate::age::{MAC_LINE_BYTES, Stanza};
+use crate::{Error, hex};
 
 const WRAPPED: &str = "keyhearth/wrap1";
 const PADDING: &str = "keyhearth/pad";
@@ -43,7 +43,7 @@ impl FileId {
 
 impl fmt::Display for FileId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::write(&self.0, f)
     }
 }
 
@@ -52,20 +52,7 @@ impl FromStr for FileId {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         const RULE: Error = Error::Malformed("a file's id is not 32 hexadecimal digits in lower case");
-        let digits = text.as_bytes();
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        let mut bytes = [0; 16];
-        if digits.len() != 2 * bytes.len() {
-            return Err(RULE);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = digit(pair[0]).ok_or(RULE)? << 4 | digit(pair[1]).ok_or(RULE)?;
-        }
-        Ok(Self(bytes))
+        hex::read(text).map(Self).ok_or(RULE)
     }
 }
 

@@ -5,6 +5,8 @@
 //! this machine into the other kind, on as many threads as it has, and leave either all of it or nothing. [`esdk`] does
 //! the same in the format of the AWS Encryption SDK, for its readers and writers and where AES is wanted.
 //!
+//! [`manifest`] is what lies in a folder of such files: signed, so that what is missing, added, swapped or older shows.
+//!
 //! Not here: the server. Who calls brings the file's key, or what a header says must be asked for.
 
 pub mod age;
@@ -12,6 +14,8 @@ mod chunks;
 mod error;
 pub mod esdk;
 pub mod held;
+mod hex;
+pub mod manifest;
 mod rewrite;
 mod transform;
 

@@ -1,0 +1,287 @@
+//! What lies in a folder of sealed files, and what differs from that.
+//!
+//! A manifest is a join-semilattice: every path has a version counter and what it has at that version, and
+//! [`Manifest::join`] of two is what both know, in any order and however often. So devices that write at the same time
+//! lose nothing: a sync service keeps both files, and whoever reads them joins them. Two contents of one version are a
+//! conflict, which stays visible until the next version. Before the newest version the fronts of earlier ones are kept,
+//! by which an older file is known as one.
+//!
+//! How it is written and signed: [`Signed`] and `docs/formats/manifest.md`. What is wrong in a folder: [`compare`]. Not
+//! here: keys and walking through folders.
+
+mod compare;
+mod observe;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use compare::{Finding, Kind, compare};
+pub use observe::{Observed, observe};
+pub use text::{Malformed, Signed, Statement};
+
+use std::borrow::Borrow;
+use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use keyhearth_crypto::random;
+
+use crate::held::FileId;
+use crate::{Error, hex};
+
+/// The folder that manifests lie in, inside the one they are of.
+pub const FOLDER: &str = ".keyhearth";
+/// The longest manifest that is read, in bytes: about 200,000 files.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
+/// The longest path inside a folder, in bytes.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// The longest name of a device, in bytes.
+pub const DEVICE_BYTES_MAX: usize = 64;
+/// Fronts of earlier versions that are kept of one path.
+pub const EARLIER_MAX: usize = 16;
+/// The last version of a path. Nobody gets there by counting.
+const VERSION_MAX: u64 = 1 << 53;
+
+/// What a folder is, wherever it lies: 16 random bytes, 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FolderId([u8; 16]);
+
+impl FolderId {
+    /// Draws one for a new folder.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] without randomness.
+    pub fn random() -> Result<Self, Error> {
+        let mut bytes = [0; 16];
+        random::fill("keyhearth/folder-id", &mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// Reads its digits.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        hex::read(text).map(Self)
+    }
+}
+
+impl fmt::Display for FolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex::write(&self.0, f)
+    }
+}
+
+/// A path inside a folder: names with `/` between them, 1 to 4,096 bytes of UTF-8 without control characters. It leads
+/// nowhere else, and not to manifests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InsidePath(String);
+
+impl InsidePath {
+    /// Checks it.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let is_name = |name: &str| !matches!(name, "" | "." | "..");
+        let is_path = text.len() <= PATH_BYTES_MAX
+            && !text.contains(char::is_control)
+            && text.split('/').all(is_name)
+            && text.split('/').next() != Some(FOLDER);
+        is_path.then(|| Self(text.to_owned()))
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for InsidePath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// By what name a machine is known to people: 1 to 64 bytes of visible ASCII. Nothing rests on it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Device(String);
+
+impl Device {
+    /// Checks it.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let is_device =
+            (1..=DEVICE_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_device.then(|| Self(text.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a payload begins with, hashed: it tells sealings apart without reading them whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Front([u8; 16]);
+
+impl fmt::Display for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex::write(&self.0, f)
+    }
+}
+
+/// SHA-256 of a whole payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hash([u8; 32]);
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex::write(&self.0, f)
+    }
+}
+
+/// A sealed file, whatever its header: that is rewritten when who may open it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Content {
+    /// What its payload begins with.
+    pub front: Front,
+    /// All of its payload.
+    pub hash: Hash,
+    /// Bytes of its payload.
+    pub payload_bytes: u64,
+    /// Its own id, if it has one of ours.
+    pub file: Option<FileId>,
+}
+
+/// What one device said of a path at one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    /// What lies there; `None` if it was deleted.
+    pub content: Option<Content>,
+    /// When that was recorded, in seconds since 1970, by the device's clock.
+    pub when: u64,
+    /// Who recorded it.
+    pub device: Device,
+}
+
+/// What is known of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    version: u64,
+    /// What was said at this version; never empty.
+    newest: BTreeSet<Record>,
+    /// What lay there at the last versions before it.
+    earlier: BTreeSet<(u64, Front)>,
+}
+
+impl Entry {
+    /// The newest version: 1 or more.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What was said at the newest version: one record or more.
+    pub fn newest(&self) -> impl Iterator<Item = &Record> {
+        self.newest.iter()
+    }
+
+    /// What lies there, if all agree.
+    fn agreed(&self) -> Option<&Option<Content>> {
+        let mut contents = self.newest.iter().map(|record| &record.content);
+        let first = contents.next()?;
+        contents.all(|content| content == first).then_some(first)
+    }
+
+    fn was(&self, front: Front) -> bool {
+        self.earlier.iter().any(|&(_, earlier)| earlier == front)
+    }
+
+    fn join(&mut self, mut other: Self) {
+        if other.version > self.version {
+            std::mem::swap(self, &mut other);
+        }
+        self.earlier.append(&mut other.earlier);
+        if other.version == self.version {
+            self.newest.append(&mut other.newest);
+        } else {
+            let fronts = other.newest.iter().filter_map(|record| record.content.map(|content| content.front));
+            self.earlier.extend(fronts.map(|front| (other.version, front)));
+        }
+        while self.earlier.len() > EARLIER_MAX {
+            self.earlier.pop_first();
+        }
+    }
+}
+
+/// What lies in a folder, and what lay there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Which folder.
+    pub folder: FolderId,
+    entries: BTreeMap<InsidePath, Entry>,
+}
+
+impl Manifest {
+    /// Of an empty folder.
+    #[must_use]
+    pub fn new(folder: FolderId) -> Self {
+        Self { folder, entries: BTreeMap::new() }
+    }
+
+    /// What is known of each path, in their order.
+    pub fn entries(&self) -> impl Iterator<Item = (&InsidePath, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// How many files lie there; those in conflict count.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        let is_file = |entry: &&Entry| entry.newest.iter().any(|record| record.content.is_some());
+        self.entries.values().filter(is_file).count()
+    }
+
+    /// What both know. Commutative, associative and idempotent; of another folder nothing is taken.
+    #[must_use]
+    pub fn join(mut self, other: Self) -> Self {
+        let entries = if other.folder == self.folder { other.entries } else { BTreeMap::new() };
+        for (path, entry) in entries {
+            match self.entries.entry(path) {
+                Place::Vacant(place) => drop(place.insert(entry)),
+                Place::Occupied(mut known) => known.get_mut().join(entry),
+            }
+        }
+        self
+    }
+
+    /// Paths of which `other` knows something that this one does not: this one is older there.
+    pub fn behind<'m>(&'m self, other: &'m Self) -> impl Iterator<Item = &'m InsidePath> {
+        let knows_more = |(path, theirs): &(&InsidePath, &Entry)| {
+            self.entries.get(*path).is_none_or(|ours| {
+                let mut joined = ours.clone();
+                joined.join((*theirs).clone());
+                joined != *ours
+            })
+        };
+        other.entries.iter().filter(knows_more).map(|(path, _)| path)
+    }
+
+    /// Takes note of what lies at `path` now, as its next version; ends a conflict. Gives whether that is new.
+    pub fn record(&mut self, path: InsidePath, record: Record) -> bool {
+        let known = self.entries.get(&path);
+        let is_known = match known {
+            Some(entry) => entry.agreed() == Some(&record.content),
+            None => record.content.is_none(),
+        };
+        if is_known {
+            return false;
+        }
+        let version = known.map_or(0, |entry| entry.version) + 1;
+        let next = Entry { version, newest: BTreeSet::from([record]), earlier: BTreeSet::new() };
+        match self.entries.entry(path) {
+            Place::Vacant(place) => drop(place.insert(next)),
+            Place::Occupied(mut known) => known.get_mut().join(next),
+        }
+        true
+    }
+}
