@@ -432,7 +432,7 @@ fn list(session: &Session, server: &Server, page: PageFlags) -> Result<(), Failu
 }
 
 /// The bytes of a public key that may be PEM.
-fn public_key(bytes: &[u8]) -> Vec<u8> {
+pub fn public_key(bytes: &[u8]) -> Vec<u8> {
     use rustls::pki_types::SubjectPublicKeyInfoDer;
     use rustls::pki_types::pem::PemObject as _;
     SubjectPublicKeyInfoDer::from_pem_slice(bytes).map_or_else(|_| bytes.to_vec(), |der| der.to_vec())

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use keyhearth_files::Output;
+use keyhearth_files::{Output, manifest};
 use keyhearth_sys::filesystem;
 use serde::Serialize;
 
@@ -85,6 +85,12 @@ impl Told {
             }),
         }
         self.bar.inc(1);
+    }
+
+    /// What was made so far.
+    pub fn made(&self) -> Vec<PathBuf> {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.files.iter().map(|done| PathBuf::from(&done.output)).collect()
     }
 
     /// Prints what became of them: `done` is the word for those that went well, `end` how the whole ended.
@@ -301,6 +307,11 @@ impl Found {
         self.files.len() + self.refused.len()
     }
 
+    /// What is refused, and why.
+    pub fn take_refused(&mut self) -> Vec<(PathBuf, Failure)> {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Tells of what is refused.
     pub fn tell_refused(&mut self, told: &Told) {
         self.refused.drain(..).for_each(|(path, refusal)| told.tell(&path, Err(refusal)));
@@ -317,7 +328,10 @@ impl Found {
         for entry in entries {
             let (path, inside) = (entry.path(), inside.join(entry.file_name()));
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                self.below(&path, &inside);
+                // What lies there is of the folder, and nobody's file.
+                if entry.file_name() != manifest::FOLDER {
+                    self.below(&path, &inside);
+                }
             } else {
                 self.add(path, inside);
             }
@@ -333,7 +347,7 @@ impl Found {
 }
 
 /// Refuses what is no regular file.
-fn regular(path: &Path) -> Result<(), Failure> {
+pub fn regular(path: &Path) -> Result<(), Failure> {
     let metadata = path.symlink_metadata().map_err(|error| Failure::at(path.display(), &error))?;
     let what = match metadata.file_type() {
         kind if kind.is_file() => return Ok(()),

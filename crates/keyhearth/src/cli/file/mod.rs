@@ -7,11 +7,13 @@ mod esdk;
 mod header;
 mod keys;
 mod look;
+mod manifest;
 mod many;
 mod open;
 pub mod plugin;
 mod seal;
 mod share;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -87,6 +89,14 @@ pub enum Verb {
     ///
     /// Only headers change, where they lie. With --suspected-stolen each file gets a key of its own anew and is sealed again.
     Rekey(header::Rekey),
+    /// Looks whether all files of a folder are there, as they were signed
+    ///
+    /// Names every file that is missing, added, renamed, swapped, older or damaged. Ends with 1 if there is any.
+    Verify(verify::Verify),
+    /// Signs what lies in a folder of sealed files now as what should lie there
+    ///
+    /// Prints what was different before. `seal --sign-key` does the same for the files that it makes.
+    Manifest(verify::Manifested),
 }
 
 impl Verb {
@@ -104,6 +114,8 @@ impl Verb {
             }
             Self::Identity => session.say(&json!({ "identity": held::identity() }), &held::identity()),
             Self::Rekey(verb) => verb.run(session),
+            Self::Verify(verb) => verb.run(session),
+            Self::Manifest(verb) => verb.run(session),
         }
     }
 }

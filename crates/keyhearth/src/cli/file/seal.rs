@@ -12,9 +12,12 @@ use keyhearth_files::held::{self, FileId, Wrapped};
 use keyhearth_files::{Error, Sealed};
 
 use super::super::failure::Failure;
+use super::super::made;
 use super::super::session::{Server, Session};
 use super::super::spelled::{pair, text_of};
+use super::manifest::{DeviceName, Trust};
 use super::many::{BATCH, Found, LARGE_BYTES, Target, Told, Written, each};
+use super::verify::Recorder;
 use super::{Place, SUFFIX, esdk, failure, is_sealed_name, keys, open};
 
 /// What sealed files are written in.
@@ -55,6 +58,11 @@ pub struct Seal {
     context: Vec<(String, String)>,
     #[command(flatten)]
     place: Place,
+    /// Sign what is made into the manifest of the folder of --output, by this key: Ed25519 or P-256
+    #[arg(long, value_name = "KEY", requires = "output", value_parser = text_of::<KeyRef>)]
+    sign_key: Option<String>,
+    #[command(flatten)]
+    name: DeviceName,
 }
 
 /// A file that was found, and what to do with it or why not.
@@ -186,6 +194,8 @@ impl Seal {
                 "give `-` as the file, or a folder with --output",
             ));
         }
+        let trust = Trust::new(session, &[], self.sign_key.as_deref())?;
+        let recorder = self.recorder(&trust)?;
         let mut found = Found::walk(&self.files);
         let all = found.files.len();
         // A folder that was sealed before has sealed files in it.
@@ -199,7 +209,17 @@ impl Seal {
         let sealing =
             found.files.chunks(BATCH).try_for_each(|batch| self.batch(&sealer, batch, &target, &told));
         let flushed = target.synchronise();
-        told.finish(session, "sealed", sealing.and(flushed))
+        let recorded = recorder.map_or(Ok(()), |recorder| recorder.record(told.made()));
+        told.finish(session, "sealed", sealing.and(flushed).and(recorded))
+    }
+
+    /// Who signs what is made, if somebody is to.
+    fn recorder<'t>(&self, trust: &'t Trust<'t>) -> Result<Option<Recorder<'t>>, Failure> {
+        let Some((output, _)) = self.place.output.as_ref().zip(self.sign_key.as_ref()) else {
+            return Ok(None);
+        };
+        made::folder(output)?;
+        Recorder::new(output, trust, self.name.device()).map(Some)
     }
 
     fn batch(

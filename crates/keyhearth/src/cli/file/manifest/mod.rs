@@ -1,0 +1,211 @@
+//! The manifest of a folder: read, proved, joined with what was seen, signed.
+//!
+//! What a manifest is: [`keyhearth_files::manifest`]. All files in `.keyhearth` are manifests, whatever a sync service
+//! named them; what is signed next takes the place of those that were joined in it.
+
+pub mod lying;
+mod remembered;
+mod trust;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use keyhearth_files::manifest::{
+    Content, DEVICE_BYTES_MAX, Device, FOLDER, FolderId, InsidePath, MANIFEST_BYTES_MAX, Manifest, Record,
+    Signed, Statement,
+};
+
+use super::super::failure::Failure;
+use super::super::{input, made};
+use super::{failure, keys};
+pub use lying::{Lying, Wrong};
+use remembered::{About, Remembered};
+pub use trust::Trust;
+
+/// The name of the manifest that is written.
+const NAME: &str = "manifest";
+/// The most files in `.keyhearth`.
+const MANIFESTS_MAX: usize = 64;
+/// Where Linux has the machine's name.
+const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+
+/// By what name this machine is known to people.
+#[derive(Args)]
+pub struct DeviceName {
+    /// What to call this machine where people see who did something; its host name if absent
+    #[arg(long, value_name = "NAME", value_parser = device)]
+    device: Option<Device>,
+}
+
+fn device(text: &str) -> Result<Device, &'static str> {
+    Device::new(text).ok_or("must have 1 to 64 characters of visible ASCII, without spaces")
+}
+
+impl DeviceName {
+    /// The name that was given, or the host's.
+    pub fn device(&self) -> Device {
+        let host = || {
+            let name = fs::read_to_string(HOST_NAME).unwrap_or_default();
+            let visible = name.trim().chars().map(|c| if c.is_ascii_graphic() { c } else { '-' });
+            Device::new(&visible.take(DEVICE_BYTES_MAX).collect::<String>())
+        };
+        self.device.clone().or_else(host).or_else(|| Device::new("unnamed")).expect("the last is a name")
+    }
+}
+
+/// A folder and everything that is known of it.
+pub struct Folder<'t> {
+    /// Where it lies, without links.
+    pub root: PathBuf,
+    trust: &'t Trust<'t>,
+    remembered: Remembered,
+    about: About,
+    /// What the manifests in the folder say, and what was remembered.
+    pub manifest: Manifest,
+    /// What the manifests in the folder say; `None` if there is none.
+    pub present: Option<Manifest>,
+    /// The manifests that were joined, and who signed them.
+    joined: Vec<(PathBuf, Statement)>,
+    /// Those that were not, and why.
+    pub refused: Vec<(PathBuf, Failure)>,
+}
+
+impl<'t> Folder<'t> {
+    /// Reads what is known of the folder at `root`.
+    ///
+    /// # Errors
+    /// [`Failure`] if there is no manifest and never was, unless it is to be `made`.
+    pub fn open(root: &Path, trust: &'t Trust<'t>, made: bool) -> Result<Self, Failure> {
+        let root = root.canonicalize().map_err(|error| Failure::at(root.display(), &error))?;
+        let (read, mut refused) = read_all(&root)?;
+        let id = match (remembered::at_place(&root)?, read.first()) {
+            (Some(id), _) => id,
+            (None, Some((_, signed))) => signed.manifest.folder,
+            (None, None) if made && refused.is_empty() => FolderId::random().map_err(failure)?,
+            (None, None) if !refused.is_empty() => return Err(refused.swap_remove(0).1),
+            (None, None) => {
+                let what = format!("{} has no manifest", root.display());
+                let next = "make one: `keyhearth file manifest FOLDER --sign-key KEY`";
+                return Err(Failure::of("no_manifest", &what, "", next));
+            }
+        };
+        let remembered = Remembered::of(id)?;
+        let mut about = remembered.about.clone().unwrap_or_default();
+        trust.name_key(&mut about)?;
+        let (mut present, mut joined): (Option<Manifest>, _) = (None, Vec::new());
+        for (path, signed) in read {
+            let proved = if signed.manifest.folder == id {
+                trust.prove(&signed, &mut about)
+            } else {
+                let what = format!("it is of another folder, {}", signed.manifest.folder);
+                Err(Failure::of("other_folder", &what, "", "remove it"))
+            };
+            match proved {
+                Ok(()) => {
+                    joined.push((path, signed.by));
+                    present = Some(match present {
+                        Some(present) => present.join(signed.manifest),
+                        None => signed.manifest,
+                    });
+                }
+                Err(refusal) => refused.push((path, refusal)),
+            }
+        }
+        let manifest = [present.clone(), remembered.manifest.clone()].into_iter().flatten();
+        let manifest = manifest.fold(Manifest::new(id), Manifest::join);
+        Ok(Self { root, trust, remembered, about, manifest, present, joined, refused })
+    }
+
+    /// The folder that a manifest is of, for what lies below `folder`: the nearest one above that has one, or itself.
+    pub fn root_of(folder: &Path) -> Result<PathBuf, Failure> {
+        let folder = folder.canonicalize().map_err(|error| Failure::at(folder.display(), &error))?;
+        let has_manifest = |folder: &&Path| folder.join(FOLDER).join(NAME).is_file();
+        Ok(folder.ancestors().find(has_manifest).unwrap_or(&folder).to_owned())
+    }
+
+    /// Whether this machine saw the folder before.
+    pub fn is_known(&self) -> bool {
+        self.remembered.about.is_some()
+    }
+
+    /// Who signs, by the ids of keys.
+    pub fn signers(&self) -> impl Iterator<Item = &str> {
+        self.about.keys.keys().map(String::as_str)
+    }
+
+    /// Remembers what was proved.
+    pub fn remember(&mut self) -> Result<(), Failure> {
+        let mut about = self.about.clone();
+        self.trust.name_only_key(&mut about);
+        about.places.insert(self.root.to_string_lossy().into_owned());
+        self.remembered.put(about, self.manifest.clone())
+    }
+
+    /// Takes note of what lies at a path now; `None` if nothing does any more.
+    pub fn record(&mut self, path: InsidePath, content: Option<Content>, device: &Device) {
+        self.manifest.record(path, Record { content, when: keys::now(), device: device.clone() });
+    }
+
+    /// Refuses to sign while there is something that can not be joined: it would be lost.
+    pub fn check(&self) -> Result<(), Failure> {
+        let Some((path, refusal)) = self.refused.first() else { return Ok(()) };
+        let what = format!("{}: {refusal}", path.display());
+        let next = "take it away if it is not yours, and look at the folder with `keyhearth file verify`";
+        Err(Failure::of("manifest_refused", &what, "", next))
+    }
+
+    /// Signs what is known now, in place of all manifests that were joined; gives whether that was needed.
+    pub fn sign(&mut self) -> Result<bool, Failure> {
+        self.check()?;
+        let is_signed = matches!(&self.joined[..], [(_, by)] if self.trust.is_newest(by));
+        let is_new = !is_signed || self.present.as_ref() != Some(&self.manifest);
+        if is_new {
+            let signed = self.trust.sign(self.manifest.clone(), &mut self.about)?;
+            let folder = self.root.join(FOLDER);
+            made::folder(&folder)?;
+            let place = folder.join(NAME);
+            // The commit point. After a crash here the manifests that were joined are there still, and are joined again.
+            remembered::write(&place, signed.to_text().as_bytes())?;
+            for (path, _) in self.joined.drain(..).filter(|(path, _)| *path != place) {
+                fs::remove_file(&path).map_err(|error| Failure::at(path.display(), &error))?;
+            }
+            self.joined.push((place, signed.by));
+            self.present = Some(signed.manifest);
+        }
+        self.remember()?;
+        Ok(is_new)
+    }
+}
+
+/// The manifests in a folder, the one of our name first, and what can not be read as one.
+#[allow(clippy::type_complexity, reason = "two lists")]
+fn read_all(root: &Path) -> Result<(Vec<(PathBuf, Signed)>, Vec<(PathBuf, Failure)>), Failure> {
+    let folder = root.join(FOLDER);
+    let (mut read, mut refused) = (Vec::new(), Vec::new());
+    match folder.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(Failure::new(format_args!("{} is no folder", folder.display()), "remove it")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((read, refused)),
+        Err(error) => return Err(Failure::at(folder.display(), &error)),
+    }
+    let mut paths =
+        fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, Failure>>()?;
+    paths.sort_by_key(|path| (*path != folder.join(NAME), path.clone()));
+    if paths.len() > MANIFESTS_MAX {
+        let what = format!("{} has more than {MANIFESTS_MAX} files", folder.display());
+        return Err(Failure::of("too_large", &what, "", "remove what is no manifest of yours"));
+    }
+    for path in paths {
+        let signed = super::many::regular(&path).and_then(|()| {
+            let bytes = input::read(&path, MANIFEST_BYTES_MAX)?;
+            Signed::read(&bytes)
+                .map_err(|error| Failure::of("malformed", &error.to_string(), "", "remove it"))
+        });
+        match signed {
+            Ok(signed) => read.push((path, signed)),
+            Err(refusal) => refused.push((path, refusal)),
+        }
+    }
+    Ok((read, refused))
+}
