@@ -177,6 +177,7 @@ def test_only_who_signs_changes_a_manifest(folder, tmp_path):
     copied = folder.device("state-there")
     assert copied.verify() == []
     other_key = folder.device("state-forger")
+    assert other_key.verify() == []
     other_key.sign_key = "other"
     other_key.sign()
     assert copied.whats()[0] == ("manifest_refused", ".keyhearth/manifest")

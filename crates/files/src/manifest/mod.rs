@@ -247,7 +247,9 @@ impl Manifest {
         let entries = if other.folder == self.folder { other.entries } else { BTreeMap::new() };
         for (path, entry) in entries {
             match self.entries.entry(path) {
-                Place::Vacant(place) => drop(place.insert(entry)),
+                Place::Vacant(place) => {
+                    place.insert(entry);
+                }
                 Place::Occupied(mut known) => known.get_mut().join(entry),
             }
         }
@@ -279,7 +281,9 @@ impl Manifest {
         let version = known.map_or(0, |entry| entry.version) + 1;
         let next = Entry { version, newest: BTreeSet::from([record]), earlier: BTreeSet::new() };
         match self.entries.entry(path) {
-            Place::Vacant(place) => drop(place.insert(next)),
+            Place::Vacant(place) => {
+                place.insert(next);
+            }
             Place::Occupied(mut known) => known.get_mut().join(next),
         }
         true

@@ -116,10 +116,25 @@ fn everything_that_is_done_to_files_has_its_name() {
     type Change = fn(&mut BTreeMap<InsidePath, Observed>);
     let changes: &[(Change, &[&str])] = &[
         (|_| {}, &[]),
-        (|found| drop(found.remove("b")), &["missing b"]),
-        (|found| drop(found.insert(path("x"), observed(8))), &["added x"]),
-        (|found| drop(found.insert(path("x"), observed(2))), &["added x b"]),
-        (|found| drop(found.insert(path("d"), observed(2))), &["added d b"]),
+        (|found| found.retain(|path, _| path.as_str() != "b"), &["missing b"]),
+        (
+            |found| {
+                found.insert(path("x"), observed(8));
+            },
+            &["added x"],
+        ),
+        (
+            |found| {
+                found.insert(path("x"), observed(2));
+            },
+            &["added x b"],
+        ),
+        (
+            |found| {
+                found.insert(path("d"), observed(2));
+            },
+            &["added d b"],
+        ),
         (
             |found| {
                 let moved = found.remove("b").unwrap();
@@ -141,9 +156,24 @@ fn everything_that_is_done_to_files_has_its_name() {
             },
             &["swapped b c", "swapped c b"],
         ),
-        (|found| drop(found.insert(path("a"), observed(9))), &["rolled_back a"]),
-        (|found| drop(found.insert(path("d"), observed(4))), &["rolled_back d"]),
-        (|found| drop(found.insert(path("b"), observed(8))), &["changed b"]),
+        (
+            |found| {
+                found.insert(path("a"), observed(9));
+            },
+            &["rolled_back a"],
+        ),
+        (
+            |found| {
+                found.insert(path("d"), observed(4));
+            },
+            &["rolled_back d"],
+        ),
+        (
+            |found| {
+                found.insert(path("b"), observed(8));
+            },
+            &["changed b"],
+        ),
         (|found| found.get_mut("b").unwrap().payload_bytes -= 1, &["damaged b"]),
         (|found| found.get_mut("b").unwrap().hash = Some(Hash([0; 32])), &["damaged b"]),
         (|found| found.get_mut("b").unwrap().file = None, &["damaged b"]),

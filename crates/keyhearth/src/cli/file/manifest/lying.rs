@@ -61,7 +61,9 @@ impl Lying {
                 (_, Err(refusal)) => lying.wrong.push(wrong(UNREADABLE, &inside, Some(&refusal))),
                 (_, Ok(None)) => lying.notes.push(wrong("not_sealed", &inside, None)),
                 (None, Ok(Some(_))) => lying.wrong.push(wrong(BAD_NAME, &inside, None)),
-                (Some(path), Ok(Some(observed))) => drop(lying.files.insert(path, observed)),
+                (Some(path), Ok(Some(observed))) => {
+                    lying.files.insert(path, observed);
+                }
             }
         }
         lying.same_letters();
@@ -77,7 +79,9 @@ impl Lying {
         });
         for (inside, looked) in looked {
             match (inside.to_str().and_then(InsidePath::new), looked) {
-                (Some(path), Ok(Some(observed))) => drop(lying.files.insert(path, observed)),
+                (Some(path), Ok(Some(observed))) => {
+                    lying.files.insert(path, observed);
+                }
                 (None, Ok(_)) => lying.wrong.push(wrong(BAD_NAME, &inside, None)),
                 (Some(_), Ok(None)) => lying.wrong.push(wrong("not_sealed", &inside, None)),
                 (_, Err(refusal)) => lying.wrong.push(wrong(UNREADABLE, &inside, Some(&refusal))),
