@@ -26,6 +26,7 @@ use keyhearth_core::log::{Checkpoint, EntryProof, Tree, VerifierKey, WitnessRequ
 use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{KeyPolicy, Policy};
 use keyhearth_core::principal::{AccessKey, Fingerprint, Principal, Role, Roles};
+use keyhearth_core::secret::KeptSecret;
 use keyhearth_core::state::{State, Switches};
 use keyhearth_core::tenant::Tenant;
 use keyhearth_core::time::Time;
@@ -252,7 +253,9 @@ fn records() -> Result<()> {
         disabled: None,
         tenant_key: 1,
     };
-    named(7, "tenant", minicbor::to_vec(tenant).expect(cbor))
+    named(7, "tenant", minicbor::to_vec(tenant).expect(cbor))?;
+    let secret = KeptSecret { key: KEY, version: 1, created: NOW, ciphertext: vec![6; 121] };
+    named(8, "secret", minicbor::to_vec(secret).expect(cbor))
 }
 
 fn entry() -> Entry {
@@ -436,6 +439,8 @@ fn body(operation: Operation) -> &'static str {
         Operation::Agree => r#"{"version":1,"peer":"AQID"}"#,
         Operation::Decapsulate => r#"{"version":1,"encapsulated":"AQID"}"#,
         Operation::Random => r#"{"bytes":32}"#,
+        Operation::KeepSecret => r#"{"name":"restic","value":"AQID","replace":true}"#,
+        Operation::ReadSecret | Operation::ShredSecret => r#"{"name":"file/d1eb8eebe25e358cdd75d27577c8571a"}"#,
         Operation::CreateGrant => {
             r#"{"grantee":"ID","operations":["encrypt"],"context":{"a":"1"},"expires":"2026-11-20T12:00:00Z",
 "delegable":true,"name":"n","exact_context":{"a":"1"},"retiree":"ID"}"#

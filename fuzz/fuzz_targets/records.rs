@@ -6,6 +6,7 @@ use keyhearth_core::grant::Grant;
 use keyhearth_core::key::{Key, Material};
 use keyhearth_core::policy::Policy;
 use keyhearth_core::principal::{AccessKey, Principal};
+use keyhearth_core::secret::KeptSecret;
 use keyhearth_core::tenant::Tenant;
 use libfuzzer_sys::fuzz_target;
 use minicbor::{Decode, Encode};
@@ -21,7 +22,7 @@ fn survives<T: for<'b> Decode<'b, ()> + Encode<()>>(bytes: &[u8]) {
 
 fuzz_target!(|data: &[u8]| {
     let [kind, bytes @ ..] = data else { return };
-    match kind % 8 {
+    match kind % 9 {
         0 => survives::<Entry>(bytes),
         1 => survives::<Key>(bytes),
         2 => survives::<Material>(bytes),
@@ -29,6 +30,7 @@ fuzz_target!(|data: &[u8]| {
         4 => survives::<Principal>(bytes),
         5 => survives::<AccessKey>(bytes),
         6 => survives::<Policy>(bytes),
-        _ => survives::<Tenant>(bytes),
+        7 => survives::<Tenant>(bytes),
+        _ => survives::<KeptSecret>(bytes),
     }
 });

@@ -207,6 +207,10 @@ operations! {
     exchange Exchange (key: &str) [Exchange] -> Exchanged;
     random Random () [MakeRandom] -> Random;
 
+    keep_secret KeepSecret (key: &str) [KeepSecret] -> KeptSecret;
+    read_secret ReadSecret (key: &str) [OfSecret] -> SecretValue;
+    shred_secret ShredSecret (key: &str) [OfSecret] -> Done;
+
     volume_secret VolumeSecret (key: &str) [VolumeOf] -> VolumeSecret;
     recovery_secret RecoverySecret (key: &str) [VolumeOf] -> VolumeSecret;
     enroll_machine EnrollMachine () [NewMachine] -> Machine;
@@ -251,6 +255,7 @@ operations! {
 
 pages! {
     list_keys ListKeys () -> Keys;
+    list_secrets ListSecrets () -> Secrets;
     list_machines ListMachines () -> Machines;
     list_approvals ListApprovals () -> Approvals;
     list_grants ListGrants (key: &str) -> Grants;

@@ -123,8 +123,9 @@ impl Usage {
             | Operation::DataKey
             | Operation::DataKeyWithoutPlaintext
             | Operation::DataKeyPair
-            | Operation::DataKeyPairWithoutPlaintext => "encrypt",
-            Operation::RewrapFrom => "decrypt",
+            | Operation::DataKeyPairWithoutPlaintext
+            | Operation::KeepSecret => "encrypt",
+            Operation::RewrapFrom | Operation::ReadSecret => "decrypt",
             Operation::Decrypt
             | Operation::Sign
             | Operation::Verify

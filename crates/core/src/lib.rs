@@ -20,6 +20,7 @@ pub mod policy;
 pub mod principal;
 pub mod request;
 pub mod row;
+pub mod secret;
 pub mod state;
 pub mod store;
 pub mod tenant;

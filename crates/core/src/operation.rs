@@ -188,6 +188,12 @@ operations! {
     Exchange 50 "exchange" Key Process Post "/v1/keys/{key}/exchange" "exchange" "Multiplies another party's point by the key, for a McCallum-Relyea exchange.";
     Random 45 "random" Tenant Inspect Post "/v1/random" "random" "Gives random bytes.";
 
+    // Secrets.
+    KeepSecret 24 "keep-secret" Key Protect Post "/v1/keys/{key}/keep-secret" "secret create" "Keeps a small value under a name, encrypted under the primary version.";
+    ReadSecret 25 "read-secret" Key Process Post "/v1/keys/{key}/read-secret" "secret get" "Gives out the value of a secret.";
+    ShredSecret 26 "shred-secret" Key Destroy Post "/v1/keys/{key}/shred-secret" "secret delete" "Deletes a secret at once and for ever.";
+    ListSecrets 27 "list-secrets" Tenant Inspect Get "/v1/secrets" "secret list" "Lists the tenant's secrets, without their values.";
+
     // Boot release.
     VolumeSecret 51 "volume-secret" Key Boot Post "/v1/keys/{key}/volume-secret" "boot volume-secret" "Gives the next secret for a keyslot of a machine's volume, once.";
     RecoverySecret 52 "recovery-secret" Key Boot Post "/v1/keys/{key}/recovery-secret" "boot recover" "Gives the recovery secret of a machine's volume, for a reason.";

@@ -12,6 +12,7 @@ use crate::machine::{BootFacts, MachineChange, NewMachine, Release};
 use crate::operation::Operation;
 use crate::policy::NewKeyPolicy;
 use crate::principal::Role;
+use crate::secret::SecretName;
 use crate::state::Switches;
 use crate::time::{Now, Time};
 
@@ -363,6 +364,27 @@ pub enum Ask {
         bytes: usize,
     },
 
+    /// `replace` shreds the one there is, and needs that permission too.
+    KeepSecret {
+        key: KeyRef,
+        name: SecretName,
+        value: NewSecret,
+        replace: bool,
+    },
+    /// Without a key, the one that the secret is kept under.
+    ReadSecret {
+        key: Option<KeyRef>,
+        name: SecretName,
+    },
+    /// As [`Ask::ReadSecret`].
+    ShredSecret {
+        key: Option<KeyRef>,
+        name: SecretName,
+    },
+    ListSecrets {
+        page: Page,
+    },
+
     VolumeSecret {
         key: KeyRef,
         machine: PrincipalId,
@@ -527,6 +549,14 @@ pub enum Ask {
     Status,
     Seal,
     Rekey(Rekey),
+}
+
+/// The value of a new secret.
+pub enum NewSecret {
+    /// This, at most [`PLAINTEXT_BYTES_MAX`].
+    Given(Secret),
+    /// So many random bytes ([`crate::secret::GENERATED_BYTES`]), as text: base64url without padding.
+    Generated(usize),
 }
 
 /// What a rewrap opens, as [`Ask::Decrypt`] names it. The decision about it is [`Operation::RewrapFrom`].

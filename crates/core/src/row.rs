@@ -53,11 +53,13 @@ pub enum Table {
     MachineOwner = 18,
     /// [`crate::machine::Approval`] by machine.
     Approval = 19,
+    /// [`crate::secret::KeptSecret`] by name.
+    Secret = 20,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Key,
         Self::Material,
         Self::Alias,
@@ -77,6 +79,7 @@ impl Table {
         Self::Machine,
         Self::MachineOwner,
         Self::Approval,
+        Self::Secret,
     ];
 }
 

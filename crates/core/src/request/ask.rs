@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::{Ask, KeyRef, NewGrant};
 use crate::machine::BootFacts;
 use crate::operation::Operation;
+use crate::secret::SecretName;
 
 macro_rules! operations_of {
     ($self:ident: $($pattern:pat $(if $guard:expr)? => $operation:ident,)*) => {
@@ -58,6 +59,10 @@ impl Ask {
             Self::Decapsulate { .. } => Decapsulate,
             Self::Exchange { .. } => Exchange,
             Self::Random { .. } => Random,
+            Self::KeepSecret { .. } => KeepSecret,
+            Self::ReadSecret { .. } => ReadSecret,
+            Self::ShredSecret { .. } => ShredSecret,
+            Self::ListSecrets { .. } => ListSecrets,
             Self::VolumeSecret { .. } => VolumeSecret,
             Self::RecoverySecret { .. } => RecoverySecret,
             Self::ReleaseVolumes { release, .. } if release.clone.is_some() => CloneImage,
@@ -149,6 +154,7 @@ impl Ask {
             | Self::Encapsulate { key }
             | Self::Decapsulate { key, .. }
             | Self::Exchange { key, .. }
+            | Self::KeepSecret { key, .. }
             | Self::VolumeSecret { key, .. }
             | Self::RecoverySecret { key, .. }
             | Self::ReleaseVolumes { key, .. }
@@ -158,10 +164,12 @@ impl Ask {
             | Self::WhoCan { key }
             | Self::PutKeyPolicy { key, .. }
             | Self::KeyPolicy { key } => Some(key),
+            Self::ReadSecret { key, .. } | Self::ShredSecret { key, .. } => key.as_ref(),
             Self::CreateKey(_)
             | Self::ListKeys { .. }
             | Self::ListAliases { .. }
             | Self::Random { .. }
+            | Self::ListSecrets { .. }
             | Self::EnrollMachine(_)
             | Self::ListMachines { .. }
             | Self::DescribeMachine { .. }
@@ -217,7 +225,22 @@ impl Ask {
             | Self::DataKeyPair { context, .. }
             | Self::TestPolicy { context, .. } => Cow::Borrowed(context),
             Self::CreateGrant(new) => Cow::Owned(new.pairs()),
+            Self::KeepSecret { name, .. }
+            | Self::ReadSecret { name, .. }
+            | Self::ShredSecret { name, .. } => Cow::Owned(name.context()),
             _ => Cow::Borrowed(&[]),
+        }
+    }
+
+    /// The secret it is about.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
+    #[must_use]
+    pub fn secret(&self) -> Option<&SecretName> {
+        match self {
+            Self::KeepSecret { name, .. }
+            | Self::ReadSecret { name, .. }
+            | Self::ShredSecret { name, .. } => Some(name),
+            _ => None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::machine::{Approval, Machine, Outlook};
 use crate::operation::Operation;
 use crate::policy::Policy;
 use crate::principal::{AccessKey, Caller, Principal};
+use crate::secret::{KeptSecret, SecretName};
 use crate::tenant::Tenant;
 use crate::time::Time;
 
@@ -139,6 +140,19 @@ pub enum Response {
         key: KeyId,
         version: u32,
         point: Vec<u8>,
+    },
+    SecretKept {
+        name: SecretName,
+        secret: Box<KeptSecret>,
+    },
+    SecretValue {
+        key: KeyId,
+        version: u32,
+        value: Secret,
+    },
+    Secrets {
+        secrets: Vec<(SecretName, KeptSecret)>,
+        next: Option<Vec<u8>>,
     },
     VolumeSecret {
         key: KeyId,

@@ -22,6 +22,7 @@ mod material;
 mod output;
 mod policy;
 mod seal;
+mod secret;
 mod server;
 mod session;
 mod spelled;
@@ -67,6 +68,9 @@ enum Verb {
     /// What policies allow and forbid.
     #[command(subcommand)]
     Policy(policy::Verb),
+    /// Small values that the server keeps, such as passwords of backups.
+    #[command(subcommand)]
+    Secret(secret::Verb),
     /// Passing on what one holds oneself.
     #[command(subcommand)]
     Grant(grant::Verb),
@@ -145,6 +149,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Material(verb) => verb.run(session),
         Verb::Identity(verb) => verb.run(session),
         Verb::Policy(verb) => verb.run(session),
+        Verb::Secret(verb) => verb.run(session),
         Verb::Grant(verb) => verb.run(session),
         Verb::Tang(verb) => verb.run(session),
         Verb::Tenant(verb) => verb.run(session),

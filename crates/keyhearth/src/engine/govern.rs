@@ -42,6 +42,7 @@ impl Turn<'_> {
             Ask::CreateKey(new) => self.create_key(new),
             Ask::ListKeys { page } => self.list_keys(page),
             Ask::ListAliases { of, page } => self.list_aliases(of.as_ref(), page),
+            Ask::ListSecrets { page } => self.list_secrets(page),
             Ask::Random { bytes } => random_bytes(*bytes),
             Ask::IssueIdentity { name, roles, request, days } => {
                 self.issue_identity(name, roles, request, *days)

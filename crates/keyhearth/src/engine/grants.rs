@@ -247,8 +247,9 @@ impl Turn<'_> {
         names.iter().map(move |by| own.as_ref().is_some_and(|own| by.split('#').next() == Some(own.as_str())))
     }
 
-    /// Whether policies let the caller do this as well.
+    /// Whether policies let the caller do this as well, with the request's context.
     pub(super) fn may(&self, operation: Operation, key: &Key) -> Result<bool, Error> {
+        let context = self.request.ask.context();
         let authorizer = self.open.policies(self.tenant())?;
         let tenant = self.open.tenant(self.tenant())?;
         let facts = Facts {
@@ -256,7 +257,7 @@ impl Turn<'_> {
             key: Some(key),
             version: None,
             grants: &[],
-            context: &[],
+            context: &context,
             boot: None,
             reason_given: false,
             now: self.now,

@@ -34,15 +34,16 @@ mod names;
 mod open;
 mod operate;
 mod policies;
+mod question;
 mod records;
 mod repeat;
 mod schedule;
+mod secrets;
 mod start;
 mod transfer;
 mod usage;
 mod uses;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,10 +54,10 @@ use keyhearth_core::entry::{Entry, Result as Outcome};
 use keyhearth_core::grant::Grant;
 use keyhearth_core::id::{KeyId, RequestId, TenantId};
 use keyhearth_core::key::Key;
-use keyhearth_core::machine::BootFacts;
 use keyhearth_core::operation::{Group, Operation, Scope};
 use keyhearth_core::principal::{AccessKey, Caller, Principal, Proof};
-use keyhearth_core::request::{Ask, KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
+use keyhearth_core::request::{KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
+use keyhearth_core::secret::KeptSecret;
 use keyhearth_core::state::Class;
 use keyhearth_core::store::{Commit, Store, Write};
 use keyhearth_core::tenant::Tenant;
@@ -73,6 +74,7 @@ pub use start::{Initial, StartError, initialise};
 use crate::policy::Compiled;
 use ledger::Ledger;
 use open::{Held, Open};
+use question::Question;
 use records::{Records, Stored};
 
 /// What the entry of a dry run says.
@@ -221,56 +223,6 @@ impl std::ops::Deref for Peeked {
     }
 }
 
-/// What a request does with a key.
-struct Question<'a> {
-    operation: Operation,
-    /// None, if it is about no key.
-    key: Option<Cow<'a, KeyRef>>,
-    /// As the request or the ciphertext names it.
-    version: Option<u32>,
-    context: Cow<'a, [(String, String)]>,
-    boot: Option<&'a BootFacts>,
-}
-
-impl<'a> Question<'a> {
-    /// What it does with the key that it names.
-    fn of(ask: &'a Ask) -> Self {
-        Self {
-            operation: ask.operation(),
-            key: ask.key().map(Cow::Borrowed),
-            version: usage::named_version(ask),
-            context: ask.context(),
-            boot: ask.boot(),
-        }
-    }
-
-    /// What it does with a key beside. It needs both permits, each decided with the context of its own ciphertext.
-    fn beside(ask: &'a Ask) -> Option<Self> {
-        match ask {
-            Ask::Rewrap { key, source, .. } => Some(Self {
-                operation: Operation::RewrapFrom,
-                key: Some(Cow::Borrowed(source.key.as_ref().unwrap_or(key))),
-                version: usage::source_version(source),
-                context: Cow::Borrowed(&source.context),
-                boot: None,
-            }),
-            Ask::MoveAlias { alias, .. } => Some(Self {
-                operation: Operation::MoveAlias,
-                key: Some(Cow::Owned(KeyRef::Alias(alias.clone()))),
-                version: None,
-                context: Cow::Borrowed(&[]),
-                boot: None,
-            }),
-            _ => None,
-        }
-    }
-
-    /// The same about the key of `permit`, whatever its alias leads to by now.
-    fn again(self, permit: &Permit) -> Self {
-        Self { key: permit.key().map(|id| Cow::Owned(KeyRef::Id(id))), ..self }
-    }
-}
-
 /// What was loaded for a decision.
 struct Loaded {
     tenant: Arc<Stored<Tenant>>,
@@ -279,6 +231,8 @@ struct Loaded {
     access_key: Option<Arc<Stored<AccessKey>>>,
     policies: Arc<Compiled>,
     held: Option<Arc<Held>>,
+    /// The secret that the request is about, if there is one under this key.
+    secret: Option<Arc<Stored<KeptSecret>>>,
     reason_given: bool,
     now: Now,
     epoch: u64,
@@ -488,19 +442,26 @@ impl Engine {
         if principal.value.revoked.is_some() || principal.value.roles != caller.roles || !is_proved {
             return Err(Error::Denied);
         }
-        let held = match question.key.as_deref() {
+        let mut secret = None;
+        if let Some(name) = question.secret {
+            let (open, row) = (Arc::clone(open), name.row(caller.tenant));
+            secret = blocking(move || open.records.read::<KeptSecret>(&row)).await?.map(Arc::new);
+        }
+        let id = match (question.key.as_deref(), question.secret) {
+            (Some(key), _) => Some(open.resolve(caller.tenant, key)?),
+            (None, Some(_)) => Some(secret.as_ref().ok_or(Error::NotFound("secret"))?.value.key),
+            (None, None) => None,
+        };
+        let held = match id {
             None => None,
-            Some(key) => {
-                let id = open.resolve(caller.tenant, key)?;
-                match open.held(caller.tenant, id, reading.boot) {
-                    Some(held) => Some(held),
-                    None => {
-                        let open = Arc::clone(open);
-                        let tenant = caller.tenant;
-                        Some(blocking(move || open.hold(tenant, id, reading.boot)).await?)
-                    }
+            Some(id) => match open.held(caller.tenant, id, reading.boot) {
+                Some(held) => Some(held),
+                None => {
+                    let open = Arc::clone(open);
+                    let tenant = caller.tenant;
+                    Some(blocking(move || open.hold(tenant, id, reading.boot)).await?)
                 }
-            }
+            },
         };
         let policies = open.load_policies(caller.tenant).await?;
         Ok(Loaded {
@@ -509,6 +470,7 @@ impl Engine {
             access_key,
             policies,
             held,
+            secret,
             reason_given: gives_reason(request),
             now,
             epoch,
@@ -527,10 +489,12 @@ impl Engine {
                 .map(|grant| grant.value.clone())
                 .collect()
         });
+        // What reads a secret uses the version that encrypted it.
+        let kept = loaded.secret.as_ref().filter(|_| question.operation == Operation::ReadSecret);
         let facts = Facts {
             tenant: &loaded.tenant.value,
             key: held.map(|held| &held.key.value),
-            version: question.version,
+            version: question.version.or(kept.map(|secret| secret.value.version)),
             grants: &own_grants,
             context: &question.context,
             boot: question.boot,
@@ -555,7 +519,7 @@ impl Engine {
             }
         }
         let (permit, held, beside) = (Arc::clone(permit), loaded.held.clone(), beside.clone());
-        let acting = Acting { permit, held, beside, now: loaded.now };
+        let acting = Acting { permit, held, beside, secret: loaded.secret.clone(), now: loaded.now };
         if keys::is_quick(request) {
             return self.act_blocking(open, caller, request, &acting);
         }
@@ -645,7 +609,10 @@ impl Engine {
             context,
             reason: request.reason.clone(),
             access_key,
-            detail: request.dry_run.then(|| DRY_RUN.to_owned()),
+            detail: joined([
+                request.dry_run.then(|| DRY_RUN.to_owned()),
+                request.ask.secret().map(ToString::to_string),
+            ]),
         }
     }
 
@@ -692,6 +659,7 @@ impl Engine {
             permit: &acting.permit,
             held: acting.held.as_deref(),
             beside: acting.beside.as_deref(),
+            secret: acting.secret.as_deref(),
         };
         if let Some(remembered) = turn.remembered()? {
             return Ok(remembered);
@@ -699,6 +667,9 @@ impl Engine {
         let operation = acting.permit.operation();
         if operation == Operation::Rewrap {
             return turn.rewrap();
+        }
+        if request.ask.secret().is_some() {
+            return turn.on_secret();
         }
         if matches!(operation.info().group, Group::Boot | Group::Release) {
             return turn.on_machine();
@@ -721,6 +692,7 @@ struct Acting {
     permit: Arc<Permit>,
     held: Option<Arc<Held>>,
     beside: Option<Arc<Beside>>,
+    secret: Option<Arc<Stored<KeptSecret>>>,
     now: Now,
 }
 
@@ -734,6 +706,7 @@ struct Turn<'a> {
     permit: &'a Permit,
     held: Option<&'a Held>,
     beside: Option<&'a Beside>,
+    secret: Option<&'a Stored<KeptSecret>>,
 }
 
 impl Turn<'_> {

@@ -361,7 +361,8 @@ impl Open {
             | Table::AccessKeyOwner
             | Table::Machine
             | Table::MachineOwner
-            | Table::Approval => {}
+            | Table::Approval
+            | Table::Secret => {}
         }
     }
 

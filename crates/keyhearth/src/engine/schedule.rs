@@ -115,6 +115,7 @@ impl Engine {
             permit: &permit,
             held: Some(&held),
             beside: None,
+            secret: None,
         };
         let mut key = held.key.value.clone();
         let mut writes = Vec::new();

@@ -46,6 +46,8 @@ pub fn is_quick(ask: &Ask, held: &Held, version: u32) -> bool {
     let reads_more = matches!(
         ask,
         Ask::Rewrap { .. }
+            | Ask::KeepSecret { .. }
+            | Ask::ReadSecret { .. }
             | Ask::VolumeSecret { .. }
             | Ask::RecoverySecret { .. }
             | Ask::ReleaseVolumes { .. }
@@ -334,6 +336,32 @@ pub fn act(open: &Open, permit: &Permit, request: &Request, held: &Held) -> Resu
         _ => return Err(Error::Internal("not a use of key material")),
     };
     Ok(Effect { writes, ..Effect::of(response) })
+}
+
+/// A message of `held`'s primary version, and that version: what a secret is kept as.
+pub fn keep(
+    open: &Open,
+    permit: &Permit,
+    request: &Request,
+    held: &Held,
+    (pairs, value): (&ContextPairs, &[u8]),
+) -> Result<(u32, Vec<u8>), Error> {
+    let work = Work::new(open, permit, held, request.dry_run)?;
+    let (made, _) = work.encrypt(Some(Mechanism::Kh1), pairs, value)?;
+    Ok((work.number, made.ciphertext))
+}
+
+/// Opens what [`keep`] made.
+pub fn read(
+    open: &Open,
+    permit: &Permit,
+    request: &Request,
+    held: &Held,
+    (pairs, message): (&ContextPairs, &[u8]),
+) -> Result<Secret, Error> {
+    let work = Work::new(open, permit, held, request.dry_run)?;
+    work.mechanism(Some(Mechanism::Kh1), Purpose::Encrypt)?;
+    work.open_message(pairs, message)
 }
 
 /// Rewraps: opened under `source`, which has its own permit, and encrypted under `held`.

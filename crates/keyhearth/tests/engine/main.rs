@@ -17,6 +17,7 @@ mod race;
 mod repeat;
 mod rotation;
 mod schedule;
+mod secrets;
 mod support;
 mod suspension;
 mod tang;

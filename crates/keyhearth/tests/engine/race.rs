@@ -167,7 +167,7 @@ async fn what_loses_every_race_may_come_again() {
 }
 
 /// One thread for what blocks, so that work which is held back has not committed.
-fn alone(test: impl Future<Output = ()>) {
+pub fn alone(test: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().max_blocking_threads(1).build().unwrap().block_on(test);
 }

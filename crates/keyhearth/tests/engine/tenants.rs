@@ -8,7 +8,7 @@ use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::NewKeyPolicy;
 use keyhearth_core::principal::{CERTIFICATES_MAX, Caller, Role};
 use keyhearth_core::request::{
-    Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, NewMaterial, Response, Source,
+    Ask, ImportMechanism, KeyChange, KeyRef, Message, NewGrant, NewMaterial, NewSecret, Response, Source,
 };
 
 use super::support::{
@@ -26,6 +26,7 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         KeyRef::Alias(_) => KeyId([1; 16]),
     };
     let (version, mechanism) = (None, None);
+    let name = || "restic".parse().unwrap();
     let admin = [
         Ask::DescribeKey { key: k() },
         Ask::UpdateKey { key: k(), change: KeyChange::default() },
@@ -91,6 +92,8 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::Encapsulate { key: k() },
         Ask::Decapsulate { key: k(), version, encapsulated: vec![1; 1088] },
         Ask::Exchange { key: k(), version, peer: vec![1; 32] },
+        Ask::KeepSecret { key: k(), name: name(), value: NewSecret::Generated(32), replace: false },
+        Ask::ReadSecret { key: Some(k()), name: name() },
         Ask::ExportKey { key: k(), version, mechanism: ImportMechanism::HpkeX25519, recipient: vec![1; 32] },
         Ask::CreateGrant(NewGrant::new(k(), home.user.principal, vec![Operation::Encrypt])),
         Ask::RevokeGrant { key: k(), grant: GrantId([1; 16]) },
@@ -98,11 +101,12 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
     let admin = admin.into_iter().map(|ask| (Arc::clone(&home.key_admin), ask));
     let user = user.into_iter().map(|ask| (Arc::clone(&home.user), ask));
     let destroy = (Arc::clone(&home.custodian), Ask::DestroyKey { key: k(), version: 1, confirm: id });
+    let shred = (Arc::clone(&home.custodian), Ask::ShredSecret { key: Some(k()), name: name() });
     let who_can = (Arc::clone(&home.auditor), Ask::WhoCan { key: k() });
     let policy = (Arc::clone(&home.auditor), Ask::KeyPolicy { key: k() });
     let set_policy =
         (Arc::clone(&home.admin), Ask::PutKeyPolicy { key: k(), policy: NewKeyPolicy::default() });
-    admin.chain(user).chain([destroy, who_can, policy, set_policy]).collect()
+    admin.chain(user).chain([destroy, shred, who_can, policy, set_policy]).collect()
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use keyhearth_core::key::Origin;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Fingerprint, Role};
 use keyhearth_core::request::ImportMechanism;
+use keyhearth_core::secret::SecretName;
 use keyhearth_core::state::State;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
@@ -138,6 +139,36 @@ answers! {
     Aliases {
         /// The aliases.
         aliases: Vec<AliasOf>,
+        /// Where the next page begins; `null` at the end.
+        next: Option<Is<Cursor>>,
+    }
+
+    /// A secret, without its value.
+    KeptSecret {
+        /// Its name.
+        name: Is<SecretName>,
+        /// The key that it is kept under.
+        key: Is<KeyId>,
+        /// The version of it that encrypted the value.
+        version: u32,
+        /// When it was kept.
+        created: Is<Time>,
+    }
+
+    /// The value of a secret.
+    SecretValue {
+        /// The key that it is kept under.
+        key: Is<KeyId>,
+        /// The version of it that encrypted the value.
+        version: u32,
+        /// The value.
+        value: Bytes,
+    }
+
+    /// A page of secrets.
+    Secrets {
+        /// The secrets.
+        secrets: Vec<KeptSecret>,
         /// Where the next page begins; `null` at the end.
         next: Option<Is<Cursor>>,
     }

@@ -12,7 +12,7 @@ use keyhearth_core::state;
 use keyhearth_crypto::algorithm::Mechanism;
 
 use super::body::*;
-use super::spelling::{Bytes, Is, Object, Pairs, Within};
+use super::spelling::{Bytes, Holder, Is, Object, Pairs, Within};
 
 /// How long a data key is unless the caller says otherwise.
 const DATA_KEY_BYTES_DEFAULT: u32 = 32;
@@ -285,6 +285,29 @@ impl Decapsulate {
     pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
         let encapsulated = self.encapsulated.public("encapsulated")?;
         Ok(Ask::Decapsulate { key, version: number(self.version), encapsulated })
+    }
+}
+
+impl KeepSecret {
+    pub(super) fn ask(self, key: KeyRef) -> Result<Ask, Error> {
+        let value = match (self.value, self.generate) {
+            (Some(value), None) => ask::NewSecret::Given(value.secret("value")?),
+            (None, Some(bytes)) => ask::NewSecret::Generated(bytes.number() as usize),
+            (None, None) | (Some(_), Some(_)) => {
+                return Err(Error::Invalid { field: "value", rule: "give either `value` or `generate`" });
+            }
+        };
+        Ok(Ask::KeepSecret { key, name: self.name.0, value, replace: self.replace.unwrap_or(false) })
+    }
+}
+
+impl OfSecret {
+    pub(super) fn read(self, holder: Holder) -> Ask {
+        Ask::ReadSecret { key: holder.0, name: self.name.0 }
+    }
+
+    pub(super) fn shred(self, holder: Holder) -> Ask {
+        Ask::ShredSecret { key: holder.0, name: self.name.0 }
     }
 }
 

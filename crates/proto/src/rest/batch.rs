@@ -1,7 +1,7 @@
 //! Many uses of keys in one request: `POST /v1/batch`.
 //!
 //! A way to send requests and no operation of its own: each is decided, recorded and refused by itself, and counted
-//! as one. Not here: what changes something, or is about more than one key; that is asked for alone.
+//! as one. Not here: what manages a key, or is about more than one; that is asked for alone.
 
 use keyhearth_core::Error;
 use keyhearth_core::id::RequestId;
@@ -32,7 +32,7 @@ struct Batch<'b> {
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Item<'b> {
-    /// The operation: one that uses a key and changes nothing, such as `encrypt`.
+    /// The operation: one that uses a key, such as `encrypt`.
     pub operation: &'b str,
     /// The key: its id or an alias.
     pub key: std::borrow::Cow<'b, str>,
@@ -86,7 +86,7 @@ pub fn batch(body: &[u8]) -> Result<Vec<Result<(Operation, Ask), Error>>, Error>
     let read = |Object(item): Object<Item<'_>>| {
         let operation = Operation::ALL.iter().copied().find(|operation| operation.name() == item.operation);
         let operation = operation.filter(|&operation| is_batched(operation));
-        let rule = "must be the name of one that uses a key and changes nothing";
+        let rule = "must be the name of one that uses a key";
         let operation = operation.ok_or(Error::Invalid { field: "operation", rule })?;
         let ask = parse(operation, &Params::of_key(item.key), None, item.body.get().as_bytes())?;
         Ok((operation, ask))

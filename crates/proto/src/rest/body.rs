@@ -12,6 +12,7 @@ use keyhearth_core::policy::POLICY_BYTES_MAX;
 use keyhearth_core::principal::{Fingerprint, Role};
 use keyhearth_core::principal::{SESSION_MINUTES_MAX, SESSION_MINUTES_MIN};
 use keyhearth_core::request::{ImportMechanism, KeyRef, MATERIAL_DESCRIPTION_CHARS_MAX, PLAINTEXT_BYTES_MAX};
+use keyhearth_core::secret::SecretName;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
 use keyhearth_crypto::key::{HMAC_BYTES_MAX, IMPORT_BYTES_MAX};
@@ -230,6 +231,24 @@ bodies! {
         context: Option<Pairs>,
         /// The ciphertext.
         ciphertext: Ciphertext,
+    }
+
+    /// A secret to keep: either `value` or `generate`.
+    KeepSecret {
+        /// Its name.
+        name: Is<SecretName>,
+        /// The value, 1 to 65,536 bytes.
+        value: Option<Plaintext>,
+        /// Make the value: so many random bytes as text, in base64url without padding.
+        generate: Option<Within<16, 1024>>,
+        /// Shred the secret of this name that there is, which needs that permission too; not if absent.
+        replace: Option<bool>,
+    }
+
+    /// Which secret.
+    OfSecret {
+        /// Its name.
+        name: Is<SecretName>,
     }
 
     /// What to encrypt anew under the primary version.

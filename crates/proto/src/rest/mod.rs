@@ -31,7 +31,9 @@ pub use problem::{Problem, not_found, problem, status};
 pub use query::{LOG_PATH_BYTES_MAX, PAGE_DEFAULT};
 pub use read::read;
 pub use route::{Params, Refused, method_name, route};
-pub use spelling::{AccessKeyId, Bytes, Cursor, Is, Object, Pairs, SecretText, Spelling, Text, Use, Within};
+pub use spelling::{
+    AccessKeyId, Bytes, Cursor, HOLDER, Is, Object, Pairs, SecretText, Spelling, Text, Use, Within,
+};
 
 /// The longest body of a request, in bytes: the largest plaintext in base64, and room for the rest.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;

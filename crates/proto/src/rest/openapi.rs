@@ -7,7 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::print::{FILE, JSON};
-use super::spelling::{AccessKeyId, Spelling};
+use super::spelling::{AccessKeyId, Holder, Spelling};
 use super::{BATCH_MAX, BATCH_PATH, Problem, answer, body, method_name, query};
 
 /// Makes the schema of one type.
@@ -81,6 +81,10 @@ exchanges! {
     Decapsulate (Decapsulate) Shared;
     Exchange (Exchange) Exchanged;
     Random (MakeRandom) Random;
+    KeepSecret (KeepSecret) KeptSecret;
+    ReadSecret (OfSecret) SecretValue;
+    ShredSecret (OfSecret) Done;
+    ListSecrets () Secrets;
     VolumeSecret (VolumeOf) VolumeSecret;
     RecoverySecret (VolumeOf) VolumeSecret;
     EnrollMachine (NewMachine) Machine;
@@ -146,9 +150,10 @@ const PROBLEMS: [(&str, &str); 10] = [
 ];
 
 /// The schema of a path parameter.
-fn path_schema(name: &str) -> Value {
+fn path_schema(operation: Operation, name: &str) -> Value {
     use keyhearth_core::id::{Alias, GrantId, Name, PrincipalId, RequestId, TenantId};
     match name {
+        "key" if matches!(operation, Operation::ReadSecret | Operation::ShredSecret) => Holder::schema(),
         "key" => KeyRef::schema(),
         "alias" => Alias::schema(),
         "grant" => GrantId::schema(),
@@ -167,8 +172,9 @@ fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
 }
 
 fn parameters(operation: Operation) -> Vec<Value> {
-    let of_path = path_parameters(operation.info().path)
-        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": path_schema(name) }));
+    let of_path = path_parameters(operation.info().path).map(|name| {
+        json!({ "name": name, "in": "path", "required": true, "schema": path_schema(operation, name) })
+    });
     let of_query = query::parameters(operation).iter().map(|parameter| {
         json!({ "name": parameter.name, "in": "query", "description": parameter.description,
             "required": parameter.required, "schema": (parameter.schema)() })
@@ -389,7 +395,7 @@ mod tests {
             assert!(path_parameters(info.path).eq(declared.iter().map(|p| p["name"].as_str().unwrap())));
             assert!(declared.iter().all(|p| p["required"] == true && p["schema"].is_object()));
         }
-        assert_eq!(path_schema("index")["type"], "integer");
+        assert_eq!(path_schema(Operation::ProveEntry, "index")["type"], "integer");
         assert_eq!(api["components"]["schemas"]["Encrypt"]["additionalProperties"], false);
         assert_eq!(api["components"]["schemas"]["Encrypt"]["properties"]["plaintext"]["maxLength"], 87_384);
         assert_eq!(api["components"]["schemas"]["Encrypt"]["required"], json!(["plaintext"]));

@@ -83,6 +83,9 @@ pub fn print(response: Response) -> Printed {
             of_key!(Encapsulated { key, version, secret, encapsulated })
         }
         R::Exchanged { key, version, point } => of_key!(Exchanged { key, version, point }),
+        R::SecretKept { name, secret } => json(0, &KeptSecret::from(&(name, *secret))),
+        R::SecretValue { key, version, value } => of_key!(SecretValue { key, version, value }),
+        R::Secrets { secrets, next } => json(1024, &Secrets { secrets: list(&secrets), next: cursor(next) }),
         R::VolumeSecret { key, version, generation, secret } => {
             let (bytes, secret) = (secret.len(), secret.into());
             json(bytes, &VolumeSecret { key: Is(key), version, generation, secret })

@@ -44,6 +44,7 @@ const TAKEN: &[(Operation, &[Parameter])] = &[
     ),
     (Operation::ListGrants, PAGE),
     (Operation::ListRetirableGrants, PAGE),
+    (Operation::ListSecrets, PAGE),
     (Operation::ListMachines, PAGE),
     (Operation::ListApprovals, PAGE),
     (Operation::ListIdentities, PAGE),

@@ -6,7 +6,7 @@ use keyhearth_core::id::Alias;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{self, Fingerprint, Proof};
 use keyhearth_core::request as ask;
-use keyhearth_core::{entry, grant, key, machine, policy, tenant};
+use keyhearth_core::{entry, grant, key, machine, policy, secret, tenant};
 
 use super::answer::*;
 use super::body::{Cryptoperiod, Days, ReferenceValue, Switches};
@@ -90,6 +90,17 @@ impl From<&(Alias, key::AliasOf)> for AliasOf {
             key: of.key.into(),
             created: some(of.created),
             updated: some(of.updated),
+        }
+    }
+}
+
+impl From<&(secret::SecretName, secret::KeptSecret)> for KeptSecret {
+    fn from((name, secret): &(secret::SecretName, secret::KeptSecret)) -> Self {
+        Self {
+            name: name.clone().into(),
+            key: secret.key.into(),
+            version: secret.version,
+            created: secret.created.into(),
         }
     }
 }

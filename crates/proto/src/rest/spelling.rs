@@ -13,6 +13,7 @@ use keyhearth_core::machine::Decision;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Fingerprint, Role};
 use keyhearth_core::request::{ImportMechanism, KeyRef, Secret};
+use keyhearth_core::secret::SecretName;
 use keyhearth_core::state::State;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
@@ -119,6 +120,9 @@ const NAME_PATTERN: &str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 const TIME_PATTERN: &str = r"^(19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{3})?Z$";
 const ALIAS_PATTERN: &str = "^[A-Za-z0-9/_.:-]{1,250}$";
 
+const HOLDER_PATTERN: &str = "^(@|[A-Za-z0-9/_.:-]{1,250})$";
+const SECRET_PATTERN: &str = "^([a-z0-9][a-z0-9._-]{0,63}|file/[0-9a-f]{32})$";
+
 /// One use of a key, out of [`Usage::NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Use(pub &'static str);
@@ -131,6 +135,19 @@ impl AccessKeyId {
     fn read(text: &str) -> Option<Self> {
         let ok = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit();
         ((16..=128).contains(&text.len()) && text.bytes().all(ok)).then(|| Self(text.to_owned()))
+    }
+}
+
+/// A key, or [`HOLDER`] for the one that a secret is kept under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder(pub Option<KeyRef>);
+
+/// In the place of a key: the one that the secret is kept under, which is named in the body.
+pub const HOLDER: &str = "@";
+
+impl Holder {
+    fn read(text: &str) -> Option<Self> {
+        if text == HOLDER { Some(Self(None)) } else { text.parse().ok().map(|key| Self(Some(key))) }
     }
 }
 
@@ -285,6 +302,14 @@ spellings! {
             Self::Alias(alias) => write!(f, "{alias}"),
         },
         schema: json!({ "type": "string", "pattern": ALIAS_PATTERN }) }
+    Holder { "must be a key's id or an alias, or @", read: Self::read,
+        write: |holder: &Self, f: &mut fmt::Formatter<'_>| match &holder.0 {
+            Some(key) => Spelling::write(key, f),
+            None => f.write_str(HOLDER),
+        },
+        schema: json!({ "type": "string", "pattern": HOLDER_PATTERN }) }
+    SecretName { "must be a name, or file/ and 32 hexadecimal digits", read: |text: &str| text.parse().ok(),
+        write: fmt::Display::fmt, schema: json!({ "type": "string", "pattern": SECRET_PATTERN }) }
     Time { "must be a UTC time like 2026-11-20T12:00:00Z", read: crate::time::read, write: crate::time::write,
         schema: json!({ "type": "string", "format": "date-time", "pattern": TIME_PATTERN }) }
     AccessKeyId { "must be 16 to 128 of A-Z 0-9", read: Self::read,

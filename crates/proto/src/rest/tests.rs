@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+const FILE: &str = "file/07070707070707070707070707070707";
 const ID: &str = "07070707-0707-0707-0707-070707070707";
 
 /// A request of each operation with all its members.
@@ -149,6 +150,10 @@ fn requests() -> Vec<(&'static str, &'static str, Value)> {
             "/v1/identities/07070707-0707-0707-0707-070707070707/certificates",
             json!({ "certificate": "PEM" }),
         ),
+        ("POST", "/v1/keys/k/keep-secret", json!({ "name": "restic", "value": "AQID", "replace": true })),
+        ("POST", "/v1/keys/@/read-secret", json!({ "name": "restic" })),
+        ("POST", "/v1/keys/%40/shred-secret", json!({ "name": FILE })),
+        ("GET", "/v1/secrets", none.clone()),
         ("GET", "/v1/whoami", none.clone()),
         ("POST", "/v1/access-keys", json!({ "identity": ID, "id": "ABCDEFGHIJ012345", "secret": "s" })),
         ("GET", "/v1/access-keys", none.clone()),

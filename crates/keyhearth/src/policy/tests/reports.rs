@@ -107,6 +107,7 @@ fn who_can_lists_policies_and_grants_and_heeds_forbids() {
             (5, "destroy-key", custodian()),
             (5, "public-key", custodian()),
             (5, "last-use", custodian()),
+            (5, "shred-secret", custodian()),
             (5, "list-grants", custodian()),
             (5, "key-policy", custodian()),
             (6, "encrypt", format!("grant:{}", GrantId([3; 16]))),

@@ -10,13 +10,14 @@ const EVERYONE: &str = "random renew-identity status who-am-i";
 /// For machines, which have no role; those who only read may not even ask.
 const BOOTS: &str = "ask-approval confirm-boot settle-clone";
 const READ_KEYS: &str = "describe-key describe-machine key-policy last-use list-aliases list-approvals list-grants list-keys list-machines \
-    list-retirable-grants public-key";
+    list-retirable-grants list-secrets public-key";
 const MANAGE: &str = "activate-key cancel-destroy compromise-key create-key deactivate-key delete-alias \
     import-key import-parameters move-alias resume-key rotate-key schedule-destroy set-alias suspend-key unload-key update-key";
 const USE: &str = "agree data-key data-key-pair data-key-pair-without-plaintext data-key-without-plaintext decapsulate decrypt \
-    encapsulate encrypt exchange mac rewrap rewrap-from sign unwrap verify verify-mac wrap";
+    encapsulate encrypt exchange keep-secret mac read-secret rewrap rewrap-from sign unwrap verify verify-mac wrap";
 const BOOT: &str =
     "decide-approval decide-candidate enroll-machine recovery-secret update-machine volume-secret";
+const DESTROY: &str = "destroy-key shred-secret";
 const DELEGATE: &str = "create-grant revoke-grant";
 const READ_GOVERN: &str = "diff-policy list-access-keys list-identities list-policies test-policy";
 const CHANGE_GOVERN: &str = "bind-certificate create-access-key delete-policy disable-access-key issue-identity \
@@ -37,7 +38,7 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
         (Role::KeyAdmin, vec![EVERYONE, BOOTS, READ_KEYS, MANAGE, BOOT, "revoke-grant"]),
         (Role::KeyUser, vec![EVERYONE, BOOTS, READ_KEYS, USE, DELEGATE]),
         (Role::Auditor, vec![EVERYONE, READ_KEYS, READ_GOVERN, READ_LOG, "who-can", "export-log"]),
-        (Role::Custodian, vec![EVERYONE, BOOTS, READ_KEYS, "destroy-key", "rekey rotate-root seal unseal"]),
+        (Role::Custodian, vec![EVERYONE, BOOTS, READ_KEYS, DESTROY, "rekey rotate-root seal unseal"]),
         (
             Role::Developer,
             vec![
@@ -55,7 +56,7 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
                 READ_LOG,
                 "who-can",
                 "export-log",
-                "destroy-key",
+                DESTROY,
                 "export-key",
                 OPERATE,
             ],

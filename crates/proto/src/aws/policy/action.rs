@@ -95,8 +95,8 @@ const REFUSED_TOO: &[(Operation, &[Operation])] = &[
     (O::UnloadKey, &[O::DestroyKey]),
     (O::SuspendKey, &[O::DeactivateKey, O::CompromiseKey]),
     (O::ResumeKey, &[O::ActivateKey]),
-    (O::Encrypt, &[O::Wrap]),
-    (O::Decrypt, &[O::Unwrap]),
+    (O::Encrypt, &[O::Wrap, O::KeepSecret]),
+    (O::Decrypt, &[O::Unwrap, O::ReadSecret]),
 ];
 
 /// A set of AWS's actions on keys, one bit a row of [`ON_KEYS`], and one for all that AWS does not know.
@@ -301,8 +301,8 @@ mod tests {
             ("kms:ScheduleKeyDeletion", &[O::DestroyKey][..]),
             ("kms:DisableKey", &[O::DeactivateKey, O::CompromiseKey]),
             ("kms:EnableKey", &[O::ActivateKey]),
-            ("kms:Decrypt", &[O::Unwrap, O::ExportKey]),
-            ("kms:Encrypt", &[O::Wrap, O::ExportKey]),
+            ("kms:Decrypt", &[O::Unwrap, O::ReadSecret, O::ExportKey]),
+            ("kms:Encrypt", &[O::Wrap, O::KeepSecret, O::ExportKey]),
             ("kms:Sign", &[O::ExportKey]),
             ("kms:RotateKeyOnDemand", &[]),
         ] {

@@ -39,7 +39,7 @@ fn refused(document: &serde_json::Value) -> String {
 
 const ALICE: &str = r#"principal == Keyhearth::Principal::"61616161-6161-6161-6161-616161616161""#;
 const DECRYPT: &str = r#"action == Keyhearth::Action::"decrypt", resource == Keyhearth::Key::"this")"#;
-const NO_DECRYPT: &str = r#"action in [Keyhearth::Action::"export-key", Keyhearth::Action::"decrypt", Keyhearth::Action::"unwrap"], resource == Keyhearth::Key::"this")"#;
+const NO_DECRYPT: &str = r#"action in [Keyhearth::Action::"export-key", Keyhearth::Action::"read-secret", Keyhearth::Action::"decrypt", Keyhearth::Action::"unwrap"], resource == Keyhearth::Key::"this")"#;
 
 #[test]
 fn the_usual_policy_says_nothing_of_its_own() {

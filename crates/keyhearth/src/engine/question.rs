@@ -1,0 +1,66 @@
+//! What a request does with a key: what is loaded and decided for it.
+
+use std::borrow::Cow;
+
+use keyhearth_core::decide::Permit;
+use keyhearth_core::machine::BootFacts;
+use keyhearth_core::operation::Operation;
+use keyhearth_core::request::{Ask, KeyRef};
+use keyhearth_core::secret::SecretName;
+
+use super::usage;
+
+/// What a request does with a key.
+pub struct Question<'a> {
+    pub operation: Operation,
+    /// None, if it is about no key.
+    pub key: Option<Cow<'a, KeyRef>>,
+    /// As the request or the ciphertext names it.
+    pub version: Option<u32>,
+    pub context: Cow<'a, [(String, String)]>,
+    /// The secret it is about. If it names no key, it is about the one that this is kept under.
+    pub secret: Option<&'a SecretName>,
+    pub boot: Option<&'a BootFacts>,
+}
+
+impl<'a> Question<'a> {
+    /// What it does with the key that it names.
+    pub fn of(ask: &'a Ask) -> Self {
+        Self {
+            operation: ask.operation(),
+            key: ask.key().map(Cow::Borrowed),
+            version: usage::named_version(ask),
+            context: ask.context(),
+            secret: ask.secret(),
+            boot: ask.boot(),
+        }
+    }
+
+    /// What it does with a key beside. It needs both permits, each decided with the context of its own ciphertext.
+    pub fn beside(ask: &'a Ask) -> Option<Self> {
+        match ask {
+            Ask::Rewrap { key, source, .. } => Some(Self {
+                operation: Operation::RewrapFrom,
+                key: Some(Cow::Borrowed(source.key.as_ref().unwrap_or(key))),
+                version: usage::source_version(source),
+                context: Cow::Borrowed(&source.context),
+                secret: None,
+                boot: None,
+            }),
+            Ask::MoveAlias { alias, .. } => Some(Self {
+                operation: Operation::MoveAlias,
+                key: Some(Cow::Owned(KeyRef::Alias(alias.clone()))),
+                version: None,
+                context: Cow::Borrowed(&[]),
+                secret: None,
+                boot: None,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The same about the key of `permit`, whatever its alias leads to by now.
+    pub fn again(self, permit: &Permit) -> Self {
+        Self { key: permit.key().map(|id| Cow::Owned(KeyRef::Id(id))), ..self }
+    }
+}
