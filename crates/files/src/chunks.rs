@@ -290,6 +290,12 @@ impl Reader {
         self.extent.plaintext_bytes()
     }
 
+    /// Bytes of plaintext in each chunk but the last; each is read whole.
+    #[must_use]
+    pub fn chunk_bytes(&self) -> usize {
+        self.payload.geometry().chunk_bytes
+    }
+
     /// Reads plaintext from the byte `offset` on until `out` is full or the file ends; gives how many bytes were read.
     ///
     /// # Errors

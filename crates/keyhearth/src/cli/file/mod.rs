@@ -9,6 +9,7 @@ mod keys;
 mod look;
 mod manifest;
 mod many;
+mod mount;
 mod open;
 pub mod plugin;
 mod seal;
@@ -77,6 +78,10 @@ pub enum Verb {
     Inspect(SealedFiles),
     /// Lists the sealed files in a folder and those below it
     Ls(look::Ls),
+    /// Shows the plaintext of a folder of sealed files in another folder, for all programs, until it is unmounted
+    ///
+    /// Sealed files are shown under their names without `.age` or `.esdk`; nothing else is shown. Only you see them.
+    Mount(mount::Mount),
     /// Lets somebody open files, by a grant on their key for these files alone
     Share(share::Share),
     /// Ends what `share` gave
@@ -106,6 +111,7 @@ impl Verb {
             Self::Open(verb) => verb.run(session),
             Self::Inspect(files) => look::inspect(session, &files.files),
             Self::Ls(verb) => verb.run(session),
+            Self::Mount(verb) => verb.run(session),
             Self::Share(verb) => verb.run(session),
             Self::Unshare(verb) => verb.run(session),
             Self::Recipient(recipient) => {

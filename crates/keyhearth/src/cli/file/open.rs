@@ -8,7 +8,7 @@ use clap::Args;
 use keyhearth_files::age::{FileKey, Header, Identity};
 use keyhearth_files::esdk::DataKey;
 use keyhearth_files::held::Wrapped;
-use keyhearth_files::{AnyOpened, Error, Opened};
+use keyhearth_files::{AnyOpened, Error, Opened, Reader};
 
 use super::super::failure::Failure;
 use super::super::input;
@@ -56,6 +56,14 @@ impl Unlocked {
         match self {
             Self::Age(opened, key) => opened.write_to(&key, output, threads),
             Self::Esdk(opened, key) => opened.write_to(&key, output, threads),
+        }
+    }
+
+    /// As [`Opened::into_reader`].
+    pub fn into_reader(self) -> Result<Reader, Error> {
+        match self {
+            Self::Age(opened, key) => opened.into_reader(&key),
+            Self::Esdk(opened, key) => opened.into_reader(&key),
         }
     }
 

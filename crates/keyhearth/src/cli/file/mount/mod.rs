@@ -1,0 +1,143 @@
+//! `file mount`: the plaintext of a folder of sealed files, for programs that know nothing of sealing.
+//!
+//! [`view`] answers the kernel; [`files`] is what is open. Nothing of plaintext is left to the kernel to keep: every read comes
+//! here, so that it ends when the server's word does.
+
+mod beneath;
+mod files;
+mod leases;
+mod names;
+mod view;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{io, thread};
+
+use clap::Args;
+use fuser::{Config, MountOption};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::super::failure::Failure;
+use super::super::session::Session;
+use beneath::Root;
+use files::Files;
+use view::View;
+
+/// Requests that are answered at once.
+const THREADS: usize = 4;
+/// The longest lease.
+const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Args)]
+pub struct Mount {
+    /// The folder of sealed files
+    sealed: PathBuf,
+    /// The folder to show them in
+    mountpoint: PathBuf,
+    /// How long the key of an open file is kept before the server is asked again: `30s`, `5m`, `2h`; 0s is not at all
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = lease)]
+    lease: Duration,
+}
+
+fn lease(text: &str) -> Result<Duration, &'static str> {
+    const RULE: &str = "must be a number and s, m or h, at most 24h";
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(RULE)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(RULE),
+    };
+    let number = number.parse::<u32>().map_err(|_| RULE)?;
+    Some(Duration::from_secs(u64::from(number) * seconds)).filter(|lease| *lease <= LEASE_MAX).ok_or(RULE)
+}
+
+impl Mount {
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
+        let server = session.server()?;
+        self.apart()?;
+        let root = Root::open(&self.sealed).map_err(|error| Failure::at(self.sealed.display(), &error))?;
+        let files = Arc::new(Files::new(root, server, self.lease));
+        let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (mut terminate, mut interrupt) = signals.block_on(async {
+            io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+        })?;
+        let mut mounted =
+            fuser::Session::new(View::new(Arc::clone(&files))?, &self.mountpoint, &self.options())
+                .map_err(|error| self.not_mounted(&error))?;
+        let mut unmounter = mounted.unmount_callable();
+        let watched = Arc::clone(&files);
+        let watching = thread::spawn(move || watched.leases.watch());
+        let (ended, end) = oneshot::channel();
+        thread::spawn(move || ended.send(mounted.run()));
+        session.hint(&format!("{} is mounted; `umount` or Ctrl+C ends it", self.mountpoint.display()));
+        let served = signals.block_on(async {
+            tokio::select! {
+                served = end => return served.unwrap_or(Ok(())),
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            unmounter.unmount().or_else(|_| self.detach())
+        });
+        files.leases.end_all();
+        let _ = watching.join();
+        Ok(served?)
+    }
+
+    fn options(&self) -> Config {
+        let mut options = Config::default();
+        options.mount_options = vec![
+            MountOption::FSName("keyhearth".to_owned()),
+            MountOption::Subtype("keyhearth".to_owned()),
+            MountOption::DefaultPermissions,
+            MountOption::NoDev,
+            MountOption::NoSuid,
+            MountOption::RO,
+        ];
+        options.n_threads = Some(THREADS);
+        options
+    }
+
+    /// Refuses to show plaintext where the sync service looks, and the folder in itself.
+    fn apart(&self) -> Result<(), Failure> {
+        let real = |path: &Path| path.canonicalize().map_err(|error| Failure::at(path.display(), &error));
+        let (sealed, mountpoint) = (real(&self.sealed)?, real(&self.mountpoint)?);
+        if sealed.starts_with(&mountpoint) || mountpoint.starts_with(&sealed) {
+            return Err(Failure::new(
+                "one of the two folders is in the other",
+                "name a folder elsewhere to mount on",
+            ));
+        }
+        Ok(())
+    }
+
+    fn not_mounted(&self, error: &io::Error) -> Failure {
+        let next = "look whether /dev/fuse and `fusermount3` (package fuse3) are there, and the folder is yours and nothing is mounted \
+                    on it (`fusermount3 -u` ends what is)";
+        Failure::new(format_args!("{}: {error}", self.mountpoint.display()), next)
+    }
+
+    /// Takes the mount away though files in it are open: what is open gives errors from then on.
+    fn detach(&self) -> io::Result<()> {
+        let status = Command::new("fusermount3").arg("-uz").arg("--").arg(&self.mountpoint).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other("fusermount3 did not unmount it")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_are_numbers_with_a_unit() {
+        for (text, seconds) in [("0s", 0), ("30s", 30), ("5m", 300), ("24h", 86_400)] {
+            assert_eq!(lease(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "m", "-1s", "1.5m", "25h", "5µ", "99999999999s", "5 m"] {
+            assert!(lease(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+"""Folders of sealed files that are mounted: read by ordinary programs, and no longer than the server allows it."""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+CHUNK = 64 * 1024
+HELLO = b"what nobody else may read\n"
+WAIT_S_MAX = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed():
+    missing = [name for name in ("age", "fusermount3") if not shutil.which(name)]
+    assert not missing, f"missing: {missing}; scripts/test install"
+    assert os.path.exists("/dev/fuse"), "this machine has no FUSE"
+
+
+def until(what, condition):
+    """Waits until it holds, however long that takes within reason."""
+    deadline = time.monotonic() + WAIT_S_MAX
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+class Mounts:
+    """A folder of sealed files, and where it is mounted."""
+
+    def __init__(self, server, folder):
+        self.server, self.folder, self.who = server, folder, server.developer
+        self.sealed, self.plain, self.point = (folder / name for name in ("sealed", "plain", "point"))
+        for path in (self.sealed, self.plain, self.point):
+            path.mkdir()
+        server.done(self.who, "key", "create", "aes-256", "--alias", "files")
+        self.process = None
+
+    def seal(self, name, content=HELLO, *words):
+        """Makes a file and its sealed one; returns the latter."""
+        path = self.plain / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        suffix = "esdk" if "esdk" in words else "age"
+        sealed = self.sealed / f"{name}.{suffix}"
+        self.server.done(self.who, "file", "seal", path, "--key", "files", "--output", sealed, "--force", *words)
+        return sealed
+
+    def opened(self, sealed):
+        return self.server.done(self.who, "file", "open", sealed, "--output", "-")
+
+    def start(self, *words, who=None):
+        environment = {**os.environ, **(who or self.who).environment()}
+        command = [self.server.program, "file", "mount", self.sealed, self.point, *words]
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        until("it is not mounted", lambda: self.process.poll() is not None or self.is_mounted())
+        assert self.process.poll() is None, self.process.stderr.read()
+
+    def is_mounted(self):
+        return any(line.split()[1] == str(self.point) for line in pathlib.Path("/proc/mounts").read_text().splitlines())
+
+    def end(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.process.wait(timeout=WAIT_S_MAX)
+
+    @contextlib.contextmanager
+    def mounted(self, *words, who=None):
+        self.start(*words, who=who)
+        try:
+            yield self.point
+        finally:
+            if self.process.poll() is None:
+                self.end()
+            self.clean()
+
+    def clean(self):
+        if self.is_mounted():
+            subprocess.run(["fusermount3", "-uz", self.point], check=True)
+
+
+@pytest.fixture
+def mounts(server, tmp_path):
+    mounts = Mounts(server, tmp_path)
+    yield mounts
+    if mounts.process and mounts.process.poll() is None:
+        mounts.process.kill()
+        mounts.process.wait()
+    mounts.clean()
+
+
+def refused(code, action):
+    with pytest.raises(OSError) as caught:
+        action()
+    assert caught.value.errno in code if isinstance(code, tuple) else caught.value.errno == code, caught.value
+
+
+@pytest.mark.parametrize("format", ["age", "esdk"])
+def test_files_are_read_at_any_place(format, mounts):
+    contents = {}
+    for length in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK, 3_000_001):
+        contents[f"f{length}"] = random.Random(length).randbytes(length)
+        mounts.seal(f"f{length}", contents[f"f{length}"], "--format", format)
+    with mounts.mounted() as point:
+        assert sorted(os.listdir(point)) == sorted(contents)
+        for name, content in contents.items():
+            assert (point / name).stat().st_size == len(content)
+            assert (point / name).read_bytes() == content
+            places, file = random.Random(name), os.open(point / name, os.O_RDONLY)
+            for _ in range(60):
+                offset, length = places.randrange(len(content) + 10), places.randrange(1, 3 * CHUNK)
+                assert os.pread(file, length, offset) == content[offset : offset + length]
+            os.close(file)
+
+
+def test_ordinary_programs_read_a_tree(mounts):
+    for number in range(60):
+        mounts.plain.joinpath(f"tree/{number % 7}").mkdir(parents=True, exist_ok=True)
+        content = b"needle\n" * 3 if number % 10 == 0 else os.urandom(number * 500)
+        mounts.plain.joinpath(f"tree/{number % 7}/{number}").write_bytes(content)
+    tree = mounts.plain / "tree"
+    mounts.server.done(mounts.who, "file", "seal", tree, "--key", "files", "--output", mounts.sealed / "tree")
+    os.symlink("/etc", mounts.sealed / "out")
+    os.symlink("/etc/passwd", mounts.sealed / "link.age")
+    mounts.sealed.joinpath("plain").write_bytes(HELLO)
+    mounts.sealed.joinpath("broken.age").write_bytes(HELLO)
+    with mounts.mounted() as point:
+        assert sorted(os.listdir(point)) == ["broken", "tree"]
+        refused(errno.EIO, (point / "broken").read_bytes)
+        copy = mounts.folder / "copy"
+        subprocess.run(["cp", "-r", point / "tree", copy], check=True)
+        assert subprocess.run(["diff", "-r", tree, copy]).returncode == 0
+        assert subprocess.run(["diff", "-r", tree, point / "tree"]).returncode == 0
+        found = subprocess.run(["grep", "-rlc", "needle", point / "tree"], capture_output=True, text=True, check=True)
+        assert len(found.stdout.split()) == 6
+        for action in (
+            lambda: (point / "new").write_bytes(HELLO),
+            lambda: os.unlink(point / "tree/0/0"),
+            lambda: os.mkdir(point / "folder"),
+            lambda: os.rename(point / "tree", point / "wood"),
+        ):
+            refused(errno.EROFS, action)
+
+
+def test_when_the_server_refuses_reads_end_with_the_lease(mounts):
+    mounts.seal("file", HELLO * 10_000)
+    colleague = mounts.server.issue(mounts.who, "colleague", mounts.folder / "colleague", "key-user")
+    identity = json.loads(mounts.server.done(colleague, "--json", "whoami"))["identity"]
+    with mounts.mounted("--lease", "0s", who=colleague) as point:
+        file = os.open(point / "file", os.O_RDONLY)
+        assert os.pread(file, 100, 0) == (HELLO * 10)[:100]
+        mounts.server.done(mounts.who, "identity", "revoke", identity)
+        refused((errno.EACCES, errno.EIO), lambda: os.pread(file, 100, 0))
+        refused((errno.EACCES, errno.EIO), lambda: (point / "file").read_bytes())
+        os.close(file)
+
+
+def test_a_lease_that_is_not_over_needs_no_server_and_a_file_that_is_opened_anew_does(mounts):
+    mounts.seal("file", HELLO * 10_000)
+    mounts.seal("other")
+    with mounts.mounted("--lease", "24h") as point:
+        file = os.open(point / "file", os.O_RDONLY)
+        mounts.server.done(mounts.who, "key", "suspend", "files", "--reason", "test")
+        assert os.pread(file, 10**6, 0) == HELLO * 10_000
+        refused(errno.EACCES, (point / "other").read_bytes)
+        mounts.server.done(mounts.who, "key", "resume", "files")
+        assert (point / "other").read_bytes() == HELLO
+        mounts.server.kill()
+        assert os.pread(file, 10**6, 0) == HELLO * 10_000
+        refused(errno.EIO, (point / "other").read_bytes)
+        os.close(file)
+
+
+def test_a_lease_ends_by_itself(mounts):
+    mounts.seal("file")
+    with mounts.mounted("--lease", "1s") as point:
+        file = os.open(point / "file", os.O_RDONLY)
+        mounts.server.done(mounts.who, "key", "suspend", "files", "--reason", "test")
+
+        def is_over():
+            try:
+                os.pread(file, 10, 0)
+            except OSError as error:
+                return error.errno == errno.EACCES
+
+        until("the lease is not over", is_over)
+        os.close(file)
+
+
+@pytest.mark.parametrize("format", ["age", "esdk"])
+def test_what_was_altered_gives_errors_and_nothing_else(format, mounts):
+    content = random.Random(1).randbytes(4 * CHUNK + 100)
+    whole = mounts.seal("file", content, "--format", format).read_bytes()
+    header = len(whole) - len(content)
+    with mounts.mounted() as point:
+        for number, at in enumerate((20, header + CHUNK + 5_000, len(whole) - 1)):
+            changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+            mounts.sealed.joinpath(f"{number}.{format}").write_bytes(changed)
+            refused((errno.EIO, errno.EACCES), (point / str(number)).read_bytes)
+        # Around the chunk that was altered all is as it was.
+        file = os.open(point / "1", os.O_RDONLY)
+        assert os.pread(file, CHUNK, 0) == content[:CHUNK]
+        assert os.pread(file, CHUNK, 2 * CHUNK) == content[2 * CHUNK : 3 * CHUNK]
+        refused(errno.EIO, lambda: os.pread(file, 10, CHUNK + 10))
+        os.close(file)
+        mounts.sealed.joinpath(f"cut.{format}").write_bytes(whole[: -2 * CHUNK])
+        refused(errno.EIO, (point / "cut").read_bytes)
+
+
+def test_it_ends_with_the_mount_and_the_mount_with_it(mounts):
+    mounts.seal("file")
+    mounts.start()
+    subprocess.run(["fusermount3", "-u", mounts.point], check=True)
+    assert mounts.process.wait(timeout=WAIT_S_MAX) == 0
+    for how in (signal.SIGTERM, signal.SIGINT):
+        mounts.start()
+        assert mounts.end(how) == 0 and not mounts.is_mounted()
+        mounts.start()
+        file = os.open(mounts.point / "file", os.O_RDONLY)
+        assert mounts.end(how) == 0 and not mounts.is_mounted()
+        refused((errno.ENOTCONN, errno.ECONNABORTED, errno.EIO), lambda: os.pread(file, 1, 0))
+        os.close(file)
+    mounts.start()
+    mounts.end(signal.SIGKILL)
+    subprocess.run(["fusermount3", "-u", mounts.point], check=True)
+    assert os.listdir(mounts.point) == []
+
+
+def test_folders_in_each_other_are_not_mounted(mounts):
+    inner = mounts.sealed / "inner"
+    inner.mkdir()
+    for sealed, point in ((mounts.sealed, mounts.sealed), (mounts.sealed, inner), (inner, mounts.sealed)):
+        assert mounts.server.refused(mounts.who, "file", "mount", sealed, point) == "local"
+    assert mounts.server.refused(mounts.who, "file", "mount", mounts.sealed, mounts.folder / "nothing") == "local"
+
+
+def test_what_is_read_is_not_kept_by_the_kernel_and_memory_is_bounded(mounts):
+    size = 200 << 20
+    with open(mounts.plain / "big", "wb") as file:
+        file.truncate(size)
+    mounts.server.done(mounts.who, "file", "seal", mounts.plain / "big", "--key", "files", "--output", mounts.sealed / "big.age")
+    with mounts.mounted() as point:
+        def resident():
+            status = pathlib.Path(f"/proc/{mounts.process.pid}/status").read_text()
+            return int(status.split("VmRSS:")[1].split()[0]) << 10
+
+        before = resident()
+        with open(point / "big", "rb", buffering=0) as file:
+            read = 0
+            while part := file.read(1 << 20):
+                read += len(part)
+        assert read == size and resident() - before < 64 << 20
