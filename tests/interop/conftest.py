@@ -216,6 +216,9 @@ class Server:
         self.done(admin, *words, *(word for role in roles for word in ("--role", role)))
         return self.identity(folder / f"{name}.crt", folder / f"{name}.key")
 
+    def id_of(self, identity):
+        return json.loads(self.done(identity, "--json", "whoami"))["identity"]
+
     def tenant(self, name, folder):
         """Makes a tenant on the command line; returns its administrator."""
         self.done(self.operator, "tenant", "create", name, "--admin", f"{name}-admin", "--out", folder)

@@ -1,62 +1,20 @@
-"""A deployment as operators make it: sealed with a passphrase, configured by a file."""
+"""What a deployment refuses: requests beyond a rate, and an old copy of its data."""
 
 import os
-import re
 import shutil
 import subprocess
-import threading
 
 import pytest
 
-from conftest import START_S_MAX, Server
+from deployment import Deployment
 
-PASSPHRASE = b"a passphrase of the tests, long enough"
 # Requests per second of one identity.
 RATE = 8
-CONFIGURATION = """
-data = "{data}"
-listen = "127.0.0.1:0"
-health = "127.0.0.1:0"
-anchor = "{anchor}"
-[limits]
-principal_per_second = {rate}
-"""
-
-
-class Deployment(Server):
-    """`init` and `serve --config`, with the anchor outside the data directory."""
-
-    def __init__(self, program, folder):
-        super().__init__(program, folder / "data")
-        self.secret, self.configuration = folder / "passphrase", folder / "keyhearth.toml"
-        self.secret.write_bytes(PASSPHRASE)
-        self.secret.chmod(0o600)
-        values = {"data": self.data, "anchor": folder / "anchor", "rate": RATE}
-        self.configuration.write_text(CONFIGURATION.format(**values))
-        words = ["init", "--data", self.data, "--passphrase-file", self.secret, "--anchor", folder / "anchor"]
-        subprocess.run([program, *words], check=True, capture_output=True)
-
-    def start(self):
-        words = ["serve", "--config", self.configuration, "--passphrase-file", self.secret]
-        self.process = subprocess.Popen([self.program, *words], stderr=subprocess.PIPE, text=True)
-        timer = threading.Timer(START_S_MAX, self.process.kill)
-        timer.start()
-        said = ""
-        for line in self.process.stderr:
-            said += line
-            if found := re.search(r"listening on (https://\S+?)[;\s]", line):
-                break
-        timer.cancel()
-        assert said and found, f"it did not start: {said}"
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
-        self.url = found[1]
-        self.operator = self.identity(self.data / "operator/operator.crt", self.data / "operator/operator.key")
-        return self
 
 
 @pytest.fixture
 def deployment(program, tmp_path):
-    with Deployment(program, tmp_path) as deployment:
+    with Deployment(program, tmp_path, RATE) as deployment:
         yield deployment
 
 
@@ -77,7 +35,7 @@ def test_who_asks_too_often_waits_and_nobody_else(deployment, tmp_path):
 
 
 def test_an_old_copy_of_the_data_is_noticed(program, tmp_path):
-    deployment = Deployment(program, tmp_path)
+    deployment = Deployment(program, tmp_path, RATE)
     with deployment:
         admin = deployment.tenant("red", tmp_path)
         keys = deployment.issue(admin, "keys", tmp_path, "key-admin")
