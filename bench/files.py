@@ -3,7 +3,7 @@
 
     bench/files.py [--mib 1024] [--files 10000] [--rounds 3] [--folder /dev/shm] [--program target/release/keyhearth] [--json]
 
-One large file on one thread: Keyhearth in both formats, Debian's age, rage, rclone's crypt. Many small ones: Keyhearth,
+One large file on one thread: Keyhearth in both formats, Debian's age, rage. Many small ones: Keyhearth,
 with a key, a decision and a log entry for each, over mutual TLS with the durable log; rclone crypt and gocryptfs, each
 with one key for all. Bare is `cp`. A throw-away server on loopback lets one identity ask as often as it wants. Figures
 are medians; user time is what counts for one large file, since other work on the machine changes it less. What is held
