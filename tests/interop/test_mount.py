@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -219,14 +220,15 @@ def test_it_ends_with_the_mount_and_the_mount_with_it(mounts):
     mounts.start()
     subprocess.run(["fusermount3", "-u", mounts.point], check=True)
     assert mounts.process.wait(timeout=WAIT_S_MAX) == 0
-    for how in (signal.SIGTERM, signal.SIGINT):
+    for how in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         mounts.start()
         assert mounts.end(how) == 0 and not mounts.is_mounted()
         mounts.start()
         file = os.open(mounts.point / "file", os.O_RDONLY)
         assert mounts.end(how) == 0 and not mounts.is_mounted()
         refused((errno.ENOTCONN, errno.ECONNABORTED, errno.EIO), lambda: os.pread(file, 1, 0))
-        os.close(file)
+        with contextlib.suppress(OSError):
+            os.close(file)
     mounts.start()
     mounts.end(signal.SIGKILL)
     subprocess.run(["fusermount3", "-u", mounts.point], check=True)
@@ -257,3 +259,51 @@ def test_what_is_read_is_not_kept_by_the_kernel_and_memory_is_bounded(mounts):
             while part := file.read(1 << 20):
                 read += len(part)
         assert read == size and resident() - before < 64 << 20
+
+
+def test_who_opened_a_file_reads_that_one_and_no_other(mounts):
+    sealed = mounts.seal("file", b"old" * 1000)
+    with mounts.mounted("--lease", "0s") as point:
+        old = os.open(point / "file", os.O_RDONLY)
+        # A newer one under its name, as a sync service brings it.
+        other = mounts.seal("other", b"newer" * 1000)
+        other.rename(sealed)
+        assert (point / "file").read_bytes() == b"newer" * 1000
+        assert os.pread(old, 10_000, 0) == b"old" * 1000
+        # Another sealed file written over it where it lies, as authentic as it was.
+        kept = os.open(point / "file", os.O_RDONLY)
+        assert os.pread(kept, 5, 0) == b"newer"
+        sealed.write_bytes(mounts.seal("third", b"third" * 1000).read_bytes())
+        refused(errno.EIO, lambda: os.pread(kept, 5, 0))
+        assert os.pread(old, 3, 0) == b"old"
+        os.close(old)
+        os.close(kept)
+
+
+def test_who_is_not_root_mounts_too_and_root_sees_nothing_there(mounts):
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    # The folder of tests is root's alone.
+    folder = pathlib.Path(tempfile.mkdtemp())
+    try:
+        shutil.copy(mounts.server.program, folder / "keyhearth")
+        identity = mounts.who.environment()
+        for name in ("KEYHEARTH_CA_FILE", "KEYHEARTH_CERT_FILE", "KEYHEARTH_KEY_FILE"):
+            identity[name] = shutil.copy(identity[name], folder / name)
+        mounts.seal("file")
+        shutil.copytree(mounts.sealed, folder / "sealed")
+        (folder / "point").mkdir()
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, 65534, 65534)
+        mounts.point = folder / "point"
+        command = [folder / "keyhearth", "file", "mount", folder / "sealed", mounts.point]
+        environment = {**os.environ, **identity}
+        mounts.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, **nobody)
+        until("it is not mounted", lambda: mounts.process.poll() is not None or mounts.is_mounted())
+        assert mounts.process.poll() is None, mounts.process.stderr.read()
+        read = subprocess.run(["cat", mounts.point / "file"], capture_output=True, check=True, **nobody)
+        assert read.stdout == HELLO
+        refused(errno.EACCES, (mounts.point / "file").read_bytes)
+        assert mounts.end() == 0 and not mounts.is_mounted()
+    finally:
+        mounts.clean()
+        shutil.rmtree(folder)

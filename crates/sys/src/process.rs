@@ -17,10 +17,18 @@ type Resource = libc::c_int;
 ///
 /// Source: prctl(2), getrlimit(2).
 pub fn harden() -> io::Result<()> {
-    // SAFETY: these calls take integers only and touch no memory of ours.
+    conceal()?;
+    // SAFETY: the call takes integers only and touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+}
+
+/// As [`harden`], for a process that has to start a set-user-id program.
+///
+/// # Errors
+/// As [`harden`].
+pub fn conceal() -> io::Result<()> {
+    // SAFETY: the call takes integers only and touches no memory of ours.
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
-    // SAFETY: as above.
-    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `none` is a valid rlimit for the length of the call.
     check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })

@@ -140,10 +140,11 @@ pub fn sealed_name(name: &OsStr, suffix: &str) -> OsString {
 
 /// What a sealed file is shown as, and the suffix that it has besides.
 fn plain_name(sealed: &OsStr) -> Option<(OsString, &'static str)> {
-    let (path, plain) = (Path::new(sealed), Path::new(sealed).with_extension(""));
+    let (path, plain) = (Path::new(sealed), Path::new(sealed).with_extension("").into_os_string());
     let suffix =
         [SUFFIX, esdk::SUFFIX].into_iter().find(|suffix| path.extension().is_some_and(|is| is == *suffix))?;
-    Some((plain.into_os_string(), suffix))
+    // Of `..age` there would be left what every folder has.
+    (plain != "." && plain != "..").then_some((plain, suffix))
 }
 
 #[cfg(test)]
@@ -158,7 +159,7 @@ mod tests {
         fs::write(outside.path().join("a.age"), "").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        for name in ["both.age", "both.esdk", "one.esdk", "plain", ".age", "folder.age"] {
+        for name in ["both.age", "both.esdk", "one.esdk", "plain", ".age", "..age", "...age", "folder.age"] {
             fs::write(path(name), "").unwrap();
         }
         fs::create_dir_all(path("folder/below")).unwrap();

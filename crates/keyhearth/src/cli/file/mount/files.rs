@@ -6,10 +6,13 @@ use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use fuser::Errno;
+use keyhearth_crypto::digest::sha256;
 use keyhearth_files::{AnyOpened, Error};
+use keyhearth_sys::clock::boottime_ms;
 use parking_lot::Mutex;
 
 use super::super::super::failure::Failure;
@@ -33,11 +36,17 @@ pub struct Seen {
     pub changed: SystemTime,
 }
 
-/// A file that programs have open.
+/// SHA-256 of a header.
+type Digest = [u8; 32];
+
+/// A file that a program has open.
 struct Open {
+    /// Where it was.
+    path: PathBuf,
     /// As it lies on the disk; its name may go to another meanwhile.
     sealed: File,
-    handles: usize,
+    /// The header that was proved.
+    header: Mutex<Option<Digest>>,
 }
 
 /// What tells one state of a sealed file from the others.
@@ -48,7 +57,9 @@ pub struct Files {
     pub root: Root,
     server: Server,
     pub names: Mutex<Names>,
-    open: Mutex<HashMap<u64, Arc<Mutex<Open>>>>,
+    /// By what the kernel knows an opening by: each is of the file as it was then.
+    open: Mutex<HashMap<u64, Arc<Open>>>,
+    next: AtomicU64,
     pub leases: Leases,
     /// Lengths of plaintext, by device and number of the sealed file.
     lengths: Mutex<HashMap<(u64, u64), (Stamp, u64)>>,
@@ -61,6 +72,7 @@ impl Files {
             server,
             names: Mutex::new(Names::new()),
             open: Mutex::default(),
+            next: AtomicU64::new(1),
             leases: Leases::new(lease),
             lengths: Mutex::default(),
         }
@@ -101,77 +113,81 @@ impl Files {
         Ok(seen(&metadata, Some(bytes)))
     }
 
-    /// Opens a file to read it; the server is asked for its key.
-    pub fn open(&self, number: u64) -> Result<(), Errno> {
+    /// Opens a file to read it, as it is now: the server is asked for its key. Gives what it is open under.
+    pub fn open(&self, number: u64) -> Result<u64, Errno> {
         let path = self.path(number)?;
         let (folder, name) = parts(&path);
         let folder = self.root.folder(folder)?;
         let Some(Entry::File(sealed)) = folder.find(name)? else { return Err(Errno::ENOENT) };
-        let file = {
-            let mut open = self.open.lock();
-            match open.get(&number) {
-                Some(file) => Arc::clone(file),
-                None => {
-                    let file = Arc::new(Mutex::new(Open { sealed: folder.open(&sealed)?, handles: 0 }));
-                    open.insert(number, Arc::clone(&file));
-                    file
-                }
-            }
-        };
-        file.lock().handles += 1;
-        self.leased(number).map(drop).inspect_err(|_| self.close(number))
+        let file = Arc::new(Open { path, sealed: folder.open(&sealed)?, header: Mutex::default() });
+        let handle = self.next.fetch_add(1, Ordering::Relaxed);
+        self.leased(handle, &file)?;
+        self.open.lock().insert(handle, file);
+        Ok(handle)
     }
 
-    /// One of those who opened it closes it.
-    pub fn close(&self, number: u64) {
-        let mut open = self.open.lock();
-        let Some(file) = open.get(&number).map(Arc::clone) else { return };
-        let mut file = file.lock();
-        file.handles = file.handles.saturating_sub(1);
-        if file.handles == 0 {
-            open.remove(&number);
-            self.leases.end(number);
-        }
+    /// Closes what was opened.
+    pub fn close(&self, handle: u64) {
+        self.open.lock().remove(&handle);
+        self.leases.end(handle);
+    }
+
+    /// What is open, whatever has its name now.
+    pub fn see_open(&self, handle: u64) -> Result<Seen, Errno> {
+        self.see_file(self.held(handle)?.sealed.try_clone()?)
     }
 
     /// Reads plaintext of an open file.
-    pub fn read(&self, number: u64, offset: u64, out: &mut [u8]) -> Result<usize, Errno> {
-        let leased = self.leased(number)?;
-        self.leases.read_at(&leased, offset, out).map_err(|error| self.tell(number, &failure(error)))
+    pub fn read(&self, handle: u64, offset: u64, out: &mut [u8]) -> Result<usize, Errno> {
+        let file = self.held(handle)?;
+        let leased = self.leased(handle, &file)?;
+        self.leases.read_at(&leased, offset, out).map_err(|error| tell(&file, &failure(error)))
+    }
+
+    fn held(&self, handle: u64) -> Result<Arc<Open>, Errno> {
+        self.open.lock().get(&handle).map(Arc::clone).ok_or(Errno::EBADF)
     }
 
     /// What opens an open file: what is kept, or what the server gives.
-    fn leased(&self, number: u64) -> Result<Arc<Leased>, Errno> {
-        if let Some(leased) = self.leases.find(number) {
+    fn leased(&self, handle: u64, file: &Open) -> Result<Arc<Leased>, Errno> {
+        if let Some(leased) = self.leases.find(handle) {
             return Ok(leased);
         }
-        let file = self.open.lock().get(&number).map(Arc::clone).ok_or(Errno::EBADF)?;
-        let file = file.lock();
+        let mut header = file.header.lock();
         // Who had the lock before may have asked.
-        if let Some(leased) = self.leases.find(number) {
+        if let Some(leased) = self.leases.find(handle) {
             return Ok(leased);
         }
-        self.ask(number, &file).map_err(|refusal| self.tell(number, &refusal))
+        self.ask(handle, file, &mut header).map_err(|refusal| tell(file, &refusal))
     }
 
-    fn ask(&self, number: u64, file: &Open) -> Result<Arc<Leased>, Failure> {
+    /// Asks the server. The header is that which was proved when the file was opened: whatever else was written over it since,
+    /// though it is a sealed file too, is not what the program opened.
+    fn ask(&self, handle: u64, file: &Open, header: &mut Option<Digest>) -> Result<Arc<Leased>, Failure> {
         let opened = keyhearth_files::open_any(file.sealed.try_clone()?).map_err(failure)?;
-        let asked = Instant::now();
+        let found = match &opened {
+            AnyOpened::Age(opened) => sha256(&[opened.header.to_text().as_bytes()]),
+            AnyOpened::Esdk(opened) => sha256(&[opened.header.as_bytes()]),
+        };
+        if header.is_some_and(|header| header != found) {
+            return Err(failure(Error::Changed));
+        }
+        let asked_ms = boottime_ms();
         let unlocked = Opener::Server(&self.server).unlock(vec![opened])?.into_iter().next();
         let unlocked = unlocked.unwrap_or_else(|| Err(failure(Error::NotForUs)))?;
         let reader = unlocked.into_reader().map_err(failure)?;
-        self.leases.keep(number, reader, asked).map_err(failure)
+        *header = Some(found);
+        self.leases.keep(handle, reader, asked_ms).map_err(failure)
     }
+}
 
-    /// Tells on standard error why a file gives no plaintext, and gives what programs are told: that they may not, or that it
-    /// could not be read.
-    fn tell(&self, number: u64, why: &Failure) -> Errno {
-        let path = self.path(number).unwrap_or_default();
-        eprintln!("{}: {}", output::visible(&path.to_string_lossy()), output::visible(&why.to_string()));
-        match why.code() {
-            Some("denied" | "not_found" | "wrong_state" | "not_for_us") => Errno::EACCES,
-            Some(_) | None => Errno::EIO,
-        }
+/// Tells on standard error why a file gives no plaintext, and gives what programs are told: that they may not, or that it could
+/// not be read.
+fn tell(file: &Open, why: &Failure) -> Errno {
+    eprintln!("{}: {}", output::visible(&file.path.to_string_lossy()), output::visible(&why.to_string()));
+    match why.code() {
+        Some("denied" | "not_found" | "wrong_state" | "not_for_us") => Errno::EACCES,
+        Some(_) | None => Errno::EIO,
     }
 }
 

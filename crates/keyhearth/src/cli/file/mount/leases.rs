@@ -4,9 +4,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keyhearth_files::{Error, Reader};
+use keyhearth_sys::clock::boottime_ms;
 use parking_lot::{Condvar, Mutex};
 use zeroize::Zeroizing;
 
@@ -16,6 +17,9 @@ const KEPT_BYTES_MAX: usize = 32 << 20;
 const BLOCK_BYTES: usize = 64 << 10;
 /// The longest chunks of files that are read here, in bytes of plaintext.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// The longest that is waited before leases are looked at.
+const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A block of plaintext.
 type Content = Arc<Zeroizing<Vec<u8>>>;
@@ -32,8 +36,8 @@ pub struct Leased {
 
 struct Kept {
     leased: Arc<Leased>,
-    /// When the server was asked.
-    asked: Instant,
+    /// When the server was asked, on the clock that goes on while the machine sleeps.
+    asked_ms: u64,
 }
 
 struct Block {
@@ -53,9 +57,9 @@ struct State {
     is_over: bool,
 }
 
-/// All that is open to read.
+/// All that is open to read, each under what it was opened as.
 pub struct Leases {
-    lease: Duration,
+    lease_ms: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -63,21 +67,30 @@ pub struct Leases {
 impl Leases {
     /// Each lasts so long.
     pub fn new(lease: Duration) -> Self {
-        Self { lease, state: Mutex::default(), changed: Condvar::new() }
+        Self {
+            lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     /// What opens this file, if its lease is not over.
     pub fn find(&self, file: u64) -> Option<Arc<Leased>> {
         let state = self.state.lock();
-        let kept = state.kept.get(&file).filter(|kept| kept.asked.elapsed() < self.lease)?;
+        let kept = state.kept.get(&file).filter(|kept| self.left_ms(kept.asked_ms) > 0)?;
         Some(Arc::clone(&kept.leased))
     }
 
-    /// Keeps what opens this file; the server was asked at `asked`.
+    /// What is left of a lease since the server was asked.
+    fn left_ms(&self, asked_ms: u64) -> u64 {
+        self.lease_ms.saturating_sub(boottime_ms().saturating_sub(asked_ms))
+    }
+
+    /// Keeps what opens this file; the server was asked at `asked_ms`.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if its chunks are too long to be kept.
-    pub fn keep(&self, file: u64, reader: Reader, asked: Instant) -> Result<Arc<Leased>, Error> {
+    pub fn keep(&self, file: u64, reader: Reader, asked_ms: u64) -> Result<Arc<Leased>, Error> {
         let chunk_bytes = reader.chunk_bytes();
         if chunk_bytes > CHUNK_BYTES_MAX {
             return Err(Error::Unsupported(
@@ -89,8 +102,8 @@ impl Leases {
         state.next += 1;
         let leased = Arc::new(Leased { id: state.next, file, reader, block_bytes });
         state.end(file);
-        if asked.elapsed() < self.lease && !state.is_over {
-            state.kept.insert(file, Kept { leased: Arc::clone(&leased), asked });
+        if self.left_ms(asked_ms) > 0 && !state.is_over {
+            state.kept.insert(file, Kept { leased: Arc::clone(&leased), asked_ms });
             self.changed.notify_one();
         }
         Ok(leased)
@@ -112,15 +125,14 @@ impl Leases {
     pub fn watch(&self) {
         let mut state = self.state.lock();
         while !state.is_over {
-            let ends = state.kept.values().filter_map(|kept| kept.asked.checked_add(self.lease)).min();
-            match ends {
+            let is_over = |kept: &&Kept| self.left_ms(kept.asked_ms) == 0;
+            let over: Vec<u64> = state.kept.values().filter(is_over).map(|kept| kept.leased.file).collect();
+            over.into_iter().for_each(|file| state.end(file));
+            match state.kept.values().map(|kept| self.left_ms(kept.asked_ms)).min() {
                 None => self.changed.wait(&mut state),
-                Some(at) if at > Instant::now() => drop(self.changed.wait_until(&mut state, at)),
-                Some(_) => {
-                    let is_over = |kept: &&Kept| kept.asked.elapsed() >= self.lease;
-                    let over: Vec<u64> =
-                        state.kept.values().filter(is_over).map(|kept| kept.leased.file).collect();
-                    over.into_iter().for_each(|file| state.end(file));
+                // Waiting stands still while the machine sleeps.
+                Some(left_ms) => {
+                    self.changed.wait_for(&mut state, Duration::from_millis(left_ms).min(WAIT_MAX));
                 }
             }
         }

@@ -62,8 +62,9 @@ impl Mount {
         let root = Root::open(&self.sealed).map_err(|error| Failure::at(self.sealed.display(), &error))?;
         let files = Arc::new(Files::new(root, server, self.lease));
         let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (mut terminate, mut interrupt) = signals.block_on(async {
-            io::Result::Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+        let (mut terminate, mut interrupt, mut hangup) = signals.block_on(async {
+            let kinds = (SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup());
+            io::Result::Ok((signal(kinds.0)?, signal(kinds.1)?, signal(kinds.2)?))
         })?;
         let mut mounted =
             fuser::Session::new(View::new(Arc::clone(&files))?, &self.mountpoint, &self.options())
@@ -79,6 +80,7 @@ impl Mount {
                 served = end => return served.unwrap_or(Ok(())),
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
             }
             unmounter.unmount().or_else(|_| self.detach())
         });

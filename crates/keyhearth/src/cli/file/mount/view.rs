@@ -109,8 +109,12 @@ impl Filesystem for View {
         self.files.names.lock().forget(number.0, lookups);
     }
 
-    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        match self.files.path(number.0).and_then(|path| self.files.see(&path)) {
+    fn getattr(&self, _: &Request, number: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        let seen = match handle {
+            Some(handle) => self.files.see_open(handle.0),
+            None => self.files.path(number.0).and_then(|path| self.files.see(&path)),
+        };
+        match seen {
             Ok(seen) => reply.attr(&TTL, &self.attributes(number.0, &seen)),
             Err(error) => reply.error(error),
         }
@@ -122,7 +126,7 @@ impl Filesystem for View {
         }
         match self.files.open(number.0) {
             // The kernel keeps nothing of what is read: it would outlast the lease.
-            Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO),
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_DIRECT_IO),
             Err(error) => reply.error(error),
         }
     }
@@ -130,8 +134,8 @@ impl Filesystem for View {
     fn read(
         &self,
         _: &Request,
-        number: INodeNo,
-        _: FileHandle,
+        _: INodeNo,
+        handle: FileHandle,
         offset: u64,
         size: u32,
         _: OpenFlags,
@@ -139,7 +143,7 @@ impl Filesystem for View {
         reply: ReplyData,
     ) {
         let mut out = Zeroizing::new(vec![0; size.min(READ_BYTES_MAX) as usize]);
-        match self.files.read(number.0, offset, &mut out) {
+        match self.files.read(handle.0, offset, &mut out) {
             Ok(read) => reply.data(&out[..read]),
             Err(error) => reply.error(error),
         }
@@ -148,14 +152,14 @@ impl Filesystem for View {
     fn release(
         &self,
         _: &Request,
-        number: INodeNo,
-        _: FileHandle,
+        _: INodeNo,
+        handle: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.files.close(number.0);
+        self.files.close(handle.0);
         reply.ok();
     }
 
