@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -227,6 +228,31 @@ def test_folders_inside_each_other_and_second_watchers_are_refused(make, tmp_pat
     here.sealed = here.plain / "sealed"
     here.sealed.mkdir()
     assert here.run().returncode == 1 and here.names() == []
+
+
+def until(holds):
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_a_watcher_sees_what_happens_and_is_alone(make):
+    here, there = make("here"), make("there")
+    command = here.command("--rescan", "86400")
+    with subprocess.Popen(command, env=here.environment(), stdout=subprocess.PIPE) as watcher:
+        try:
+            assert json.loads(watcher.stdout.readline()) == {"steps": []}
+            here.write("a/b/new", b"from here")
+            until(lambda: here.names() == ["a/b/new.age"])
+            there.once()
+            there.write("other", b"from there")
+            there.once()
+            until(lambda: here.files().get("other") == b"from there")
+            assert here.refused()[0] == "busy"
+        finally:
+            watcher.kill()
+    assert here.once() == []
 
 
 def test_a_full_disk_leaves_everything_as_it_was(make, tmp_path):

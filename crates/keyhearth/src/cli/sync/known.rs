@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::failure::Failure;
 use super::super::file::manifest::remembered;
-use super::super::{input, made};
+use super::super::made;
 
 const FILE: &str = "known.json";
 /// The longest memory of a pair that is read, in bytes: about a million files.
@@ -97,7 +97,7 @@ impl Known {
         })?;
         let place = folder.join(FILE);
         let memory: Memory = if place.try_exists()? {
-            serde_json::from_slice(&input::read(&place, KNOWN_BYTES_MAX)?).map_err(|error| {
+            serde_json::from_slice(&remembered::read(&place, KNOWN_BYTES_MAX)?).map_err(|error| {
                 let next = "remove it: all files are compared then, and none is lost";
                 Failure::new(format_args!("{}: {error}", place.display()), next)
             })?

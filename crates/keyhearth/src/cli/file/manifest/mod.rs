@@ -17,7 +17,7 @@ use keyhearth_files::manifest::{
 };
 
 use super::super::failure::Failure;
-use super::super::{input, made};
+use super::super::made;
 use super::{failure, keys};
 pub use lying::{Lying, Wrong};
 use remembered::{About, Remembered};
@@ -198,7 +198,7 @@ fn read_all(root: &Path) -> Result<(Vec<(PathBuf, Signed)>, Vec<(PathBuf, Failur
     }
     for path in paths {
         let signed = super::many::regular(&path).and_then(|()| {
-            let bytes = input::read(&path, MANIFEST_BYTES_MAX)?;
+            let bytes = remembered::read(&path, MANIFEST_BYTES_MAX)?;
             Signed::read(&bytes)
                 .map_err(|error| Failure::of("malformed", &error.to_string(), "", "remove it"))
         });

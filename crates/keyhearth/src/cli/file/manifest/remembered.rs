@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use keyhearth_files::Output;
@@ -14,7 +14,7 @@ use keyhearth_sys::lock::DirLock;
 use serde::{Deserialize, Serialize};
 
 use super::super::super::failure::Failure;
-use super::super::super::{input, made};
+use super::super::super::made;
 use super::super::failure;
 
 /// Where the state of programs of this user lies: the XDG Base Directory Specification.
@@ -85,7 +85,7 @@ fn about(folder: &Path) -> Result<Option<About>, Failure> {
     if !path.try_exists()? {
         return Ok(None);
     }
-    let about = serde_json::from_slice(&input::read(&path, ABOUT_BYTES_MAX)?);
+    let about = serde_json::from_slice(&read(&path, ABOUT_BYTES_MAX)?);
     about.map(Some).map_err(|error| {
         let next = "remove its folder, and look at the sealed folder as if for the first time";
         Failure::new(format_args!("{}: {error}", path.display()), next)
@@ -105,7 +105,8 @@ impl Remembered {
         })?;
         let path = folder.join(MANIFEST);
         let manifest = if path.try_exists()? {
-            let read = Manifest::read(&input::read(&path, MANIFEST_BYTES_MAX)?);
+            let text = read(&path, MANIFEST_BYTES_MAX)?;
+            let read = Manifest::read(&text);
             Some(
                 read.map_err(|error| Failure::new(format_args!("{}: {error}", path.display()), "remove it"))?,
             )
@@ -129,6 +130,18 @@ impl Remembered {
         }
         Ok(())
     }
+}
+
+/// Reads a file that holds no secrets; more than `limit` bytes are an error.
+pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::at(path.display(), &error))?;
+    if bytes.len() > limit {
+        let what = format!("{} has more than {limit} bytes", path.display());
+        return Err(Failure::of("too_large", &what, "", "look who wrote it"));
+    }
+    Ok(bytes)
 }
 
 /// Puts a file in place of what is there; it is durable then.
