@@ -41,7 +41,7 @@ use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::shamir;
 use keyhearth_files::age::{self, FileKey, Recipient};
 use keyhearth_files::esdk::{self, Context as Pairs, DataKey, EncryptedDataKey};
-use keyhearth_files::held::{FileId, Wrapped};
+use keyhearth_files::held::{FileId, Kept, Wrapped};
 use keyhearth_machines::{clouds, images, snp, tdx, tpm};
 use keyhearth_proto::aws::sigv4::{Message, Scope, SigningKey, authorization};
 use keyhearth_proto::aws::{self, Field, Place, coverage};
@@ -440,7 +440,9 @@ fn body(operation: Operation) -> &'static str {
         Operation::Decapsulate => r#"{"version":1,"encapsulated":"AQID"}"#,
         Operation::Random => r#"{"bytes":32}"#,
         Operation::KeepSecret => r#"{"name":"restic","value":"AQID","replace":true}"#,
-        Operation::ReadSecret | Operation::ShredSecret => r#"{"name":"file/d1eb8eebe25e358cdd75d27577c8571a"}"#,
+        Operation::ReadSecret | Operation::ShredSecret => {
+            r#"{"name":"file/d1eb8eebe25e358cdd75d27577c8571a"}"#
+        }
         Operation::CreateGrant => {
             r#"{"grantee":"ID","operations":["encrypt"],"context":{"a":"1"},"expires":"2026-11-20T12:00:00Z",
 "delegable":true,"name":"n","exact_context":{"a":"1"},"retiree":"ID"}"#
@@ -691,9 +693,11 @@ fn sealed_files() -> Result<()> {
     let wrapped = Wrapped {
         key: "files".to_owned(),
         file: FileId::random().expect("randomness"),
+        made: 1_800_000_000,
         ciphertext: vec![5; 121],
     };
-    let stanzas = vec![wrapped.to_stanza(), recipient.wrap(&file_key).expect("randomness")];
+    let kept = Kept { key: "files".to_owned(), file: wrapped.file };
+    let stanzas = vec![wrapped.to_stanza(), kept.to_stanza(), recipient.wrap(&file_key).expect("randomness")];
     let header = age::Header::new(&file_key, stanzas).expect("a header");
     let mut file = Vec::new();
     keyhearth_files::seal_stream(&file_key, &header, &mut &b"seed"[..], &mut file).expect("it is small");

@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use keyhearth_files::age::{self, FileKey, Identity, Recipient, Stanza};
 use keyhearth_files::esdk::{self, Context, DataKey, EncryptedDataKey};
-use keyhearth_files::held::Wrapped;
+use keyhearth_files::held::Held;
 use keyhearth_files::{AnyOpened, open_any_stream};
 use libfuzzer_sys::fuzz_target;
 
@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok((header, rest)) = age::Header::read(data) {
         let text = header.to_text();
         assert_eq!([text.as_bytes(), rest].concat(), data);
-        let _ = Wrapped::all(&header.stanzas);
+        let _ = Held::all(&header.stanzas);
     }
     if let Ok((header, rest)) = esdk::Header::read(data) {
         assert_eq!([header.as_bytes(), rest].concat(), data);

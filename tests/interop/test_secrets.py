@@ -1,5 +1,6 @@
 """Secrets as real programs ask for them: backups that open while the server says so, disks, and terminals."""
 
+import json
 import os
 import pty
 import shutil
@@ -7,7 +8,7 @@ import subprocess
 
 import pytest
 
-PROGRAMS = ("restic", "borg", "cryptsetup")
+PROGRAMS = ("restic", "borg", "cryptsetup", "age")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,3 +145,100 @@ def test_what_was_kept_survives_the_end_of_the_server_and_lies_nowhere_in_plaint
     assert secrets.get("one") == b"another"
     secrets.server.done(secrets.who, "secret", "delete", "one", "--yes")
     assert secrets.server.refused(secrets.who, "secret", "get", "one") == "not_found"
+
+
+class Held:
+    """Files whose keys the server keeps."""
+
+    def __init__(self, secrets):
+        self.server, self.folder, self.who = secrets.server, secrets.folder, secrets.who
+        self.path = self.folder / "path"
+        self.path.mkdir()
+        (self.path / "age-plugin-keyhearth").symlink_to(self.server.program)
+
+    def file(self, *words, who=None):
+        return self.server.done(who or self.who, "file", *words)
+
+    def sealed(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content)
+        self.file("seal", path, "--key", "backups", "--held")
+        return path.with_name(path.name + ".age")
+
+    def opened(self, path, who=None):
+        return self.file("open", path, "--output", "-", who=who)
+
+    def refused(self, *words, who=None):
+        return self.server.refused(who or self.who, "file", *words)
+
+    def inspect(self, path):
+        return json.loads(self.server.done(self.who, "--json", "file", "inspect", path))
+
+
+@pytest.fixture
+def held(secrets):
+    return Held(secrets)
+
+
+def test_a_held_file_opens_here_and_in_age_and_has_only_ids_in_it(held):
+    content = os.urandom(100_000)
+    path = held.sealed("file", content)
+    shown = held.inspect(path)
+    assert shown["held"] and shown["made"] is None
+    ours = [line for line in path.read_bytes().split(b"\n")[:4] if b"ref1" in line]
+    assert ours == [f"-> keyhearth/ref1 {shown['key']} {shown['file']}".encode()]
+    assert held.opened(path) == content
+    environment = {**os.environ, **held.who.environment(), "PATH": f"{held.path}:{os.environ['PATH']}"}
+    age = subprocess.run(["age", "-d", "-j", "keyhearth", path], env=environment, capture_output=True, timeout=60)
+    assert age.returncode == 0 and age.stdout == content, age.stderr
+
+    before = path.read_bytes()
+    held.server.done(held.who, "key", "rotate", "backups")
+    held.server.kill()
+    held.server.start()
+    assert held.opened(path) == content and path.read_bytes() == before
+    assert held.refused("rekey", path) == "held" and path.read_bytes() == before
+
+
+def test_a_held_file_is_shared_and_ends_everywhere_at_once(held):
+    path = held.sealed("file", b"content")
+    other = held.sealed("other", b"another")
+    guest = held.server.issue(held.who, "guest", held.folder / "guest")
+    who = json.loads(held.server.done(guest, "--json", "whoami"))["identity"]
+    assert held.refused("open", path, "--output", "-", who=guest) == "denied"
+    held.file("share", path, "--with", who)
+    assert held.opened(path, who=guest) == b"content"
+    assert held.refused("open", other, "--output", "-", who=guest) == "denied"
+    held.file("unshare", path, "--from", who)
+    assert held.refused("open", path, "--output", "-", who=guest) == "denied"
+
+    copy = held.folder / "copy.age"
+    copy.write_bytes(path.read_bytes())
+    # Whose header names the key of another file ends nothing.
+    names = [held.inspect(one)["file"].encode() for one in (path, other)]
+    forged = held.folder / "forged.age"
+    forged.write_bytes(path.read_bytes().replace(*names))
+    assert held.refused("shred", forged, "--yes") == "not_authentic"
+    assert held.opened(other) == b"another"
+    wrapped = held.folder / "wrapped"
+    wrapped.write_bytes(b"x")
+    held.file("seal", wrapped, "--key", "backups")
+    assert held.refused("shred", f"{wrapped}.age", "--yes") == "not_held"
+
+    held.file("shred", path, "--yes")
+    for gone in (path, copy):
+        assert held.refused("open", gone, "--output", "-") == "not_found"
+    assert held.opened(other) == b"another"
+
+
+def test_a_folder_of_held_files_goes_in_few_requests(held):
+    folder = held.folder / "folder"
+    folder.mkdir()
+    for number in range(600):
+        (folder / str(number)).write_bytes(os.urandom(number))
+    held.file("seal", folder, "--key", "backups", "--held", "--output", held.folder / "sealed")
+    held.file("open", held.folder / "sealed", "--output", held.folder / "opened")
+    for number in range(600):
+        assert (held.folder / "opened" / str(number)).read_bytes() == (folder / str(number)).read_bytes()
+    page = json.loads(held.server.done(held.who, "--json", "secret", "list", "--limit", "1000"))
+    assert sum(one["name"].startswith("file/") for one in page["secrets"]) == 600 and page["next"] is None

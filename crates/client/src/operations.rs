@@ -299,6 +299,28 @@ impl Client {
         self.batch(Operation::DataKey, asked).await
     }
 
+    /// As [`Client::encrypt_all`] for [`Operation::KeepSecret`].
+    ///
+    /// # Errors
+    /// [`Error`] if the whole was refused or not answered.
+    pub async fn keep_secrets(
+        &self,
+        asked: &[(&str, body::KeepSecret)],
+    ) -> Result<Vec<Result<answer::KeptSecret, Error>>, Error> {
+        self.batch(Operation::KeepSecret, asked).await
+    }
+
+    /// As [`Client::encrypt_all`] for [`Operation::ReadSecret`].
+    ///
+    /// # Errors
+    /// [`Error`] if the whole was refused or not answered.
+    pub async fn read_secrets(
+        &self,
+        asked: &[(&str, body::OfSecret)],
+    ) -> Result<Vec<Result<answer::SecretValue, Error>>, Error> {
+        self.batch(Operation::ReadSecret, asked).await
+    }
+
     /// Requests `operation` for each body with its key, in as few requests as the server takes. What was refused only
     /// because it came too soon is asked again.
     async fn batch<B: Serialize, A: DeserializeOwned>(

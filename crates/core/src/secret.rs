@@ -85,7 +85,7 @@ pub struct KeptSecret {
     /// When it was kept.
     #[n(2)]
     pub created: Time,
-    /// The value, as a message of that version with the name's context.
+    /// The value, as a message of that version with the name's context and a pair that only the server binds.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub ciphertext: Vec<u8>,
 }

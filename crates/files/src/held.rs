@@ -1,4 +1,4 @@
-//! Stanzas for who asks Keyhearth: the file's key, wrapped by a key that never leaves the server.
+//! Stanzas for who asks Keyhearth: the file's key, wrapped by a key that never leaves the server, or kept there itself.
 //!
 //! What each is made of: `docs/formats/files.md`. Not here: asking.
 
@@ -13,6 +13,7 @@ use crate::age::{MAC_LINE_BYTES, Stanza};
 use crate::{Error, hex};
 
 const WRAPPED: &str = "keyhearth/wrap1";
+const KEPT: &str = "keyhearth/ref1";
 const PADDING: &str = "keyhearth/pad";
 const RECIPIENT: Hrp = Hrp::parse_unchecked("age1keyhearth");
 const IDENTITY: Hrp = Hrp::parse_unchecked("age-plugin-keyhearth-");
@@ -38,6 +39,12 @@ impl FileId {
         let mut bytes = [0; 16];
         random::fill("keyhearth/file-id", &mut bytes)?;
         Ok(Self(bytes))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
     }
 }
 
@@ -80,14 +87,6 @@ impl Wrapped {
         )
     }
 
-    /// What each of these stanzas says; those of other kinds are left out.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if a stanza of this kind breaks its rules.
-    pub fn all(stanzas: &[Stanza]) -> Result<Vec<Self>, Error> {
-        stanzas.iter().filter(|stanza| stanza.tag == WRAPPED).map(Self::read).collect()
-    }
-
     fn read(stanza: &Stanza) -> Result<Self, Error> {
         let [key, file, made] = &stanza.arguments[..] else {
             return Err(Error::Malformed("a stanza of keyhearth/wrap1 has not three arguments"));
@@ -100,6 +99,75 @@ impl Wrapped {
             return Err(Error::Malformed("a stanza of keyhearth/wrap1 is empty or too long"));
         }
         Ok(Self { key: key.clone(), file: file.parse()?, made, ciphertext: stanza.body.clone() })
+    }
+}
+
+/// A file's key that the server keeps: the file names it and has nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The id of the key that it is kept under.
+    pub key: String,
+    /// The file that it is of, which it is found by.
+    pub file: FileId,
+}
+
+impl Kept {
+    /// Its stanza.
+    #[must_use]
+    pub fn to_stanza(&self) -> Stanza {
+        Stanza::new(KEPT, &[&self.key, &self.file.to_string()], Vec::new())
+    }
+
+    fn read(stanza: &Stanza) -> Result<Self, Error> {
+        let [key, file] = &stanza.arguments[..] else {
+            return Err(Error::Malformed("a stanza of keyhearth/ref1 has not two arguments"));
+        };
+        if key.len() > KEY_BYTES_MAX || !stanza.body.is_empty() {
+            return Err(Error::Malformed("a stanza of keyhearth/ref1 is too long"));
+        }
+        Ok(Self { key: key.clone(), file: file.parse()? })
+    }
+}
+
+/// What the server opens: in which of two ways it has to do with a file's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It wraps it.
+    Wrapped(Wrapped),
+    /// It keeps it.
+    Kept(Kept),
+}
+
+impl Held {
+    /// What each of these stanzas says; those of other kinds are left out.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if a stanza of these kinds breaks its rules.
+    pub fn all(stanzas: &[Stanza]) -> Result<Vec<Self>, Error> {
+        let ours = stanzas.iter().filter_map(|stanza| match &*stanza.tag {
+            WRAPPED => Some(Wrapped::read(stanza).map(Self::Wrapped)),
+            KEPT => Some(Kept::read(stanza).map(Self::Kept)),
+            _ => None,
+        });
+        ours.collect()
+    }
+
+    /// The id of the key that wraps it, or that it is kept under.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Wrapped(wrapped) => &wrapped.key,
+            Self::Kept(kept) => &kept.key,
+        }
+    }
+
+    /// The file that it is of.
+    #[must_use]
+    pub fn file(&self) -> FileId {
+        match self {
+            Self::Wrapped(wrapped) => wrapped.file,
+            Self::Kept(kept) => kept.file,
+        }
     }
 }
 
@@ -194,8 +262,21 @@ mod tests {
         let file = FileId::random().unwrap();
         let wrapped = Wrapped { key: "key".to_owned(), file, made: 7, ciphertext: vec![1; 121] };
         let stanzas = [Stanza::new("X25519", &[], vec![]), wrapped.to_stanza()];
-        assert_eq!(Wrapped::all(&stanzas).unwrap(), [wrapped]);
+        assert_eq!(Held::all(&stanzas).unwrap(), [Held::Wrapped(wrapped)]);
+        let kept = Kept { key: "key".to_owned(), file };
+        assert_eq!(Held::all(&[kept.to_stanza()]).unwrap(), [Held::Kept(kept)]);
         let id = file.to_string();
+        let long = "k".repeat(KEY_BYTES_MAX + 1);
+        for (arguments, body) in [
+            (vec!["key"], vec![]),
+            (vec![&*id], vec![]),
+            (vec!["key", &id, "7"], vec![]),
+            (vec!["key", &id[1..]], vec![]),
+            (vec![&*long, &id], vec![]),
+            (vec!["key", &id], vec![1]),
+        ] {
+            assert!(Held::all(&[Stanza::new(KEPT, &arguments, body)]).is_err(), "{arguments:?}");
+        }
         for (arguments, body) in [
             (vec!["key", &id], vec![1]),
             (vec!["key", &id, "7", "more"], vec![1]),
@@ -206,7 +287,7 @@ mod tests {
             (vec!["key", &id, "7"], vec![]),
             (vec!["key", &id, "7"], vec![0; WRAPPED_BYTES_MAX + 1]),
         ] {
-            assert!(Wrapped::all(&[Stanza::new(WRAPPED, &arguments, body)]).is_err(), "{arguments:?}");
+            assert!(Held::all(&[Stanza::new(WRAPPED, &arguments, body)]).is_err(), "{arguments:?}");
         }
         assert!(id.to_uppercase().parse::<FileId>().is_err() || id.bytes().all(|byte| byte.is_ascii_digit()));
     }

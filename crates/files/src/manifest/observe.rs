@@ -8,7 +8,7 @@ use keyhearth_crypto::digest::{self, Sha256};
 use super::{Content, Front, Hash};
 use crate::age;
 use crate::chunks::fill;
-use crate::held::{FileId, Wrapped};
+use crate::held::{FileId, Held};
 use crate::transform::HEADER_BYTES_MAX;
 use crate::{AnyOpened, Error, open_any_stream};
 
@@ -53,8 +53,8 @@ pub fn observe(mut source: &File, whole: bool) -> Result<Option<Observed>, Error
     start.truncate(read);
     let (file, header_bytes) = match age::Header::read(&start) {
         Ok((header, rest)) => {
-            let wrapped = Wrapped::all(&header.stanzas).ok().and_then(|all| all.into_iter().next());
-            (wrapped.map(|wrapped| wrapped.file), start.len() - rest.len())
+            let held = Held::all(&header.stanzas).ok().and_then(|all| all.into_iter().next());
+            (held.map(|held| held.file()), start.len() - rest.len())
         }
         Err(_) if is_other(&start) => (None, 0),
         Err(_) => return Ok(None),

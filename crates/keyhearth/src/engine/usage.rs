@@ -83,7 +83,29 @@ fn version_in(
     if may_say { kh1::header(ciphertext).ok().map(|header| header.version) } else { version }
 }
 
+/// The pair that is bound to what the server keeps, beside the caller's. No caller can name it: who has a copy of what was
+/// kept, from a backup of the store, does not open it by [`Ask::Decrypt`].
+const KEPT: (&str, &str) = ("keyhearth:kept", "");
+/// What names of such pairs begin with.
+const RESERVED: &str = "keyhearth:";
+
+/// What a caller binds.
 fn context(pairs: &ContextPairs) -> Result<kh1::Context, Error> {
+    if pairs.iter().any(|(name, _)| name.starts_with(RESERVED)) {
+        let rule = "names that begin with keyhearth: are the server's own";
+        return Err(Error::Invalid { field: "context", rule });
+    }
+    bound(pairs)
+}
+
+/// What is bound to the value of a secret with this context.
+fn kept_context(pairs: &ContextPairs) -> Result<kh1::Context, Error> {
+    let mut pairs = pairs.clone();
+    pairs.push((KEPT.0.to_owned(), KEPT.1.to_owned()));
+    bound(&pairs)
+}
+
+fn bound(pairs: &ContextPairs) -> Result<kh1::Context, Error> {
     kh1::Context::new(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))).map_err(|_| {
         Error::Invalid { field: "context", rule: "at most 64 pairs with unique names, 8 KiB together" }
     })
@@ -153,12 +175,12 @@ impl<'a> Work<'a> {
     }
 
     /// A KH1 message in which the key id, version and context are bound.
-    fn seal(&self, pairs: &ContextPairs, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-        Ok(kh1::seal(self.kh1_material()?, self.key().id.0, self.number, &context(pairs)?, plaintext)?)
+    fn seal(&self, context: &kh1::Context, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(kh1::seal(self.kh1_material()?, self.key().id.0, self.number, context, plaintext)?)
     }
 
-    fn open_message(&self, pairs: &ContextPairs, message: &[u8]) -> Result<Secret, Error> {
-        let opened = kh1::open(self.kh1_material()?, self.key().id.0, self.number, &context(pairs)?, message);
+    fn open_message(&self, context: &kh1::Context, message: &[u8]) -> Result<Secret, Error> {
+        let opened = kh1::open(self.kh1_material()?, self.key().id.0, self.number, context, message);
         opened.map_err(|error| match error {
             keyhearth_crypto::Error::Invalid(_) => Error::NotAuthentic,
             other => other.into(),
@@ -174,7 +196,7 @@ impl<'a> Work<'a> {
     ) -> Result<(Encrypted, Vec<Write>), Error> {
         match self.mechanism(wanted, Purpose::Encrypt)? {
             Mechanism::Kh1 => {
-                let ciphertext = self.seal(pairs, plaintext)?;
+                let ciphertext = self.seal(&context(pairs)?, plaintext)?;
                 Ok((Encrypted { iv: Vec::new(), ciphertext }, Vec::new()))
             }
             raw => {
@@ -199,7 +221,7 @@ impl<'a> Work<'a> {
             return Ok(None);
         }
         if mechanism == Mechanism::Kh1 {
-            return self.open_message(pairs, ciphertext).map(Some);
+            return self.open_message(&context(pairs)?, ciphertext).map(Some);
         }
         let aad = context(pairs)?;
         Ok(Some(self.ready.decrypt(mechanism, iv, raw_aad(mechanism, pairs, &aad)?, ciphertext)?))
@@ -347,8 +369,8 @@ pub fn keep(
     (pairs, value): (&ContextPairs, &[u8]),
 ) -> Result<(u32, Vec<u8>), Error> {
     let work = Work::new(open, permit, held, request.dry_run)?;
-    let (made, _) = work.encrypt(Some(Mechanism::Kh1), pairs, value)?;
-    Ok((work.number, made.ciphertext))
+    work.mechanism(Some(Mechanism::Kh1), Purpose::Encrypt)?;
+    Ok((work.number, work.seal(&kept_context(pairs)?, value)?))
 }
 
 /// Opens what [`keep`] made.
@@ -361,7 +383,7 @@ pub fn read(
 ) -> Result<Secret, Error> {
     let work = Work::new(open, permit, held, request.dry_run)?;
     work.mechanism(Some(Mechanism::Kh1), Purpose::Encrypt)?;
-    work.open_message(pairs, message)
+    work.open_message(&kept_context(pairs)?, message)
 }
 
 /// Rewraps: opened under `source`, which has its own permit, and encrypted under `held`.

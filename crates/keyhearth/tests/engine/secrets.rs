@@ -9,7 +9,7 @@ use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::Caller;
 use keyhearth_core::request::{Ask, NewGrant, NewSecret, Response};
 use keyhearth_core::row::Table;
-use keyhearth_core::secret::SecretName;
+use keyhearth_core::secret::{KeptSecret, SecretName};
 use keyhearth_core::state::State;
 use keyhearth_core::store::StoreError;
 use keyhearth_crypto::algorithm::Algorithm;
@@ -290,6 +290,32 @@ async fn a_shredded_secret_that_is_put_back_keeps_the_server_sealed() {
     assert_eq!(refused, Some(Error::Damaged("database: its rows are not those of the last commit")));
     let house = closed.open().await.map_err(|(_, error)| error).unwrap();
     assert_eq!(value(&home.within(&house), "restic").await, Err(NONE));
+}
+
+#[tokio::test]
+async fn what_is_kept_is_no_ciphertext_for_who_finds_it_in_a_backup() {
+    let (house, home, key) = scene().await;
+    put(&home, keep(key, "restic", "one")).await.unwrap();
+    let closed = house.close().await;
+    let body: Vec<u8> = closed
+        .database()
+        .query_row("SELECT body FROM row WHERE tbl = ?1", [Table::Secret as u8], |row| row.get(0))
+        .unwrap();
+    let kept: KeptSecret = minicbor::decode(&body).unwrap();
+    let house = closed.open().await.map_err(|(_, error)| error).unwrap();
+    let home = home.within(&house);
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let reserved =
+        Error::Invalid { field: "context", rule: "names that begin with keyhearth: are the server's own" };
+    for (context, refusal) in [
+        (vec![pair("secret", "restic")], Error::NotAuthentic),
+        (vec![pair("keyhearth:kept", ""), pair("secret", "restic")], reserved),
+    ] {
+        let (key, ciphertext) = (by_id(key), kept.ciphertext.clone());
+        let ask = Ask::Decrypt { key, mechanism: None, version: None, iv: Vec::new(), context, ciphertext };
+        assert_eq!(put(&home, ask).await.unwrap_err(), refusal);
+    }
+    assert_eq!(value(&home, "restic").await.as_deref(), Ok("one"));
 }
 
 #[tokio::test]

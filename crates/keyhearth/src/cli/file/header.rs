@@ -10,7 +10,7 @@ use clap::Args;
 use keyhearth_core::request::KeyRef;
 use keyhearth_core::time::Time;
 use keyhearth_files::age::{FileKey, Header, Recipient, Stanza};
-use keyhearth_files::held::{self, Wrapped};
+use keyhearth_files::held::{self, Held, Wrapped};
 use keyhearth_files::{Error, Opened, Output};
 use keyhearth_proto::rest::Is;
 
@@ -135,9 +135,13 @@ impl Rekey {
             let header = keyhearth_files::recover(path).map_err(failure).and_then(|_| {
                 let stamp = Stamp::of(path)?;
                 let opened = read(path)?;
-                let mut wrapped = Wrapped::all(&opened.header.stanzas).map_err(failure)?.into_iter();
-                match (wrapped.next(), wrapped.next()) {
-                    (Some(wrapped), None) => Ok((stamp, opened, wrapped)),
+                let mut held = Held::all(&opened.header.stanzas).map_err(failure)?.into_iter();
+                match (held.next(), held.next()) {
+                    (Some(Held::Wrapped(wrapped)), None) => Ok((stamp, opened, wrapped)),
+                    (Some(Held::Kept(_)), None) => {
+                        let next = "to give it another one, open it, seal it again and shred this one";
+                        Err(Failure::of("held", "the server keeps the file's key", "", next))
+                    }
                     (None, _) => Err(failure(Error::NotForUs)),
                     (Some(_), Some(_)) => {
                         let next = "open it and seal it again";

@@ -2,11 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use keyhearth_core::secret::SecretName;
 use keyhearth_crypto::algorithm::Mechanism;
+use keyhearth_files::Error;
 use keyhearth_files::age::FileKey;
-use keyhearth_files::held::{FileId, Wrapped};
+use keyhearth_files::held::{FileId, Held, Kept, Wrapped};
 use keyhearth_proto::rest::Is;
-use keyhearth_proto::rest::body::{Decrypt, Encrypt};
+use keyhearth_proto::rest::body::{Decrypt, Encrypt, KeepSecret, OfSecret};
 
 use super::super::failure::Failure;
 use super::super::session::Server;
@@ -52,11 +54,58 @@ pub fn wrap(
     Ok(wrapped.collect())
 }
 
-/// Has the keys of files unwrapped; each may be refused by itself.
+/// The name under which the server keeps the key of this file.
+pub fn name(file: FileId) -> Is<SecretName> {
+    SecretName::File(file.to_bytes()).into()
+}
+
+/// Has the keys of files kept under `key`; each may be refused by itself.
 ///
 /// # Errors
 /// [`Failure`] if the server refuses all, or does not answer.
-pub fn unwrap(server: &Server, files: &[&Wrapped]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
+pub fn keep(
+    server: &Server,
+    key: &str,
+    files: &[(FileId, &FileKey)],
+) -> Result<Vec<Result<Kept, Failure>>, Failure> {
+    let asked: Vec<_> = files
+        .iter()
+        .map(|&(file, file_key)| {
+            let value = Some(file_key.expose().into());
+            (key, KeepSecret { name: name(file), value, generate: None, replace: None })
+        })
+        .collect();
+    let answers = server.wait(server.keep_secrets(&asked))?;
+    let kept = answers.into_iter().zip(files).map(|(answer, &(file, _))| {
+        let key = answer?.key.to_string();
+        Ok(Kept { key, file })
+    });
+    Ok(kept.collect())
+}
+
+/// Has the keys of files given out; each may be refused by itself.
+///
+/// # Errors
+/// [`Failure`] if the server refuses all, or does not answer.
+pub fn open(server: &Server, files: &[&Held]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
+    let (mut wrapped, mut kept) = (Vec::new(), Vec::new());
+    for file in files {
+        match file {
+            Held::Wrapped(file) => wrapped.push(file),
+            Held::Kept(file) => kept.push((&*file.key, OfSecret { name: name(file.file) })),
+        }
+    }
+    let mut wrapped = unwrap(server, &wrapped)?.into_iter();
+    let mut kept = server.wait(server.read_secrets(&kept))?.into_iter();
+    let none = || super::failure(Error::NotForUs);
+    let keys = files.iter().map(|file| match file {
+        Held::Wrapped(_) => wrapped.next().ok_or_else(none)?,
+        Held::Kept(_) => FileKey::from_bytes(&kept.next().ok_or_else(none)??.value).map_err(super::failure),
+    });
+    Ok(keys.collect())
+}
+
+fn unwrap(server: &Server, files: &[&Wrapped]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
     let asked: Vec<_> = files
         .iter()
         .map(|wrapped| {

@@ -6,7 +6,7 @@ use clap::Args;
 use keyhearth_core::time::Time;
 use keyhearth_files::AnyOpened;
 use keyhearth_files::esdk::Context;
-use keyhearth_files::held::Wrapped;
+use keyhearth_files::held::Held;
 use keyhearth_proto::rest::Is;
 use serde::Serialize;
 
@@ -30,8 +30,10 @@ struct Shown {
     format: &'static str,
     /// The file's own id, whatever it is called.
     file: Option<String>,
-    /// The key that wraps the file's key.
+    /// The key that wraps the file's key, or that it is kept under.
     key: Option<String>,
+    /// Whether the server keeps the file's key.
+    held: bool,
     /// When the file's key was made.
     made: Option<Is<Time>>,
     /// What the header says of it.
@@ -77,15 +79,19 @@ fn shown(path: &Path) -> Result<Shown, Failure> {
     match open::read_any(path)? {
         AnyOpened::Age(opened) => {
             let stanzas = &opened.header.stanzas;
-            let wrapped = Wrapped::all(stanzas).map_err(failure)?.into_iter().next();
+            let held = Held::all(stanzas).map_err(failure)?.into_iter().next();
             let others = stanzas.iter().filter(|stanza| !stanza.tag.starts_with("keyhearth/"));
-            let made = |wrapped: &Wrapped| Time::from_unix_ms(wrapped.made.saturating_mul(1000)).into();
+            let made = |held: &Held| match held {
+                Held::Wrapped(wrapped) => Some(Time::from_unix_ms(wrapped.made.saturating_mul(1000)).into()),
+                Held::Kept(_) => None,
+            };
             Ok(Shown {
                 path: path_text,
                 format: "age",
-                file: wrapped.as_ref().map(|wrapped| wrapped.file.to_string()),
-                made: wrapped.as_ref().map(made),
-                key: wrapped.map(|wrapped| wrapped.key),
+                file: held.as_ref().map(|held| held.file().to_string()),
+                made: held.as_ref().and_then(made),
+                key: held.as_ref().map(|held| held.key().to_owned()),
+                held: matches!(held, Some(Held::Kept(_))),
                 context: Context::new(),
                 others: others.map(|stanza| stanza.tag.clone()).collect(),
                 bytes: opened.plaintext_bytes(),
@@ -100,6 +106,7 @@ fn shown(path: &Path) -> Result<Shown, Failure> {
                 format: "esdk",
                 file: header.context.get(keys::FILE).cloned(),
                 made: None,
+                held: false,
                 key: header.data_keys.iter().find_map(esdk::key_of).map(str::to_owned),
                 context: header.context.clone(),
                 others: others.map(|other| other.arn().unwrap_or(&other.provider).to_owned()).collect(),

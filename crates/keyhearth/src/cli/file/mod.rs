@@ -14,6 +14,7 @@ pub mod open;
 pub mod plugin;
 pub mod seal;
 mod share;
+mod shred;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -86,6 +87,10 @@ pub enum Verb {
     Share(share::Share),
     /// Ends what `share` gave
     Unshare(share::Unshare),
+    /// Ends the keys of files that the server keeps: no copy of them, wherever it is, opens any more
+    ///
+    /// It is for files that `seal --held` made. The files themselves stay where they are.
+    Shred(shred::Shred),
     /// Prints the recipient that `age` and `rage` seal files to, for a key of this server
     Recipient(Recipient),
     /// Prints the identity with which `age` and `rage` open files by asking this server
@@ -114,6 +119,7 @@ impl Verb {
             Self::Mount(verb) => verb.run(session),
             Self::Share(verb) => verb.run(session),
             Self::Unshare(verb) => verb.run(session),
+            Self::Shred(verb) => verb.run(session),
             Self::Recipient(recipient) => {
                 let text = held::recipient(&recipient.key).map_err(failure)?;
                 session.say(&json!({ "recipient": text }), &text)

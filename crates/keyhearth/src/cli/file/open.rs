@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use keyhearth_files::age::{FileKey, Header, Identity};
 use keyhearth_files::esdk::DataKey;
-use keyhearth_files::held::Wrapped;
+use keyhearth_files::held::Held;
 use keyhearth_files::{AnyOpened, Error, Opened, Reader};
 
 use super::super::failure::Failure;
@@ -152,9 +152,9 @@ fn by_identity(identities: &[Identity], header: &Header) -> Result<FileKey, Erro
 
 /// Asks for all files by their first stanza that is ours, then for those that were refused by their next one.
 fn from_server(server: &Server, headers: &[&Header]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
-    let stanzas: Vec<Result<Vec<Wrapped>, Failure>> = headers
+    let stanzas: Vec<Result<Vec<Held>, Failure>> = headers
         .iter()
-        .map(|header| match Wrapped::all(&header.stanzas) {
+        .map(|header| match Held::all(&header.stanzas) {
             Ok(found) if found.is_empty() => Err(failure(Error::NotForUs)),
             found => found.map_err(failure),
         })
@@ -162,15 +162,15 @@ fn from_server(server: &Server, headers: &[&Header]) -> Result<Vec<Result<FileKe
     let mut keys: Vec<Option<Result<FileKey, Failure>>> = stanzas.iter().map(|_| None).collect();
     for round in 0.. {
         let open = |at: &usize| !matches!(keys[*at], Some(Ok(_)));
-        let asked: Vec<(usize, &Wrapped)> = (0..headers.len())
+        let asked: Vec<(usize, &Held)> = (0..headers.len())
             .filter(open)
             .filter_map(|at| Some((at, stanzas[at].as_ref().ok()?.get(round)?)))
             .collect();
         if asked.is_empty() {
             break;
         }
-        let wrapped: Vec<&Wrapped> = asked.iter().map(|(_, wrapped)| *wrapped).collect();
-        for ((at, _), key) in asked.iter().zip(keys::unwrap(server, &wrapped)?) {
+        let held: Vec<&Held> = asked.iter().map(|(_, held)| *held).collect();
+        for ((at, _), key) in asked.iter().zip(keys::open(server, &held)?) {
             keys[*at] = Some(key);
         }
     }
@@ -250,8 +250,8 @@ impl Open {
     fn demanded(&self, file: AnyOpened) -> Result<AnyOpened, Failure> {
         let bound = match &file {
             AnyOpened::Age(opened) => {
-                let wrapped = Wrapped::all(&opened.header.stanzas).map_err(failure)?;
-                wrapped.iter().map(|wrapped| (keys::FILE.to_owned(), wrapped.file.to_string())).collect()
+                let held = Held::all(&opened.header.stanzas).map_err(failure)?;
+                held.iter().map(|held| (keys::FILE.to_owned(), held.file().to_string())).collect()
             }
             AnyOpened::Esdk(opened) => opened.header.context.clone(),
         };

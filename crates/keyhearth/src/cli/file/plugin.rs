@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use keyhearth_core::request::KeyRef;
 use keyhearth_files::age::{FileKey, Stanza, read_stanza};
-use keyhearth_files::held::{self, FileId, Wrapped};
+use keyhearth_files::held::{self, FileId, Held};
 
 use super::super::failure::Failure;
 use super::super::session::Server;
@@ -218,16 +218,16 @@ fn unwrap_file(
 ) -> io::Result<()> {
     let mut ours = Vec::new();
     for (at, stanza) in stanzas.iter().enumerate() {
-        match Wrapped::all(std::slice::from_ref(stanza)) {
-            Ok(found) => ours.extend(found.into_iter().map(|wrapped| (at, wrapped))),
+        match Held::all(std::slice::from_ref(stanza)) {
+            Ok(found) => ours.extend(found.into_iter().map(|held| (at, held))),
             Err(error) => return peer.error(&["stanza", file, &at.to_string()], &error.to_string()),
         }
     }
     let mut refusal = None;
-    for (at, wrapped) in &ours {
+    for (at, held) in &ours {
         let key = match server {
-            Some(server) => keys::unwrap(server, &[wrapped]),
-            None => Server::from_env().and_then(|new| keys::unwrap(server.insert(new), &[wrapped])),
+            Some(server) => keys::open(server, &[held]),
+            None => Server::from_env().and_then(|new| keys::open(server.insert(new), &[held])),
         };
         match key.map(|keys| keys.into_iter().next()) {
             Ok(Some(Ok(key))) => {
@@ -267,7 +267,7 @@ mod tests {
         let identity = held::identity();
         let said = format!(
             "-> add-identity {identity}\n\n-> recipient-stanza 0 X25519 abc\nAAAA\n\
-            -> recipient-stanza 1 X25519 abc\nAAAA\n-> recipient-stanza 1 keyhearth/wrap1 key\nAAAA\n-> done\n\n-> ok\n\n"
+            -> recipient-stanza 1 X25519 abc\nAAAA\n-> recipient-stanza 1 keyhearth/ref1 key\nAAAA\n-> done\n\n-> ok\n\n"
         );
         let heard = converse(&said, unwrap).unwrap();
         assert!(heard.starts_with("-> error stanza 1 1\n") && heard.ends_with("-> done\n\n"), "{heard}");

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use keyhearth_core::request::KeyRef;
-use keyhearth_files::age::{FileKey, Header, Recipient};
+use keyhearth_files::age::{FileKey, Header, Recipient, Stanza};
 use keyhearth_files::esdk::Frames;
-use keyhearth_files::held::{self, FileId, Wrapped};
+use keyhearth_files::held::{self, FileId};
 use keyhearth_files::{Error, Sealed};
 
 use super::super::failure::Failure;
@@ -47,6 +47,9 @@ pub struct Seal {
     /// The key that wraps the files' keys, by its id or an alias
     #[arg(long, value_parser = text_of::<KeyRef>)]
     key: String,
+    /// Let the server keep the files' keys: nothing of them goes into the files, and `file shred` ends every copy
+    #[arg(long, conflicts_with_all = ["recipients", "context"])]
+    held: bool,
     /// Somebody else who can open them, without the server: `age1…`; can be given again
     #[arg(long = "recipient", value_name = "RECIPIENT")]
     recipients: Vec<Recipient>,
@@ -111,6 +114,8 @@ pub struct Sealer<'s> {
     key: &'s str,
     /// Who else can open files of age.
     recipients: &'s [Recipient],
+    /// The server keeps the keys of files of age; nothing of them goes into the files.
+    kept: bool,
     /// What makes the keys of files of the AWS Encryption SDK, if that is the format.
     esdk: Option<esdk::Wrapper<'s>>,
 }
@@ -118,7 +123,12 @@ pub struct Sealer<'s> {
 impl<'s> Sealer<'s> {
     /// Of files in the age format.
     pub fn age(server: &'s Server, key: &'s str, recipients: &'s [Recipient]) -> Self {
-        Self { server, key, recipients, esdk: None }
+        Self { server, key, recipients, kept: false, esdk: None }
+    }
+
+    /// The same, whose keys the server keeps.
+    pub fn kept(self) -> Self {
+        Self { kept: true, ..self }
     }
 
     /// Of files in the format of the AWS Encryption SDK, bound to these pairs.
@@ -126,7 +136,13 @@ impl<'s> Sealer<'s> {
     /// # Errors
     /// As [`esdk::Wrapper::new`].
     pub fn esdk(server: &'s Server, key: &'s str, context: &[(String, String)]) -> Result<Self, Failure> {
-        Ok(Self { server, key, recipients: &[], esdk: Some(esdk::Wrapper::new(server, key, context)?) })
+        Ok(Self {
+            server,
+            key,
+            recipients: &[],
+            kept: false,
+            esdk: Some(esdk::Wrapper::new(server, key, context)?),
+        })
     }
 
     /// What begins so many new files; each may be refused by itself.
@@ -140,14 +156,25 @@ impl<'s> Sealer<'s> {
         }
         let made = (0..count).map(|_| Ok((FileId::random()?, FileKey::random()?)));
         let made: Vec<_> = made.collect::<Result<_, Error>>().map_err(failure)?;
-        let now = keys::now();
-        let asked: Vec<_> = made.iter().map(|(id, key)| (*id, now, key)).collect();
-        let wrapped = keys::wrap(self.server, self.key, &asked)?;
-        let heads = made.into_iter().zip(wrapped).map(|((_, file_key), wrapped)| {
-            let header = self.header(&file_key, &wrapped?).map_err(failure)?;
+        let stanzas = self.stanzas(&made)?;
+        let heads = made.into_iter().zip(stanzas).map(|((_, file_key), stanza)| {
+            let header = self.header(&file_key, stanza?).map_err(failure)?;
             Ok(Head::Age(file_key, header))
         });
         Ok(heads.collect())
+    }
+
+    /// What the server makes of the keys of these files.
+    fn stanzas(&self, files: &[(FileId, FileKey)]) -> Result<Vec<Result<Stanza, Failure>>, Failure> {
+        if self.kept {
+            let asked: Vec<_> = files.iter().map(|(id, key)| (*id, key)).collect();
+            let kept = keys::keep(self.server, self.key, &asked)?.into_iter();
+            return Ok(kept.map(|kept| Ok(kept?.to_stanza())).collect());
+        }
+        let now = keys::now();
+        let asked: Vec<_> = files.iter().map(|(id, key)| (*id, now, key)).collect();
+        let wrapped = keys::wrap(self.server, self.key, &asked)?.into_iter();
+        Ok(wrapped.map(|wrapped| Ok(wrapped?.to_stanza())).collect())
     }
 
     /// What begins one new file.
@@ -158,8 +185,8 @@ impl<'s> Sealer<'s> {
         self.heads(1)?.into_iter().next().unwrap_or_else(|| Err(failure(Error::NotForUs)))
     }
 
-    fn header(&self, file_key: &FileKey, wrapped: &Wrapped) -> Result<Header, Error> {
-        let mut stanzas = vec![wrapped.to_stanza()];
+    fn header(&self, file_key: &FileKey, ours: Stanza) -> Result<Header, Error> {
+        let mut stanzas = vec![ours];
         for recipient in self.recipients {
             stanzas.push(recipient.wrap(file_key)?);
         }
@@ -172,6 +199,11 @@ impl Seal {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
         let sealer = match self.format {
+            Format::Age if self.held => Sealer::age(&server, &self.key, &[]).kept(),
+            Format::Esdk if self.held => {
+                let next = "leave out --held, or --format esdk";
+                return Err(Failure::new("the server keeps keys of files in the age format alone", next));
+            }
             Format::Age if self.context.is_empty() => Sealer::age(&server, &self.key, &self.recipients),
             Format::Esdk if self.recipients.is_empty() => Sealer::esdk(&server, &self.key, &self.context)?,
             Format::Age => {

@@ -7,7 +7,7 @@ use keyhearth_client::Page;
 use keyhearth_core::id::PrincipalId;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::time::Time;
-use keyhearth_files::held::Wrapped;
+use keyhearth_files::held::Held;
 use keyhearth_files::{AnyOpened, Error};
 use keyhearth_proto::rest::body::NewGrant;
 use keyhearth_proto::rest::{Is, Text, answer};
@@ -57,13 +57,13 @@ impl Share {
         let server = session.server()?;
         let mut made = Grants::default();
         for path in &self.files {
-            let Bound { key, file } = Bound::proved(&server, path)?;
+            let Bound { key, file, opens } = Bound::proved(&server, path)?;
             let body = NewGrant {
                 context: Some([(FILE.to_owned(), file.clone())].into_iter().collect()),
                 expires: self.until.clone(),
                 delegable: Some(self.delegable),
                 name: Some(Text(format!("file/{file}"))),
-                ..NewGrant::new(*self.with, [Operation::Decrypt])
+                ..NewGrant::new(*self.with, [opens])
             };
             made.grants.push(server.wait(server.create_grant(&key, &body))?.id.to_string());
         }
@@ -77,7 +77,7 @@ impl Unshare {
         let server = session.server()?;
         let mut ended = Grants::default();
         for path in &self.files {
-            let Bound { key, file } = Bound::of(&open::read_any(path)?)?;
+            let Bound { key, file, .. } = Bound::of(&open::read_any(path)?)?;
             let gives = |grant: &answer::Grant| {
                 grant.grantee == self.from
                     && grant.context.clone().into_inner().contains(&(FILE.to_owned(), file.clone()))
@@ -97,18 +97,20 @@ impl Unshare {
 
 /// What a file says of its key and itself.
 struct Bound {
-    /// The key that wraps the file's key.
+    /// The key that wraps the file's key, or that it is kept under.
     key: String,
     /// The file's id.
     file: String,
+    /// What the key does to open the file.
+    opens: Operation,
 }
 
 impl Bound {
     fn of(file: &AnyOpened) -> Result<Self, Failure> {
         let found = match file {
             AnyOpened::Age(opened) => {
-                let found = Wrapped::all(&opened.header.stanzas).map_err(failure)?.into_iter().next();
-                found.map(|wrapped| (wrapped.key, wrapped.file.to_string()))
+                let found = Held::all(&opened.header.stanzas).map_err(failure)?.into_iter().next();
+                found.map(|held| (held.key().to_owned(), held.file().to_string(), opens(&held)))
             }
             AnyOpened::Esdk(opened) => {
                 let key = opened.header.data_keys.iter().find_map(esdk::key_of).map(str::to_owned);
@@ -116,11 +118,11 @@ impl Bound {
                     let next = "open it, and seal it with `keyhearth file seal --format esdk`";
                     Failure::of("no_file_id", "its context has no `file` that a grant could name", "", next)
                 })?;
-                key.map(|key| (key, file))
+                key.map(|key| (key, file, Operation::Decrypt))
             }
         };
-        let (key, file) = found.ok_or_else(|| failure(Error::NotForUs))?;
-        Ok(Self { key, file })
+        let (key, file, opens) = found.ok_or_else(|| failure(Error::NotForUs))?;
+        Ok(Self { key, file, opens })
     }
 
     /// Of the file at `path`, proved: somebody else could make a header name another file, and who shares it would give
@@ -131,6 +133,13 @@ impl Bound {
         let unlocked = Opener::Server(server).unlock(vec![file])?.into_iter().next();
         unlocked.unwrap_or_else(|| Err(failure(Error::NotForUs)))?.verify().map_err(failure)?;
         Ok(bound)
+    }
+}
+
+fn opens(held: &Held) -> Operation {
+    match held {
+        Held::Wrapped(_) => Operation::Decrypt,
+        Held::Kept(_) => Operation::ReadSecret,
     }
 }
 
