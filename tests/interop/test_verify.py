@@ -259,6 +259,27 @@ def test_who_may_not_sign_signs_nothing(folder, tmp_path):
     assert folder.refused("manifest", folder.sealed, "--sign-key", "files") == "unsupported"
 
 
+def test_what_can_not_be_looked_at_is_not_signed_as_deleted(folder):
+    before = folder.manifest.read_bytes()
+    content = folder.path("b").read_bytes()
+    folder.path("b").unlink()
+    folder.path("b").symlink_to(folder.path("c"))
+    assert folder.refused("manifest", folder.sealed, "--sign-key", "names") == "not_recorded"
+    folder.path("b").unlink()
+    folder.path("b").write_bytes(b"sealed no more")
+    assert folder.refused("manifest", folder.sealed, "--sign-key", "names") == "not_recorded"
+    assert folder.manifest.read_bytes() == before
+    folder.path("b").write_bytes(content)
+    assert folder.verify() == []
+
+
+def test_who_signs_is_not_guessed(folder):
+    (folder.manifest.with_name("another")).write_bytes(b"no manifest")
+    new = folder.device("state-new")
+    assert new.refused("verify", folder.sealed) == "who_signs"
+    assert new.whats("--sign-key", "names") == [("manifest_refused", ".keyhearth/another")]
+
+
 def test_a_table_fits_a_terminal(folder):
     shutil.copy(folder.path("b"), folder.path("n" * 150))
     process = folder.server.command(folder.who, "file", "verify", folder.sealed)

@@ -1,7 +1,7 @@
 //! A sealed file as a manifest sees it: without its key, and apart from its header.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use keyhearth_crypto::digest::{self, Sha256};
 
@@ -10,7 +10,7 @@ use crate::age;
 use crate::chunks::fill;
 use crate::held::{FileId, Held};
 use crate::transform::HEADER_BYTES_MAX;
-use crate::{AnyOpened, Error, open_any_stream};
+use crate::{Error, open_any};
 
 /// Bytes at the beginning of a payload that tell sealings apart.
 const FRONT_BYTES: usize = 4096;
@@ -56,7 +56,11 @@ pub fn observe(mut source: &File, whole: bool) -> Result<Option<Observed>, Error
             let held = Held::all(&header.stanzas).ok().and_then(|all| all.into_iter().next());
             (held.map(|held| held.file()), start.len() - rest.len())
         }
-        Err(_) if is_other(&start) => (None, 0),
+        Err(_) if open_any(source.try_clone()?).is_ok() => {
+            // Both are one place in the file.
+            source.seek(SeekFrom::Start(read as u64))?;
+            (None, 0)
+        }
         Err(_) => return Ok(None),
     };
     let payload = &start[header_bytes..];
@@ -65,14 +69,6 @@ pub fn observe(mut source: &File, whole: bool) -> Result<Option<Observed>, Error
     let hash = if whole { Some(hash(payload, &mut source, len, read)?) } else { None };
     let payload_bytes = len.checked_sub(header_bytes as u64).ok_or(Error::Changed)?;
     Ok(Some(Observed { file, front, payload_bytes, hash }))
-}
-
-/// Whether it is sealed in another format.
-fn is_other(start: &[u8]) -> bool {
-    match open_any_stream(Box::new(io::Cursor::new(start.to_vec()))) {
-        Ok(AnyOpened::Age(_) | AnyOpened::Esdk(_)) => true,
-        Err(_) => false,
-    }
 }
 
 /// The hash of what was read of the payload, and of what follows in `source`, of a file that has `len` bytes.

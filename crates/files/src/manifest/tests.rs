@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use keyhearth_crypto::digest;
 use proptest::prelude::*;
 
 use super::*;
@@ -300,6 +303,19 @@ fn a_file_is_the_same_whatever_its_header_and_another_once_sealed_again() {
     *damaged.last_mut().unwrap() ^= 1;
     let damaged = look(&damaged, true).unwrap();
     assert!(damaged.front == whole.front && damaged.hash != whole.hash);
+    // In text it is one, however long, and as a whole.
+    let lines: Vec<_> = BASE64.encode(&sealed).into_bytes().chunks(64).map(<[u8]>::to_vec).collect();
+    let text = [
+        b"-----BEGIN AGE ENCRYPTED FILE-----".to_vec(),
+        lines.join(&b'\n'),
+        b"-----END AGE ENCRYPTED FILE-----\n".to_vec(),
+    ];
+    let text = text.join(&b'\n');
+    let looked = look(&text, true).unwrap();
+    assert_eq!(
+        (looked.payload_bytes, looked.hash),
+        (text.len() as u64, Some(Hash(digest::sha256(&[&text]))))
+    );
     for other in [&b"plain text"[..], b"", &sealed[1..], b"age-encryption.org/v1\n"] {
         assert_eq!(look(other, true), None);
     }

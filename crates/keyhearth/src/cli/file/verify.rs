@@ -100,9 +100,16 @@ impl Verify {
     pub fn run(&self, session: &Session) -> Result<(), Failure> {
         let trust = Trust::new(session, &self.public_key, self.sign_key.as_deref())?;
         let mut folder = Folder::open(&self.folder, &trust, false)?;
+        let is_named = self.sign_key.is_some() || !self.public_key.is_empty();
         let mut wrong = of_manifests(&folder);
         if folder.present.is_some() {
             if !folder.is_known() {
+                if let Some((path, refusal)) = folder.refused.first().filter(|_| !is_named) {
+                    let what =
+                        format!("seen for the first time, and {} does not fit: {refusal}", path.display());
+                    let next = "say who signs: --sign-key or --public-key";
+                    return Err(Failure::of("who_signs", &what, "", next));
+                }
                 let signers = folder.signers().collect::<Vec<_>>().join(", ");
                 session.hint(&format!(
                     "this folder was not seen here before: what is older than what others saw can not be noticed; signed by {signers}"
@@ -124,7 +131,10 @@ impl Verify {
         let looked = Looked::of(&folder, wrong, lying.notes);
         looked.print(session, "wrong")?;
         if looked.wrong.is_empty() {
-            session.hint(&format!("{} files are as they were signed", looked.files));
+            session.hint(&format!(
+                "{} files are as they were signed; headers are proved when they are opened",
+                looked.files
+            ));
             return Ok(());
         }
         let what = format!("{} things are not as they were signed", looked.wrong.len());
@@ -167,6 +177,13 @@ impl Manifested {
         let changes = compare(&folder.manifest, &lying.files).into_iter().map(Wrong::from);
         let wrong: Vec<_> = changes.chain(lying.wrong).collect();
         let refused = wrong.iter().filter(|wrong| UNRECORDED.contains(&wrong.what)).count();
+        let looked = Looked::of(&folder, wrong, lying.notes);
+        if refused > 0 {
+            // What can not be looked at is not gone.
+            looked.print(session, "wrong")?;
+            let what = format!("nothing was signed: {refused} things in the folder can not be");
+            return Err(Failure::of("not_recorded", &what, "", "take them away, or rename them"));
+        }
         let device = self.name.device();
         let listed: Vec<InsidePath> = folder.manifest.entries().map(|(path, _)| path.clone()).collect();
         for path in listed.into_iter().filter(|path| !lying.files.contains_key(path)) {
@@ -176,13 +193,8 @@ impl Manifested {
             folder.record(path, observed.content(), &device);
         }
         folder.sign()?;
-        let looked = Looked::of(&folder, wrong, lying.notes);
         looked.print(session, "before")?;
-        if refused > 0 {
-            let what = format!("{refused} things in the folder are not recorded; the others are");
-            return Err(Failure::of("not_recorded", &what, "", "take them away, or rename them"));
-        }
-        session.hint(&format!("{} files are signed", looked.files));
+        session.hint(&format!("{} files are signed", folder.manifest.files()));
         Ok(())
     }
 }
@@ -203,7 +215,12 @@ impl<'t> Recorder<'t> {
 
     /// Takes note of files that lie there now, and signs.
     pub fn record(mut self, paths: Vec<PathBuf>) -> Result<(), Failure> {
-        let paths = paths.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
+        // The folders may be reached by links, the file may be none.
+        let place = |path: PathBuf| match (path.parent().map(Path::canonicalize), path.file_name()) {
+            (Some(Ok(folder)), Some(name)) => folder.join(name),
+            _ => path,
+        };
+        let paths = paths.into_iter().map(place).collect();
         let lying = Lying::of(&self.folder.root, paths, threads(None));
         for (path, observed) in lying.files {
             self.folder.record(path, observed.content(), &self.device);

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::super::super::failure::Failure;
 use super::super::failure;
-use super::super::many::{Found, each};
+use super::super::is_sealed_name;
+use super::super::many::{Found, each, regular};
 
 /// It is a symbolic link, a device or a pipe.
 pub const NOT_A_FILE: &str = "not_a_file";
@@ -59,6 +60,9 @@ impl Lying {
         for (inside, looked) in each(threads, found.files, |(path, inside)| (inside, look(&path, whole))) {
             match (inside.to_str().and_then(InsidePath::new), looked) {
                 (_, Err(refusal)) => lying.wrong.push(wrong(UNREADABLE, &inside, Some(&refusal))),
+                (_, Ok(None)) if is_sealed_name(&inside) => {
+                    lying.wrong.push(wrong(UNREADABLE, &inside, None))
+                }
                 (_, Ok(None)) => lying.notes.push(wrong("not_sealed", &inside, None)),
                 (None, Ok(Some(_))) => lying.wrong.push(wrong(BAD_NAME, &inside, None)),
                 (Some(path), Ok(Some(observed))) => {
@@ -107,6 +111,7 @@ fn wrong(what: &'static str, path: &Path, refusal: Option<&Failure>) -> Wrong {
 }
 
 fn look(path: &Path, whole: bool) -> Result<Option<Observed>, Failure> {
+    regular(path)?;
     let file = File::open(path).map_err(|error| Failure::at(path.display(), &error))?;
     observe(&file, whole).map_err(failure)
 }

@@ -65,8 +65,8 @@ pub struct Folder<'t> {
     pub manifest: Manifest,
     /// What the manifests in the folder say; `None` if there is none.
     pub present: Option<Manifest>,
-    /// The manifests that were joined, and who signed them.
-    joined: Vec<(PathBuf, Statement)>,
+    /// The manifests that were joined, who signed them, and the signatures.
+    joined: Vec<(PathBuf, Statement, Vec<u8>)>,
     /// Those that were not, and why.
     pub refused: Vec<(PathBuf, Failure)>,
 }
@@ -99,11 +99,11 @@ impl<'t> Folder<'t> {
                 trust.prove(&signed, &mut about)
             } else {
                 let what = format!("it is of another folder, {}", signed.manifest.folder);
-                Err(Failure::of("other_folder", &what, "", "remove it"))
+                Err(Failure::of("other_folder", &what, "", "move it away"))
             };
             match proved {
                 Ok(()) => {
-                    joined.push((path, signed.by));
+                    joined.push((path, signed.by, signed.signature));
                     present = Some(match present {
                         Some(present) => present.join(signed.manifest),
                         None => signed.manifest,
@@ -155,22 +155,53 @@ impl<'t> Folder<'t> {
         Err(Failure::of("manifest_refused", &what, "", next))
     }
 
+    /// Joins what a sync service brought since the folder was opened: what is signed next takes its place.
+    fn join_newer(&mut self) -> Result<(), Failure> {
+        let (read, refused) = read_all(&self.root)?;
+        self.refused = refused;
+        let mut joined = Vec::new();
+        for (path, signed) in read {
+            let is_known = self.joined.iter().any(|(_, _, signature)| *signature == signed.signature);
+            if signed.manifest.folder != self.manifest.folder {
+                let what = format!("it is of another folder, {}", signed.manifest.folder);
+                self.refused.push((path, Failure::of("other_folder", &what, "", "move it away")));
+                continue;
+            }
+            if let Err(refusal) = self.trust.prove(&signed, &mut self.about) {
+                self.refused.push((path, refusal));
+                continue;
+            }
+            if !is_known {
+                self.manifest = self.manifest.clone().join(signed.manifest);
+            }
+            joined.push((path, signed.by, signed.signature));
+        }
+        self.joined = joined;
+        Ok(())
+    }
+
     /// Signs what is known now, in place of all manifests that were joined; gives whether that was needed.
     pub fn sign(&mut self) -> Result<bool, Failure> {
+        self.join_newer()?;
         self.check()?;
-        let is_signed = matches!(&self.joined[..], [(_, by)] if self.trust.is_newest(by));
+        let is_signed = matches!(&self.joined[..], [(_, by, _)] if self.trust.is_newest(by));
         let is_new = !is_signed || self.present.as_ref() != Some(&self.manifest);
         if is_new {
             let signed = self.trust.sign(self.manifest.clone(), &mut self.about)?;
+            let text = signed.to_text();
+            // Nothing is written that could not be read.
+            Signed::read(text.as_bytes()).map_err(|error| {
+                Failure::of("too_large", &error.to_string(), "", "split the folder, and sign each part")
+            })?;
             let folder = self.root.join(FOLDER);
             made::folder(&folder)?;
             let place = folder.join(NAME);
             // The commit point. After a crash here the manifests that were joined are there still, and are joined again.
-            remembered::write(&place, signed.to_text().as_bytes())?;
-            for (path, _) in self.joined.drain(..).filter(|(path, _)| *path != place) {
+            remembered::write(&place, text.as_bytes())?;
+            for (path, ..) in self.joined.drain(..).filter(|(path, ..)| *path != place) {
                 fs::remove_file(&path).map_err(|error| Failure::at(path.display(), &error))?;
             }
-            self.joined.push((place, signed.by));
+            self.joined.push((place, signed.by, signed.signature));
             self.present = Some(signed.manifest);
         }
         self.remember()?;

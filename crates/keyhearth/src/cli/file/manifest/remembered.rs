@@ -118,15 +118,15 @@ impl Remembered {
 
     /// Remembers this from now on.
     pub fn put(&mut self, about: About, manifest: Manifest) -> Result<(), Failure> {
-        if self.manifest.as_ref() != Some(&manifest) {
-            write(&self.folder.join(MANIFEST), manifest.to_text().as_bytes())?;
-            self.manifest = Some(manifest);
-        }
         if self.about.as_ref() != Some(&about) {
             let text =
                 serde_json::to_vec_pretty(&about).map_err(|error| Failure::new(error, "report this"))?;
             write(&self.folder.join(ABOUT), &text)?;
             self.about = Some(about);
+        }
+        if self.manifest.as_ref() != Some(&manifest) {
+            write(&self.folder.join(MANIFEST), manifest.to_text().as_bytes())?;
+            self.manifest = Some(manifest);
         }
         Ok(())
     }

@@ -87,7 +87,12 @@ impl<'s> Trust<'s> {
     /// The public half of a version, as the server has it: DER.
     fn public(&self, key: &str, version: u32) -> Result<Vec<u8>, Failure> {
         let server = self.server()?;
-        Ok(server.wait(server.public_key(key, Some(version)))?.der.to_vec())
+        let public = server.wait(server.public_key(key, Some(version)))?;
+        if public.key.to_string() != key {
+            let what = format!("{key} is not the id of a key");
+            return Err(Failure::of("not_authentic", &what, "", "remove it: no device writes that"));
+        }
+        Ok(public.der.to_vec())
     }
 
     /// Believes the key that the user named, besides those that were believed.
