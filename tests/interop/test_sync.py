@@ -46,6 +46,12 @@ class Device:
         steps = json.loads(process.stdout)["steps"] if process.stdout else []
         return json.loads(process.stderr.splitlines()[-1])["code"], [(step["what"], step["path"]) for step in steps]
 
+    def verify(self):
+        """What is not as the devices signed it."""
+        command = [self.server.program, "--json", "file", "verify", "--deep", self.sealed]
+        process = subprocess.run(command, env=self.environment(), capture_output=True, timeout=DEADLINE_S)
+        return json.loads(process.stdout)["wrong"]
+
     def write(self, name, content):
         path = self.plain / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,8 +182,7 @@ def test_what_no_device_signed_waits(signing):
     # A deletion that a device signed is one.
     (here.plain / "b").unlink()
     assert here.once() == [("deleted_sealed", "b")] and there.once() == [("deleted_plain", "b")]
-    verify = here.server.command(here.server.developer, "file", "verify", "--deep", here.sealed)
-    assert verify.returncode == 0, verify.stdout
+    assert here.verify() == []
 
 
 def test_no_link_leads_out(make, tmp_path):
@@ -316,9 +321,7 @@ def test_nothing_is_lost_whenever_it_is_killed(signing, direction):
         assert all(content in kept for content in expected), f"a version of {name} was lost"
     leftover = [name for name in [*here.files(), *here.names()] if "keyhearth-" in name]
     assert len(leftover) <= calls
-    verify = here.server.command(here.server.developer, "--json", "file", "verify", here.sealed)
-    wrong = [wrong for wrong in json.loads(verify.stdout)["wrong"]]
-    assert wrong == [], wrong
+    assert here.verify() == [] and there.verify() == []
 
 
 def kill_at_each_step(device, draw):

@@ -20,11 +20,11 @@ class Folder:
         """Another device with the same folder in sight."""
         return Folder(self.server, self.sealed.parent, self.state.with_name(name), self.sign_key)
 
-    def run(self, *words, who=None):
+    def run(self, *words, who=None, json=True):
         saved = os.environ.get("XDG_STATE_HOME")
         os.environ["XDG_STATE_HOME"] = str(self.state)
         try:
-            return self.server.command(who or self.who, "--json", "file", *words)
+            return self.server.command(who or self.who, *["--json"] * json, "file", *words)
         finally:
             os.environ.pop("XDG_STATE_HOME")
             if saved is not None:
@@ -282,7 +282,7 @@ def test_who_signs_is_not_guessed(folder):
 
 def test_a_table_fits_a_terminal(folder):
     shutil.copy(folder.path("b"), folder.path("n" * 150))
-    process = folder.server.command(folder.who, "file", "verify", folder.sealed)
+    process = folder.run("verify", folder.sealed, json=False)
     lines = process.stdout.decode().splitlines()
     assert process.returncode == 1 and lines[0].split() == ["WRONG", "PATH", "SEE"], process.stderr
     assert all(len(line) <= 80 for line in lines) and lines[1].startswith("added")
