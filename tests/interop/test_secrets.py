@@ -143,6 +143,9 @@ def test_what_was_kept_survives_the_end_of_the_server_and_lies_nowhere_in_plaint
     assert secrets.server.refused(secrets.who, "secret", "create", "one", "--key", "backups", stdin=value) == "conflict"
     secrets.create("one", "--replace", stdin=b"another")
     assert secrets.get("one") == b"another"
+    secrets.server.done(secrets.who, "key", "create", "aes-256", "--alias", "other")
+    assert secrets.server.refused(secrets.who, "secret", "get", "one", "--key", "other") == "not_found"
+    assert secrets.server.done(secrets.who, "secret", "get", "one", "--key", "backups") == b"another"
     secrets.server.done(secrets.who, "secret", "delete", "one", "--yes")
     assert secrets.server.refused(secrets.who, "secret", "get", "one") == "not_found"
 

@@ -41,6 +41,9 @@ pub enum Verb {
         /// Its name.
         #[arg(value_parser = spelled::<SecretName>())]
         name: Is<SecretName>,
+        /// Only if it is kept under this key; whichever it is under if absent.
+        #[arg(long, value_parser = text_of::<KeyRef>)]
+        key: Option<String>,
         /// Print it on a terminal, too.
         #[arg(long)]
         show: bool,
@@ -50,6 +53,9 @@ pub enum Verb {
         /// Its name.
         #[arg(value_parser = spelled::<SecretName>())]
         name: Is<SecretName>,
+        /// Only if it is kept under this key; whichever it is under if absent.
+        #[arg(long, value_parser = text_of::<KeyRef>)]
+        key: Option<String>,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
@@ -71,7 +77,7 @@ impl Verb {
                 let answer = server.wait(server.keep_secret(&key, &body))?;
                 session.say(&answer, &format!("{} is kept", answer.name))
             }
-            Self::Get { name, show } => {
+            Self::Get { name, key, show } => {
                 if !show && io::stdout().is_terminal() {
                     return Err(Failure::new(
                         "standard output is a terminal",
@@ -79,7 +85,8 @@ impl Verb {
                     ));
                 }
                 let server = session.server()?;
-                let answer = server.wait(server.read_secret(HOLDER, &OfSecret { name }))?;
+                let answer =
+                    server.wait(server.read_secret(key.as_deref().unwrap_or(HOLDER), &OfSecret { name }))?;
                 if session.json() { session.show(&answer) } else { output::bytes(&answer.value) }
             }
             Self::List(page) => {
@@ -91,12 +98,13 @@ impl Verb {
                 };
                 session.list(&answer, &["name", "key", "version", "created"], answer.secrets.iter().map(row))
             }
-            Self::Delete { name, yes } => {
+            Self::Delete { name, key, yes } => {
                 let question = format!("Delete {name} for ever? What only it opens is lost.");
                 input::confirm(&question, yes)?;
                 let server = session.server()?;
                 let words = format!("{name} is deleted");
-                let answer = server.wait(server.shred_secret(HOLDER, &OfSecret { name }))?;
+                let key = key.as_deref().unwrap_or(HOLDER);
+                let answer = server.wait(server.shred_secret(key, &OfSecret { name }))?;
                 session.say(&answer, &words)
             }
         }

@@ -489,8 +489,12 @@ impl Engine {
                 .map(|grant| grant.value.clone())
                 .collect()
         });
-        // What reads a secret uses the version that encrypted it.
-        let kept = loaded.secret.as_ref().filter(|_| question.operation == Operation::ReadSecret);
+        // What reads a secret uses the version that encrypted it; one under another key is none.
+        let key = held.map(|held| held.key.value.id);
+        let kept = loaded
+            .secret
+            .as_ref()
+            .filter(|secret| question.operation == Operation::ReadSecret && Some(secret.value.key) == key);
         let facts = Facts {
             tenant: &loaded.tenant.value,
             key: held.map(|held| &held.key.value),

@@ -59,12 +59,12 @@ impl Turn<'_> {
         let (version, ciphertext) = usage::keep(self.open, self.permit, self.request, held, bound)?;
         let (key, created) = (held.key.value.id, self.now.latest);
         let secret = KeptSecret { key, version, created, ciphertext };
-        let write = match self.secret {
-            Some(_) => self.open.records.replace(self.kept()?, &secret),
-            None => self.open.records.create(name.row(self.tenant()), &secret),
+        let (write, detail) = match self.secret {
+            Some(_) => (self.open.records.replace(self.kept()?, &secret), Some("replaced".to_owned())),
+            None => (self.open.records.create(name.row(self.tenant()), &secret), None),
         };
         let response = Response::SecretKept { name: name.clone(), secret: Box::new(secret) };
-        Ok(Effect::writing(response, vec![write]))
+        Ok(Effect { detail, ..Effect::writing(response, vec![write]) })
     }
 
     /// The value leaves only if its row is still there when the reading is committed: nothing is read after a shred

@@ -98,6 +98,7 @@ async fn a_secret_is_kept_read_replaced_and_shredded() {
         .await;
     put(&home, replace(key, "restic", "three")).await.unwrap();
     assert_eq!(value(&home, "restic").await.as_deref(), Ok("three"));
+    assert_eq!(home.newest(Operation::KeepSecret).await.detail.as_deref(), Some("restic replaced"));
     assert_eq!(put(&home, shred(FILE)).await.unwrap_err(), Error::Denied, "the policy is about another");
     put(&home, shred("restic")).await.unwrap();
     home.ask(&home.custodian, shred(FILE)).await.unwrap();
@@ -180,8 +181,13 @@ async fn only_who_may_use_the_key_with_the_name_reads() {
     put(&other, keep(theirs, "restic", "theirs")).await.unwrap();
     assert_eq!(value(&home, "restic").await.as_deref(), Ok("one"));
     let second = home.aes().await.id;
-    let elsewhere = Ask::ReadSecret { key: Some(by_id(second)), name: name("restic") };
-    assert_eq!(value_as(&home, &home.user, elsewhere).await, Err(NONE));
+    home.manage(Ask::RotateKey { key: by_id(key) }).await.unwrap();
+    put(&home, keep(key, "newer", "three")).await.unwrap();
+    // Nor does the version of another key, which this one does not have, tell that there is one.
+    for named in ["restic", "newer", "nothing"] {
+        let elsewhere = Ask::ReadSecret { key: Some(by_id(second)), name: name(named) };
+        assert_eq!(value_as(&home, &home.user, elsewhere).await, Err(NONE));
+    }
     allow_shred(&home, "true").await;
     assert_eq!(put(&home, replace(second, "restic", "x")).await.unwrap_err(), NONE);
     assert_eq!(value(&home, "restic").await.as_deref(), Ok("one"));
