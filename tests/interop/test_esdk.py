@@ -292,6 +292,14 @@ def test_a_folder_of_both_formats_is_opened_whole_and_pipes_go_through(cli, key)
 def test_a_context_that_is_demanded_is_there_or_the_file_is_refused(cli, key):
     sealed = cli.sealed(key, b"plain", "--context", "purpose=backup")
     assert cli.opened(sealed, "--context", "purpose=backup") == b"plain"
+    # The id of a file is its own, and pairs have one value.
+    for pairs in (["file=mine"], ["a=1", "a=2"]):
+        words = [word for pair in pairs for word in ("--context", pair)]
+        plain = cli.folder / "plain.txt"
+        plain.write_bytes(b"plain")
+        seal = ["file", "seal", plain, "--key", key.rpartition("/")[2], "--format", "esdk", *words]
+        assert cli.server.command(cli.who, *seal).returncode == 1
+        assert not plain.with_name("plain.txt.esdk").exists()
     for pair in ("purpose=restore", "owner=me"):
         assert cli.refused("open", sealed, "--context", pair, "--output", "-") == "other_context"
         assert cli.refused("open", sealed, "--context", pair) == "other_context"

@@ -258,6 +258,9 @@ def test_a_file_with_several_keys_is_not_rekeyed_but_opens(files):
     before = path.read_bytes()
     assert files.refused("rekey", path) == "several_keys"
     assert files.refused("rekey", "--suspected-stolen", path) == "several_keys"
+    # One key may prove it while another names what would be given away.
+    identity = json.loads(files.server.done(files.who, "--json", "whoami"))["identity"]
+    assert files.refused("share", path, "--with", identity) == "several_keys"
     assert path.read_bytes() == before
 
 

@@ -21,6 +21,8 @@ const IDENTITY: Hrp = Hrp::parse_unchecked("age-plugin-keyhearth-");
 const PADDED_BYTES: usize = 512;
 /// Characters of a line of a body.
 const COLUMNS: usize = 64;
+/// Stanzas of a header that are asked about: each is a request, which whoever writes the header causes.
+pub const HELD_MAX: usize = 8;
 /// The longest name of a key, in bytes.
 const KEY_BYTES_MAX: usize = 256;
 /// The longest wrapped file key that is read, in bytes.
@@ -139,7 +141,7 @@ pub enum Held {
 }
 
 impl Held {
-    /// What each of these stanzas says; those of other kinds are left out.
+    /// What each of the first [`HELD_MAX`] of these stanzas says; those of other kinds are left out.
     ///
     /// # Errors
     /// [`Error::Malformed`] if a stanza of these kinds breaks its rules.
@@ -149,7 +151,7 @@ impl Held {
             KEPT => Some(Kept::read(stanza).map(Self::Kept)),
             _ => None,
         });
-        ours.collect()
+        ours.take(HELD_MAX).collect()
     }
 
     /// The id of the key that wraps it, or that it is kept under.
@@ -265,6 +267,8 @@ mod tests {
         assert_eq!(Held::all(&stanzas).unwrap(), [Held::Wrapped(wrapped)]);
         let kept = Kept { key: "key".to_owned(), file };
         assert_eq!(Held::all(&[kept.to_stanza()]).unwrap(), [Held::Kept(kept)]);
+        let many = vec![Stanza::new(KEPT, &["key", &file.to_string()], vec![]); HELD_MAX + 1];
+        assert_eq!(Held::all(&many).unwrap().len(), HELD_MAX);
         let id = file.to_string();
         let long = "k".repeat(KEY_BYTES_MAX + 1);
         for (arguments, body) in [

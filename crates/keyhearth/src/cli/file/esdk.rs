@@ -9,7 +9,7 @@ use keyhearth_files::Error;
 use keyhearth_files::esdk::{
     Context, DATA_KEY_BYTES, DataKey, EncryptedDataKey, FRAME_BYTES, Frames, Header,
 };
-use keyhearth_files::held::FileId;
+use keyhearth_files::held::{FileId, HELD_MAX};
 use keyhearth_proto::rest::Within;
 use keyhearth_proto::rest::body::{Decrypt, MakeDataKey};
 
@@ -42,11 +42,17 @@ impl<'k> Wrapper<'k> {
             let next = "have `[aws]` added to the server's configuration, or seal in the age format";
             Failure::of("no_arns", "the server has no AWS KMS API, so its keys have no ARNs", "", next)
         })?;
-        Ok(Self { key, arn_prefix, context: context.iter().cloned().collect() })
+        let pairs: Context = context.iter().cloned().collect();
+        if pairs.len() < context.len() || pairs.contains_key(FILE) {
+            let next =
+                "give each name once, and another one than `file`, which is the id that each file gets";
+            return Err(Failure::new("a name in --context is given twice, or taken", next));
+        }
+        Ok(Self { key, arn_prefix, context: pairs })
     }
 
     /// Makes the headers of so many files, and what seals their frames; each may be refused by itself. A file's context
-    /// has an id of its own, unless another was given.
+    /// has an id of its own.
     ///
     /// # Errors
     /// [`Failure`] if the server refuses all, or does not answer.
@@ -54,7 +60,7 @@ impl<'k> Wrapper<'k> {
         let context = |_| {
             let file = FileId::random().map_err(failure)?;
             let mut context = self.context.clone();
-            context.entry(FILE.to_owned()).or_insert_with(|| file.to_string());
+            context.insert(FILE.to_owned(), file.to_string());
             Ok(context)
         };
         let contexts = (0..count).map(context).collect::<Result<Vec<_>, Failure>>()?;
@@ -92,8 +98,10 @@ pub fn key_of(data_key: &EncryptedDataKey) -> Option<&str> {
 /// [`Failure`] if the server refuses all, or does not answer.
 pub fn data_keys(server: &Server, headers: &[&Header]) -> Result<Vec<Result<DataKey, Failure>>, Failure> {
     let ours = |wrapped| Some((key_of(wrapped)?, &wrapped.ciphertext));
-    let wrapped: Vec<Vec<_>> =
-        headers.iter().map(|header| header.data_keys.iter().filter_map(ours).collect()).collect();
+    let wrapped: Vec<Vec<_>> = headers
+        .iter()
+        .map(|header| header.data_keys.iter().filter_map(ours).take(HELD_MAX).collect())
+        .collect();
     let mut found: Vec<Result<DataKey, Failure>> =
         headers.iter().map(|_| Err(failure(Error::NotForUs))).collect();
     for round in 0.. {
@@ -111,7 +119,13 @@ pub fn data_keys(server: &Server, headers: &[&Header]) -> Result<Vec<Result<Data
                 (key, Decrypt { mechanism, version: None, context, iv: None, ciphertext })
             })
             .collect();
-        for (at, answer) in at.into_iter().zip(server.wait(server.decrypt_all(&asked))?) {
+        let answers = match server.wait(server.decrypt_all(&asked)) {
+            Ok(answers) => answers,
+            // What some files ask for besides is no reason to refuse the others.
+            Err(_) if round > 0 => break,
+            Err(refusal) => return Err(refusal),
+        };
+        for (at, answer) in at.into_iter().zip(answers) {
             found[at] = answer
                 .map_err(Failure::from)
                 .and_then(|answer| DataKey::from_bytes(&answer.plaintext).map_err(failure));

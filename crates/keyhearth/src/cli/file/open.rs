@@ -170,7 +170,13 @@ fn from_server(server: &Server, headers: &[&Header]) -> Result<Vec<Result<FileKe
             break;
         }
         let held: Vec<&Held> = asked.iter().map(|(_, held)| *held).collect();
-        for ((at, _), key) in asked.iter().zip(keys::open(server, &held)?) {
+        let told = match keys::open(server, &held) {
+            Ok(told) => told,
+            // What some files ask for besides is no reason to refuse the others.
+            Err(_) if round > 0 => break,
+            Err(refusal) => return Err(refusal),
+        };
+        for ((at, _), key) in asked.iter().zip(told) {
             keys[*at] = Some(key);
         }
     }
@@ -248,14 +254,20 @@ impl Open {
 
     /// Refuses a file that is not bound to the pairs that were given.
     fn demanded(&self, file: AnyOpened) -> Result<AnyOpened, Failure> {
-        let bound = match &file {
-            AnyOpened::Age(opened) => {
-                let held = Held::all(&opened.header.stanzas).map_err(failure)?;
-                held.iter().map(|held| (keys::FILE.to_owned(), held.file().to_string())).collect()
-            }
-            AnyOpened::Esdk(opened) => opened.header.context.clone(),
+        let held = match &file {
+            AnyOpened::Age(opened) => Held::all(&opened.header.stanzas).map_err(failure)?,
+            AnyOpened::Esdk(_) => Vec::new(),
         };
-        match self.context.iter().find(|(name, value)| bound.get(name) != Some(value)) {
+        // Whichever of them opens it.
+        let is_bound = |(name, value): &&(String, String)| match &file {
+            AnyOpened::Age(_) => {
+                name == keys::FILE
+                    && !held.is_empty()
+                    && held.iter().all(|held| held.file().to_string() == *value)
+            }
+            AnyOpened::Esdk(opened) => opened.header.context.get(name) == Some(value),
+        };
+        match self.context.iter().find(|pair| !is_bound(pair)) {
             None => Ok(file),
             Some((name, value)) => {
                 let what = format!("the file is not bound to {name}={value}");

@@ -1,13 +1,14 @@
 //! `file share` and `file unshare`: grants on the key of files, for these files alone. Nothing in the files changes.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 use keyhearth_client::Page;
 use keyhearth_core::id::PrincipalId;
 use keyhearth_core::operation::Operation;
 use keyhearth_core::time::Time;
-use keyhearth_files::held::Held;
+use keyhearth_files::held::{FileId, Held};
 use keyhearth_files::{AnyOpened, Error};
 use keyhearth_proto::rest::body::NewGrant;
 use keyhearth_proto::rest::{Is, Text, answer};
@@ -75,7 +76,7 @@ impl Share {
 impl Unshare {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
-        let mut ended = Grants::default();
+        let (mut ended, mut ids) = (Grants::default(), Vec::new());
         for path in &self.files {
             let Bound { key, file, .. } = Bound::of(&open::read_any(path)?)?;
             let gives = |grant: &answer::Grant| {
@@ -86,12 +87,15 @@ impl Unshare {
                 server.wait(server.revoke_grant(&key, *grant.id))?;
                 ended.grants.push(grant.id.to_string());
             }
+            ids.push(file);
         }
         if ended.grants.is_empty() {
             let next = "`keyhearth grant list` shows who holds the key; policies may allow it, too";
             return Err(Failure::of("not_shared", "no grant gives these files to this identity", "", next));
         }
-        session.say(&ended, &format!("{} grants to {} are ended", ended.grants.len(), self.from))
+        // Whoever can write where the file lies can put another one there: its id tells.
+        let (count, from) = (ended.grants.len(), *self.from);
+        session.say(&ended, &format!("{count} grants to {from} are ended, for the files {}", ids.join(", ")))
     }
 }
 
@@ -107,21 +111,22 @@ struct Bound {
 
 impl Bound {
     fn of(file: &AnyOpened) -> Result<Self, Failure> {
-        let found = match file {
+        let (key, file, opens) = match file {
             AnyOpened::Age(opened) => {
-                let found = Held::all(&opened.header.stanzas).map_err(failure)?.into_iter().next();
-                found.map(|held| (held.key().to_owned(), held.file().to_string(), opens(&held)))
+                let held = only(Held::all(&opened.header.stanzas).map_err(failure)?)?;
+                (held.key().to_owned(), held.file().to_string(), opens(&held))
             }
             AnyOpened::Esdk(opened) => {
-                let key = opened.header.data_keys.iter().find_map(esdk::key_of).map(str::to_owned);
-                let file = opened.header.context.get(FILE).cloned().ok_or_else(|| {
+                let key = only(opened.header.data_keys.iter().filter_map(esdk::key_of).collect())?;
+                // What another program called `file` may be in many files.
+                let file = opened.header.context.get(FILE).filter(|id| FileId::from_str(id).is_ok());
+                let file = file.ok_or_else(|| {
                     let next = "open it, and seal it with `keyhearth file seal --format esdk`";
-                    Failure::of("no_file_id", "its context has no `file` that a grant could name", "", next)
+                    Failure::of("no_file_id", "its context has no `file` with an id of its own", "", next)
                 })?;
-                key.map(|key| (key, file, Operation::Decrypt))
+                (key.to_owned(), file.clone(), Operation::Decrypt)
             }
         };
-        let (key, file, opens) = found.ok_or_else(|| failure(Error::NotForUs))?;
         Ok(Self { key, file, opens })
     }
 
@@ -133,6 +138,20 @@ impl Bound {
         let unlocked = Opener::Server(server).unlock(vec![file])?.into_iter().next();
         unlocked.unwrap_or_else(|| Err(failure(Error::NotForUs)))?.verify().map_err(failure)?;
         Ok(bound)
+    }
+}
+
+/// The only one of what a file says that the server may open. Of several one may prove the file and another name what
+/// is given away.
+fn only<T>(found: Vec<T>) -> Result<T, Failure> {
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(failure(Error::NotForUs)),
+        (Some(_), Some(_)) => {
+            let next = "open it and seal it again";
+            Err(Failure::of("several_keys", "several keys of the server open it", "", next))
+        }
     }
 }
 
