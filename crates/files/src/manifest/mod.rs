@@ -234,12 +234,6 @@ impl Manifest {
         self.entries.iter()
     }
 
-    /// What is known of one path.
-    #[must_use]
-    pub fn at(&self, path: &InsidePath) -> Option<&Entry> {
-        self.entries.get(path)
-    }
-
     /// How many files lie there; those in conflict count.
     #[must_use]
     pub fn files(&self) -> usize {

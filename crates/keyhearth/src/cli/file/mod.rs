@@ -5,14 +5,14 @@
 
 mod esdk;
 mod header;
-pub mod keys;
+mod keys;
 mod look;
-pub mod manifest;
-pub mod many;
+mod manifest;
+mod many;
 mod mount;
-pub mod open;
+mod open;
 pub mod plugin;
-pub mod seal;
+mod seal;
 mod share;
 mod shred;
 mod verify;
@@ -133,7 +133,7 @@ impl Verb {
 }
 
 /// A failure of sealing or opening, as programs and people read it.
-pub fn failure(error: keyhearth_files::Error) -> Failure {
+fn failure(error: keyhearth_files::Error) -> Failure {
     use keyhearth_files::Error;
     let (code, next) = match &error {
         Error::Malformed(_) => ("malformed", "look whether it is a sealed file, and whole"),

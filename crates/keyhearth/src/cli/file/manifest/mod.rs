@@ -4,7 +4,7 @@
 //! named them; what is signed next takes the place of those that were joined in it.
 
 pub mod lying;
-pub mod remembered;
+mod remembered;
 mod trust;
 
 use std::fs;
