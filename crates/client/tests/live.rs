@@ -9,6 +9,7 @@ use keyhearth_client::{
     Algorithm, Client, ImportMechanism, KeyRef, Object, Operation, Page, Pairs, Role, State, Time, Use,
     Within, answer, body, id,
 };
+use keyhearth_core::secret::SecretName;
 use rcgen::{CertificateParams, KeyPair};
 use zeroize::Zeroizing;
 
@@ -202,6 +203,23 @@ async fn uses_of_keys() {
 
     let body = body::MakeRandom { bytes: Within::new(64).unwrap() };
     assert_eq!(client.random(&body).await.unwrap().bytes.len(), 64);
+}
+
+#[tokio::test]
+async fn secrets_that_are_kept() {
+    let Some(server) = server() else { return };
+    let client = server.client().because("a test");
+    let key = create(&client, Algorithm::Aes256).await;
+    let name = || "restic".parse::<SecretName>().unwrap().into();
+    let value = Some(b"a password".to_vec().into());
+    let new = body::KeepSecret { name: name(), value, generate: None, replace: None };
+    let kept = client.keep_secret(&key, &new).await.unwrap();
+    assert_eq!((kept.key.to_string(), kept.version), (key.clone(), 1));
+    let of = body::OfSecret { name: name() };
+    assert_eq!(*client.read_secret(&key, &of).await.unwrap().value, *b"a password");
+    assert_eq!(client.list_secrets(&Page::default()).await.unwrap().secrets[0].name, kept.name);
+    client.shred_secret(&key, &of).await.unwrap();
+    assert!(client.read_secret(&key, &of).await.is_err());
 }
 
 #[tokio::test]

@@ -35,7 +35,10 @@ impl Shred {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let mut found = Found::walk(&self.files);
         found.files.retain(|(path, _)| self.files.contains(path) || is_sealed_name(path));
-        let question = format!("Shred {} files for ever? No copy of what lies there opens then; earlier sealings do.", found.files.len());
+        let question = format!(
+            "Shred {} files for ever? No copy of what lies there opens then; earlier sealings do.",
+            found.files.len()
+        );
         input::confirm(&question, self.yes)?;
         let server = session.server()?;
         let told = Told::new(session, found.count(), "shredding");
