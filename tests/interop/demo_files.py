@@ -3,7 +3,6 @@
 Called by `scripts/demo-files`. Whatever is not as it is told here ends it with an error.
 """
 
-import base64
 import json
 import os
 import pathlib
@@ -16,7 +15,7 @@ import aws_encryption_sdk
 import botocore.session
 
 from deployment import Deployment
-from store import Apart, Machine, Store
+from store import Apart, Machine, Store, file_key
 
 # Of what a command prints, so many lines are shown.
 LINES = 6
@@ -58,17 +57,6 @@ class Person:
 
 def tell(text):
     print(f"\n— {text}")
-
-
-def file_keys(owner, folder):
-    """The keys of all sealed files, which nobody but who may open them gets."""
-    stanza = rb"^-> keyhearth/wrap1 (\S+) (\S+) \S+\n((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]*\n)"
-    for path in folder.rglob("*.age"):
-        key, file, body = re.search(stanza, path.read_bytes(), re.MULTILINE).groups()
-        wrapped = base64.b64decode(body.replace(b"\n", b"") + b"==")
-        asked = {"ciphertext": base64.b64encode(wrapped).decode(), "context": {"file": file.decode()}}
-        answer = owner.identity.call("POST", f"/v1/keys/{key.decode()}/decrypt", asked).ok()
-        yield base64.b64decode(answer["plaintext"])
 
 
 def opened_by_the_sdk(deployment, owner, path):
@@ -118,7 +106,7 @@ def story(deployment, store, apart, root):
 
     tell("The store has neither plaintext nor keys.")
     held = b"".join(path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
-    secrets = list(file_keys(owner, sealed))
+    secrets = [file_key(owner.identity, path) for path in sealed.rglob("*.age")]
     found = sum(secret in held for secret in secrets) + held.count(b"figures")
     print(f"  {len(held)} bytes in the store; of {len(secrets)} keys and the plaintext found: {found}")
     if found or len(secrets) != len(CONTENTS):

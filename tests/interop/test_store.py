@@ -1,9 +1,7 @@
 """Sealed files in a store that others run: Debian's rclone fills it, and a second machine opens what came out of it."""
 
-import base64
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +9,7 @@ import sys
 import pytest
 
 from deployment import Deployment
-from store import Apart, Machine, Store
+from store import Apart, Machine, Store, file_key
 
 CONTENTS = {
     "report.txt": b"the figures of the quarter, for nobody else\n",
@@ -51,15 +49,6 @@ def store(tmp_path, apart):
         yield store
 
 
-def file_key(server, who, path):
-    """The key of a sealed file, as whoever may have it asks for it without our command line."""
-    stanza = rb"^-> keyhearth/wrap1 (\S+) (\S+) \S+\n((?:[A-Za-z0-9+/]{64}\n)*[A-Za-z0-9+/]*\n)"
-    key, file, body = re.search(stanza, path.read_bytes(), re.MULTILINE).groups()
-    wrapped = base64.b64decode(body.replace(b"\n", b"") + b"==")
-    asked = {"ciphertext": base64.b64encode(wrapped).decode(), "context": {"file": file.decode()}}
-    return base64.b64decode(who.call("POST", f"/v1/keys/{key.decode()}/decrypt", asked).ok()["plaintext"])
-
-
 def test_a_second_machine_opens_what_a_store_holds_and_the_store_nothing(deployment, store, apart, tmp_path):
     admin = deployment.tenant("acme", tmp_path)
     keys = deployment.issue(admin, "keys", tmp_path, "key-admin")
@@ -82,7 +71,7 @@ def test_a_second_machine_opens_what_a_store_holds_and_the_store_nothing(deploym
     assert sorted(map(str, held)) == sorted(f"{name}.age" for name in CONTENTS)
     everything = b"".join(path.read_bytes() for path in held.values())
     assert b"figures" not in everything
-    file_keys = {file_key(deployment, owner, path) for path in held.values()}
+    file_keys = {file_key(owner, path) for path in held.values()}
     assert len(file_keys) == len(CONTENTS) and not any(key in everything for key in file_keys)
 
     # The other machine: its loopback reaches nothing, its one link the store and the server.
