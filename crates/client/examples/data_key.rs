@@ -13,6 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         iv: None,
         context: None,
         ciphertext: made.ciphertext.to_vec().into(),
+        lease_seconds: None,
     };
     let recovered = client.decrypt("invoices", &body).await?;
     assert_eq!(made.plaintext.as_deref(), Some(&*recovered.plaintext));

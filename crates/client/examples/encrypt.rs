@@ -15,6 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         iv: None,
         context,
         ciphertext: encrypted.ciphertext.to_vec().into(),
+        lease_seconds: None,
     };
     let decrypted = client.decrypt("invoices", &body).await?;
     println!("{} bytes came back", decrypted.plaintext.len());

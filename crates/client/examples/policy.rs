@@ -25,6 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         operation: Operation::Encrypt.into(),
         key: Some("invoices".parse::<KeyRef>()?.into()),
         context: None,
+        lease_seconds: None,
     };
     let decided = client.test_policy(&question).await?;
     println!("allowed: {}, by {:?}", decided.allowed, decided.by);

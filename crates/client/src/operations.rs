@@ -208,7 +208,7 @@ operations! {
     random Random () [MakeRandom] -> Random;
 
     keep_secret KeepSecret (key: &str) [KeepSecret] -> KeptSecret;
-    read_secret ReadSecret (key: &str) [OfSecret] -> SecretValue;
+    read_secret ReadSecret (key: &str) [ReadSecret] -> SecretValue;
     shred_secret ShredSecret (key: &str) [OfSecret] -> Done;
 
     volume_secret VolumeSecret (key: &str) [VolumeOf] -> VolumeSecret;
@@ -316,7 +316,7 @@ impl Client {
     /// [`Error`] if the whole was refused or not answered.
     pub async fn read_secrets(
         &self,
-        asked: &[(&str, body::OfSecret)],
+        asked: &[(&str, body::ReadSecret)],
     ) -> Result<Vec<Result<answer::SecretValue, Error>>, Error> {
         self.batch(Operation::ReadSecret, asked).await
     }

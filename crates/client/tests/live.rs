@@ -142,6 +142,7 @@ async fn uses_of_keys() {
         iv: None,
         context,
         ciphertext: ciphertext.into(),
+        lease_seconds: None,
     };
     let decrypted = client.decrypt(&other, &decrypt(context, &rewrapped.ciphertext)).await.unwrap();
     assert_eq!(&decrypted.plaintext[..], b"hello");
@@ -216,10 +217,11 @@ async fn secrets_that_are_kept() {
     let kept = client.keep_secret(&key, &new).await.unwrap();
     assert_eq!((kept.key.to_string(), kept.version), (key.clone(), 1));
     let of = body::OfSecret { name: name() };
-    assert_eq!(*client.read_secret(&key, &of).await.unwrap().value, *b"a password");
+    let read = body::ReadSecret { name: name(), lease_seconds: None };
+    assert_eq!(*client.read_secret(&key, &read).await.unwrap().value, *b"a password");
     assert_eq!(client.list_secrets(&Page::default()).await.unwrap().secrets[0].name, kept.name);
     client.shred_secret(&key, &of).await.unwrap();
-    assert!(client.read_secret(&key, &of).await.is_err());
+    assert!(client.read_secret(&key, &read).await.is_err());
 }
 
 #[tokio::test]
@@ -302,6 +304,7 @@ async fn who_may_do_what() {
         operation: Operation::Encrypt.into(),
         key: Some(key.parse::<KeyRef>().unwrap().into()),
         context: None,
+        lease_seconds: None,
     };
     assert!(!client.test_policy(&question).await.unwrap().allowed);
     client.delete_policy(&policy).await.unwrap();

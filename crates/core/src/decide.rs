@@ -4,7 +4,8 @@
 //! it gets: the type has no other constructor.
 //!
 //! Order: tenant in use → scope → policy (a `forbid` ends it) → grants → usage of the key → state and
-//! dates of the version. Authority comes first, so that a caller without it learns nothing of states.
+//! dates of the version → the end of what allows it, if the caller keeps what it gets. Authority comes first, so that a
+//! caller without it learns nothing of states.
 
 use crate::error::Error;
 use crate::grant::Grant;
@@ -16,7 +17,7 @@ use crate::policy::{Authorizer, Question, Verdict};
 use crate::principal::Caller;
 use crate::state::{Class, State};
 use crate::tenant::Tenant;
-use crate::time::Now;
+use crate::time::{Now, Time};
 
 /// What the decision is made from.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,8 @@ pub struct Facts<'a> {
     pub context: &'a [(String, String)],
     /// What is known of the boot, for [`Operation::ReleaseVolumes`] and [`Operation::CloneImage`].
     pub boot: Option<&'a BootFacts>,
+    /// For how long the caller will keep what it opens and use it without asking, in seconds.
+    pub lease_seconds: u32,
     /// Whether the caller says why.
     pub reason_given: bool,
     /// The present.
@@ -146,6 +149,7 @@ pub fn decide(
         Some(key) if info.scope == Scope::Key => usable_version(operation, key, facts)?,
         Some(_) | None => None,
     };
+    outlasts_lease(&basis, version, facts)?;
     Ok(Permit { operation, tenant: caller.tenant, key: facts.key.map(|key| key.id), version, basis })
 }
 
@@ -156,8 +160,9 @@ fn authority(
     facts: &Facts<'_>,
     authorizer: &dyn Authorizer,
 ) -> Result<Basis, Refusal> {
-    let Facts { key, context, boot, now, .. } = *facts;
-    let question = Question { caller, operation, key, context, boot, now };
+    let Facts { key, context, boot, lease_seconds, .. } = *facts;
+    let now = facts.now.lasting(lease_seconds);
+    let question = Question { caller, operation, key, context, boot, lease_seconds, now };
     match authorizer.authorize(&question) {
         Verdict::Allow(policies) => Ok(Basis::Policies(policies)),
         Verdict::Forbid(policies) => Err(Refusal { error: Error::Denied, policies }),
@@ -172,8 +177,12 @@ fn authority(
                     || operation == Operation::RevokeGrant && grant.retiree == Some(caller.principal);
                 facts.key.is_some_and(|key| key.id == grant.key) && (used() || retired())
             };
-            let grant = facts.grants.iter().find(by_grant).ok_or(Error::Denied)?;
-            Ok(Basis::Grant(grant.id))
+            let mut grants = facts.grants.iter().filter(by_grant);
+            let grant = match lease_seconds {
+                0 => grants.next(),
+                _ => grants.max_by_key(|grant| grant.expires.unwrap_or(Time::MAX)),
+            };
+            Ok(Basis::Grant(grant.ok_or(Error::Denied)?.id))
         }
     }
 }
@@ -186,6 +195,20 @@ fn delegates(operation: Operation, grant: &Grant) -> bool {
 
 fn ended(grant: &Grant, now: Now) -> bool {
     grant.expires.is_some_and(|end| now.may_have_passed(end))
+}
+
+/// Refuses a lease that would go on when the grant that allows it has ended, or the version's use.
+fn outlasts_lease(basis: &Basis, version: Option<u32>, facts: &Facts<'_>) -> Result<(), Error> {
+    let grant = facts.grants.iter().find(|grant| *basis == Basis::Grant(grant.id));
+    let version = version.and_then(|number| facts.key?.version(number).ok());
+    let ends = [grant.and_then(|grant| grant.expires), version.and_then(|version| version.process_end)];
+    let Some(end) = ends.into_iter().flatten().min() else { return Ok(()) };
+    let left_s = end.unix_ms().saturating_sub(facts.now.latest.unix_ms()) / 1_000;
+    if u64::from(facts.lease_seconds) > left_s {
+        let limit = usize::try_from(left_s).unwrap_or(usize::MAX);
+        return Err(Error::TooLarge { field: "lease_seconds", limit });
+    }
+    Ok(())
 }
 
 /// The version that serves, or why none does. `None` for operations that use no material.

@@ -84,6 +84,9 @@ pub struct Entry {
     /// The id of the access key that proved it, or was said to.
     #[n(17)]
     pub access_key: Option<String>,
+    /// For how long the caller said it would keep what it opens and use it without asking, in seconds.
+    #[n(18)]
+    pub lease_seconds: Option<u32>,
 }
 
 impl Entry {
@@ -135,6 +138,7 @@ mod tests {
             reason: None,
             detail: None,
             access_key: None,
+            lease_seconds: None,
         };
         let bytes = entry.to_bytes();
         assert!(bytes.len() < 200, "{}", bytes.len());

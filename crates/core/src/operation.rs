@@ -35,6 +35,8 @@ pub enum Group {
     Boot,
     /// Secrets of volumes, for machines that boot. No role has it.
     Release,
+    /// Keeping what was opened, to use it without the server. No role has it.
+    Offline,
     /// Passing on what one holds oneself.
     Delegate,
     /// Identities, policies, access keys.
@@ -47,7 +49,7 @@ pub enum Group {
 
 impl Group {
     /// All groups.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Protect,
         Self::Process,
         Self::Inspect,
@@ -56,6 +58,7 @@ impl Group {
         Self::Export,
         Self::Boot,
         Self::Release,
+        Self::Offline,
         Self::Delegate,
         Self::Govern,
         Self::Audit,
@@ -74,6 +77,7 @@ impl Group {
             Self::Export => "export",
             Self::Boot => "boot",
             Self::Release => "release",
+            Self::Offline => "offline",
             Self::Delegate => "delegate",
             Self::Govern => "govern",
             Self::Audit => "audit",
@@ -186,6 +190,7 @@ operations! {
     Encapsulate 43 "encapsulate" Key Protect Post "/v1/keys/{key}/encapsulate" "encapsulate" "Makes a shared secret and its encapsulation.";
     Decapsulate 44 "decapsulate" Key Process Post "/v1/keys/{key}/decapsulate" "decapsulate" "Recovers an encapsulated shared secret.";
     Exchange 50 "exchange" Key Process Post "/v1/keys/{key}/exchange" "exchange" "Multiplies another party's point by the key, for a McCallum-Relyea exchange.";
+    Hold 55 "hold" Key Offline Post "" "file mount" "Lets a caller keep what it opens for as long as it says; part of opening.";
     Random 45 "random" Tenant Inspect Post "/v1/random" "random" "Gives random bytes.";
 
     // Secrets.
@@ -303,6 +308,7 @@ impl Operation {
             || matches!(
                 self,
                 Self::RewrapFrom
+                    | Self::Hold
                     | Self::ReleaseVolumes
                     | Self::CloneImage
                     | Self::AskApproval
@@ -321,6 +327,7 @@ impl Operation {
             Group::Inspect
             | Group::Manage
             | Group::Destroy
+            | Group::Offline
             | Group::Delegate
             | Group::Govern
             | Group::Audit
@@ -365,7 +372,8 @@ mod tests {
             assert_eq!(
                 row.scope == Scope::Key,
                 row.path.contains("{key}")
-                    || ["date-reached", "rewrap-from", "release-volumes", "clone-image"].contains(&row.name),
+                    || ["date-reached", "rewrap-from", "hold", "release-volumes", "clone-image"]
+                        .contains(&row.name),
                 "{}",
                 row.name
             );

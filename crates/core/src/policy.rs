@@ -98,7 +98,9 @@ pub struct Question<'a> {
     pub context: &'a [(String, String)],
     /// What is known of the boot, for [`Operation::ReleaseVolumes`] and [`Operation::CloneImage`].
     pub boot: Option<&'a BootFacts>,
-    /// The present.
+    /// For how long the caller will keep what it opens, in seconds.
+    pub lease_seconds: u32,
+    /// The present, and the time of the lease.
     pub now: Now,
 }
 

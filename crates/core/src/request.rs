@@ -38,6 +38,8 @@ pub const PLAINTEXT_BYTES_MAX: usize = 64 * 1024;
 pub const REASON_BYTES_MAX: usize = 512;
 /// The most items of one answer that lists.
 pub const PAGE_MAX: usize = 1_000;
+/// The longest that a caller may keep what it opened, in seconds: a week.
+pub const LEASE_SECONDS_MAX: u32 = 7 * 24 * 60 * 60;
 /// The most random bytes of one request.
 pub const RANDOM_BYTES_MAX: usize = 1_024;
 
@@ -279,6 +281,8 @@ pub enum Ask {
         context: ContextPairs,
         plaintext: Secret,
     },
+    /// `lease_seconds` says for how long the caller will keep the plaintext and use it without asking, at most
+    /// [`LEASE_SECONDS_MAX`]; 0 is not at all, and more needs [`Operation::Hold`] too.
     Decrypt {
         key: KeyRef,
         mechanism: Option<Mechanism>,
@@ -286,6 +290,7 @@ pub enum Ask {
         iv: Vec<u8>,
         context: ContextPairs,
         ciphertext: Vec<u8>,
+        lease_seconds: u32,
     },
     /// Key, mechanism and context are those of the new ciphertext.
     Rewrap {
@@ -371,12 +376,13 @@ pub enum Ask {
         value: NewSecret,
         replace: bool,
     },
-    /// Without a key, the one that the secret is kept under.
+    /// Without a key, the one that the secret is kept under. `lease_seconds` as of [`Ask::Decrypt`].
     ReadSecret {
         key: Option<KeyRef>,
         name: SecretName,
+        lease_seconds: u32,
     },
-    /// As [`Ask::ReadSecret`].
+    /// Without a key, the one that the secret is kept under.
     ShredSecret {
         key: Option<KeyRef>,
         name: SecretName,
@@ -505,6 +511,7 @@ pub enum Ask {
         operation: Operation,
         key: Option<KeyRef>,
         context: ContextPairs,
+        lease_seconds: u32,
     },
     WhoCan {
         key: KeyRef,

@@ -58,6 +58,12 @@ impl Now {
         Self { earliest: time, latest: time }
     }
 
+    /// The present and what follows it for so long: what ends in that time has ended.
+    #[must_use]
+    pub fn lasting(self, seconds: u32) -> Self {
+        Self { latest: self.latest.plus_ms(u64::from(seconds) * 1_000), ..self }
+    }
+
     /// Whether `date` has certainly come.
     #[must_use]
     pub fn reached(self, date: Time) -> bool {

@@ -84,6 +84,7 @@ fn ask(
         grants,
         context: &[],
         boot: None,
+        lease_seconds: 0,
         reason_given: false,
         now: NOW,
     };
@@ -188,6 +189,7 @@ fn tenants_do_not_meet() {
         grants: &[],
         context: &[],
         boot: None,
+        lease_seconds: 0,
         reason_given: false,
         now: NOW,
     };
@@ -210,6 +212,7 @@ fn tenants_do_not_meet() {
         grants: &[],
         context: &[],
         boot: None,
+        lease_seconds: 0,
         reason_given: false,
         now: NOW,
     };
@@ -235,8 +238,17 @@ fn a_compromised_version_is_used_for_a_reason_only() {
     let tenant = tenant(TENANT);
     let ask = |operation, reason_given| {
         let (key, version, grants, context) = (Some(&key), None, &[][..], &[][..]);
-        let facts =
-            Facts { tenant: &tenant, key, version, grants, context, boot: None, reason_given, now: NOW };
+        let facts = Facts {
+            lease_seconds: 0,
+            tenant: &tenant,
+            key,
+            version,
+            grants,
+            context,
+            boot: None,
+            reason_given,
+            now: NOW,
+        };
         decide(&caller(TENANT), operation, &facts, &allow()).map(drop).map_err(|refusal| refusal.error)
     };
     assert!(matches!(ask(Operation::Decrypt, false), Err(Error::Invalid { field: "reason", .. })));

@@ -244,6 +244,16 @@ impl Ask {
         }
     }
 
+    /// For how long the caller will keep what it opens and use it without asking, in seconds.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few variants have one")]
+    #[must_use]
+    pub fn lease_seconds(&self) -> u32 {
+        match self {
+            Self::Decrypt { lease_seconds, .. } | Self::ReadSecret { lease_seconds, .. } => *lease_seconds,
+            _ => 0,
+        }
+    }
+
     /// What is known of the boot that it is part of.
     #[expect(clippy::wildcard_enum_match_arm, reason = "one variant has it")]
     #[must_use]

@@ -2,24 +2,32 @@
 //!
 //! `verify` and `show` are offline: they believe a public key and nothing else.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use keyhearth_core::id::{KeyId, Name, PrincipalId};
 use keyhearth_core::log::{
     self, BUNDLE_BYTES_MAX, CHECKPOINT_PATH, Checkpoint, EntryProof, ExportError, NOTE_BYTES_MAX, Report,
     SignedCheckpoint, TILE_WIDTH, VerifierKey, bundle_path, verify_export,
 };
+use keyhearth_core::time::Time;
+use keyhearth_proto::rest::Is;
 use keyhearth_proto::rest::answer::{self, LoggedEntry};
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::output::Sink;
 use super::session::{Server, Session};
+use super::spelled::spelled;
 use super::{input, made, output};
 
+/// Entries that are asked for at once.
+const PAGE: u32 = 1_000;
 /// Bytes of the longest file with a verifier key.
 const VERIFIER_KEY_BYTES_MAX: usize = 1024;
 
@@ -33,6 +41,8 @@ pub enum Verb {
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: Option<u32>,
     },
+    /// Lists what callers keep without asking, by what they said when they opened it
+    Leases(Leases),
     Checkpoint {
         #[command(flatten)]
         key: KeyFlags,
@@ -57,6 +67,20 @@ pub enum Verb {
     },
     #[command(flatten)]
     Offline(Offline),
+}
+
+/// Which leases.
+#[derive(Args)]
+pub struct Leases {
+    /// Of this identity only.
+    #[arg(long, value_name = "IDENTITY", value_parser = spelled::<PrincipalId>())]
+    of: Option<Is<PrincipalId>>,
+    /// Those that were held at this time, such as 2027-01-31T12:00:00Z; now, if absent.
+    #[arg(long, value_name = "TIME", value_parser = spelled::<Time>())]
+    at: Option<Is<Time>>,
+    /// Index of the first entry that is looked at.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
 }
 
 #[derive(Subcommand)]
@@ -123,6 +147,7 @@ impl Verb {
                 let heads = ["index", "time", "actor", "operation", "result", "detail"];
                 session.list(&answer, &heads, answer.entries.iter().map(row))
             }
+            Self::Leases(leases) => leases.run(session),
             Self::Checkpoint { key, sink } => {
                 let key = key.read()?;
                 let server = session.server()?;
@@ -155,6 +180,62 @@ impl Verb {
 #[derive(Serialize)]
 struct Size {
     size: u64,
+}
+
+/// What a caller holds, and the newest entry about it.
+#[derive(Serialize)]
+struct Held {
+    identity: Is<PrincipalId>,
+    name: Option<Is<Name>>,
+    key: Is<KeyId>,
+    /// The secret or the file, where the log names it; otherwise the HMAC of the context.
+    what: Option<String>,
+    held_until: Is<Time>,
+    index: u64,
+}
+
+#[derive(Serialize)]
+struct Holdings {
+    leases: Vec<Held>,
+}
+
+impl Leases {
+    /// Reads the log to its end. Of several leases of one thing that one caller has, the one that ends last counts.
+    fn run(&self, session: &Session) -> Result<(), Failure> {
+        let server = session.server()?;
+        let at = self.at.as_ref().map_or_else(wall, |at| at.0);
+        let (mut held, mut next) = (BTreeMap::<_, Held>::new(), Some(self.from));
+        while let Some(from) = next {
+            let page = server.wait(server.list_entries(from, Some(PAGE)))?;
+            for one in page.entries.into_iter().filter_map(|logged| logged.entry) {
+                let (Some(until), Some(identity), Some(key)) = (one.held_until, one.actor, one.key) else {
+                    continue;
+                };
+                let is_meant = self.of.as_ref().is_none_or(|of| *of == identity);
+                let what = one.detail.or(one.context);
+                let place = (identity.0, key.0, what.clone());
+                let is_last = held.get(&place).is_none_or(|other| other.held_until.0 <= until.0);
+                if is_meant && is_last && one.time.0 <= at && at < until.0 {
+                    let (name, index) = (one.actor_name, one.index);
+                    held.insert(place, Held { identity, name, key, what, held_until: until, index });
+                }
+            }
+            next = page.next;
+        }
+        let holdings = Holdings { leases: held.into_values().collect() };
+        let row = |one: &Held| {
+            let name = one.name.as_ref().map(ToString::to_string).unwrap_or_default();
+            let until = output::moment(&one.held_until.to_string());
+            vec![name, one.key.to_string(), one.what.clone().unwrap_or_default(), until]
+        };
+        session.list(&holdings, &["who", "key", "what", "held until"], holdings.leases.iter().map(row))
+    }
+}
+
+/// The present, by this machine's clock.
+fn wall() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time::from_unix_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn row(logged: &LoggedEntry) -> Vec<String> {

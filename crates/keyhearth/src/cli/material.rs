@@ -311,6 +311,7 @@ fn put(
 }
 
 impl Verb {
+    #[expect(clippy::too_many_lines, reason = "a table")]
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = &session.server()?;
         match self {
@@ -330,6 +331,7 @@ impl Verb {
                     iv: iv.bytes()?,
                     context: pairs(context.pairs),
                     ciphertext: ciphertext.decode(raw.raw, CIPHERTEXT_BYTES_MAX)?.into(),
+                    lease_seconds: None,
                 };
                 let answer = server.wait(server.decrypt(&using.key.key, &body))?;
                 sink.write(session, &answer, &answer.plaintext)

@@ -11,13 +11,13 @@ use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::{POLICY_BYTES_MAX, Policy};
 use keyhearth_core::request::KeyRef;
 use keyhearth_core::time::Time;
-use keyhearth_proto::rest::body::{self, PolicyDraft, Question};
+use keyhearth_proto::rest::body::{self, Lease, PolicyDraft, Question};
 use keyhearth_proto::rest::{Is, Text, answer};
 
 use super::failure::Failure;
 use super::key::KeyArgument;
 use super::session::{Server, Session};
-use super::spelled::{pair, pairs, spelled};
+use super::spelled::{lease, pair, pairs, spelled};
 use super::{input, output};
 
 #[derive(Subcommand)]
@@ -57,6 +57,9 @@ pub enum Verb {
         /// A pair of the context; can be given again.
         #[arg(long = "context", value_name = "NAME=VALUE", value_parser = pair)]
         context: Vec<(String, String)>,
+        /// How long what is opened would be kept without asking: `30m`, `8h`.
+        #[arg(long, value_name = "TIME", value_parser = lease)]
+        lease: Option<Lease>,
     },
     WhoCan(KeyArgument),
     /// Prints what policies can name, as a Cedar schema.
@@ -117,8 +120,9 @@ impl Verb {
                 let body = PolicyDraft { text: text.map(Text) };
                 differences(session, &server.wait(server.diff_policy(&policy.name, &body))?)
             }
-            Self::Test { identity, operation, key, context } => {
-                let body = Question { identity, operation, key, context: pairs(context) };
+            Self::Test { identity, operation, key, context, lease } => {
+                let body =
+                    Question { identity, operation, key, context: pairs(context), lease_seconds: lease };
                 let answer = server.wait(server.test_policy(&body))?;
                 let verdict = if answer.allowed { "allowed" } else { "refused" };
                 let by = if answer.by.is_empty() { "no policy".to_owned() } else { answer.by.join(", ") };

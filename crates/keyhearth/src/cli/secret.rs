@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use keyhearth_core::request::{KeyRef, PLAINTEXT_BYTES_MAX};
 use keyhearth_core::secret::SecretName;
-use keyhearth_proto::rest::body::{KeepSecret, OfSecret};
+use keyhearth_proto::rest::body::{KeepSecret, OfSecret, ReadSecret};
 use keyhearth_proto::rest::{HOLDER, Is, Within, answer};
 
 use super::failure::Failure;
@@ -85,8 +85,10 @@ impl Verb {
                     ));
                 }
                 let server = session.server()?;
-                let answer =
-                    server.wait(server.read_secret(key.as_deref().unwrap_or(HOLDER), &OfSecret { name }))?;
+                let answer = server.wait(server.read_secret(
+                    key.as_deref().unwrap_or(HOLDER),
+                    &ReadSecret { name, lease_seconds: None },
+                ))?;
                 if session.json() { session.show(&answer) } else { output::bytes(&answer.value) }
             }
             Self::List(page) => {

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
+use keyhearth_proto::rest::body::Lease;
 use keyhearth_proto::rest::{Is, Pairs, Spelling, Within};
 
 /// Reads a `T` in its one spelling.
@@ -65,6 +66,25 @@ pub fn text_of<T: Spelling>(text: &str) -> Result<String, &'static str> {
 /// Reads a number from `MIN` to `MAX`.
 pub fn within<const MIN: u32, const MAX: u32>(text: &str) -> Result<Within<MIN, MAX>, String> {
     text.parse().ok().and_then(Within::new).ok_or_else(|| format!("must be a number from {MIN} to {MAX}"))
+}
+
+/// Reads seconds: a number and `s`, `m`, `h` or `d`.
+pub fn seconds(text: &str) -> Result<u32, &'static str> {
+    const RULE: &str = "must be a number and s, m, h or d";
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(RULE)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(RULE),
+    };
+    number.parse::<u32>().ok().and_then(|number| number.checked_mul(seconds)).ok_or(RULE)
+}
+
+/// Reads for how long what is opened is kept without asking, as [`seconds`].
+pub fn lease(text: &str) -> Result<Lease, &'static str> {
+    Lease::new(seconds(text)?).ok_or("must be at most 7d")
 }
 
 /// Reads `NAME=VALUE`.

@@ -244,6 +244,7 @@ impl Story<'_> {
             iv: None,
             context: Some(context),
             ciphertext: file.wrapped_key.clone().into(),
+            lease_seconds: None,
         };
         who.decrypt(&self.id(), &ciphertext).await
     }

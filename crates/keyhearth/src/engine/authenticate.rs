@@ -280,6 +280,7 @@ impl Engine {
             reason: None,
             detail: None,
             access_key: None,
+            lease_seconds: None,
         }
     }
 }

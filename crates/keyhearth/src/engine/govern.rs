@@ -66,8 +66,8 @@ impl Turn<'_> {
             }
             Ask::DeletePolicy { name } => self.delete_policy(name),
             Ask::DiffPolicy { name, text } => self.diff_policy(name, text.as_deref()),
-            Ask::TestPolicy { identity, operation, key, context } => {
-                self.test_policy(*identity, *operation, key.as_ref(), context)
+            Ask::TestPolicy { identity, operation, key, context, lease_seconds } => {
+                self.test_policy(*identity, *operation, key.as_ref(), (context, *lease_seconds))
             }
             Ask::ListMachines { page } => self.list_machines(page),
             Ask::DescribeMachine { machine } => {
@@ -414,7 +414,7 @@ impl Turn<'_> {
         identity: PrincipalId,
         operation: Operation,
         key: Option<&KeyRef>,
-        context: &[(String, String)],
+        (context, lease_seconds): (&[(String, String)], u32),
     ) -> Result<Effect, Error> {
         let principal = self.open.principal(self.tenant(), identity)?;
         let key: Option<Stored<Key>> = match key {
@@ -427,7 +427,8 @@ impl Turn<'_> {
         };
         let caller = as_caller(&principal.value);
         let key = key.as_ref().map(|key| &key.value);
-        let question = Question { caller: &caller, operation, key, context, boot: None, now: self.now };
+        let now = self.now.lasting(lease_seconds);
+        let question = Question { caller: &caller, operation, key, context, boot: None, lease_seconds, now };
         let (allowed, by) = match self.open.policies(self.tenant())?.authorize(&question) {
             Verdict::Allow(by) => (principal.value.revoked.is_none(), by.to_vec()),
             Verdict::Forbid(by) => (false, by.to_vec()),

@@ -200,6 +200,7 @@ impl Turn<'_> {
                 key: Some(&self.held()?.key.value),
                 context: &context,
                 boot: None,
+                lease_seconds: 0,
                 now: self.now,
             };
             let Verdict::Allow(permits) = authorizer.authorize(&question) else { return Err(Error::Denied) };
@@ -259,6 +260,7 @@ impl Turn<'_> {
             grants: &[],
             context: &context,
             boot: None,
+            lease_seconds: 0,
             reason_given: false,
             now: self.now,
         };

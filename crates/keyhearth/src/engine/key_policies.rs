@@ -41,6 +41,7 @@ impl Turn<'_> {
                 key: Some(&key),
                 context: &[],
                 boot: None,
+                lease_seconds: 0,
                 now: self.now,
             };
             if !matches!(self.open.policies(self.tenant())?.authorize(&question), Verdict::Allow(_)) {

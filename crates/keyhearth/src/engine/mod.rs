@@ -56,7 +56,7 @@ use keyhearth_core::id::{KeyId, RequestId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::operation::{Group, Operation, Scope};
 use keyhearth_core::principal::{AccessKey, Caller, Principal, Proof};
-use keyhearth_core::request::{KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
+use keyhearth_core::request::{Ask, KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
 use keyhearth_core::secret::KeptSecret;
 use keyhearth_core::state::Class;
 use keyhearth_core::store::{Commit, Store, Write};
@@ -153,7 +153,16 @@ impl Decided {
     /// For the entry, what was used of the key beside.
     fn from(&self) -> Option<String> {
         let permit = &self.beside.as_ref()?.permit;
-        from(permit.key(), permit.version())
+        (permit.operation() != Operation::Hold).then(|| from(permit.key(), permit.version()))?
+    }
+
+    /// For the entry, what decided.
+    fn by(&self) -> Vec<String> {
+        let holds = self.beside.as_ref().map(|beside| &beside.permit);
+        let holds = holds.filter(|permit| permit.operation() == Operation::Hold);
+        let mut by = basis(self.permit.basis());
+        by.extend(holds.into_iter().flat_map(|permit| basis(permit.basis())));
+        by
     }
 }
 
@@ -294,7 +303,7 @@ impl Engine {
         let mut entry = self.entry(open, caller, request, loaded.now);
         entry.key = key.or(permit.key());
         entry.version = version.or(permit.version());
-        entry.by = basis(permit.basis());
+        entry.by = decided.by();
         entry.detail = joined([entry.detail, detail, decided.from()]);
         let on_platform = operation.info().scope == Scope::Platform;
         if on_platform || !writes.is_empty() {
@@ -360,7 +369,7 @@ impl Engine {
             Err(error) => Err(Failure {
                 key: decided.permit.key(),
                 version: decided.permit.version(),
-                by: basis(decided.permit.basis()),
+                by: decided.by(),
                 detail: decided.from(),
                 ..Failure::failed(error)
             }),
@@ -380,12 +389,15 @@ impl Engine {
             return Err(Failure { by: basis(permit.basis()), ..about(Failure::failed(error)) });
         }
         let mut beside = None;
-        if let Some(question) = Question::beside(&request.ask) {
-            let version = question.version;
+        if let Some(question) = Question::beside(&request.ask, &permit) {
+            let (operation, version) = (question.operation, question.version);
             match self.permitted(open, caller, request, question).await {
                 Ok((permit, loaded)) => beside = loaded.held.map(|held| Arc::new(Beside { permit, held })),
                 Err(refused) => {
-                    let detail = from(refused.key, version);
+                    let detail = match operation {
+                        Operation::Hold => Some(operation.name().to_owned()),
+                        _ => from(refused.key, version),
+                    };
                     return Err(Failure { detail, ..about(refused) });
                 }
             }
@@ -502,6 +514,7 @@ impl Engine {
             grants: &own_grants,
             context: &question.context,
             boot: question.boot,
+            lease_seconds: question.lease_seconds,
             reason_given: loaded.reason_given,
             now: loaded.now,
         };
@@ -541,8 +554,10 @@ impl Engine {
         decided: &Decided,
     ) -> Result<(), Error> {
         let ask = &request.ask;
-        let beside =
-            decided.beside.as_ref().and_then(|beside| Some((Question::beside(ask)?, &beside.permit)));
+        let beside = decided
+            .beside
+            .as_ref()
+            .and_then(|beside| Some((Question::beside(ask, &decided.permit)?, &beside.permit)));
         for (question, permit) in [(Question::of(ask), &*decided.permit)].into_iter().chain(beside) {
             let mut question = question.again(permit);
             // What protects is the primary version. If another has become it, what the older one protected is
@@ -615,8 +630,10 @@ impl Engine {
             access_key,
             detail: joined([
                 request.dry_run.then(|| DRY_RUN.to_owned()),
-                request.ask.secret().map(ToString::to_string),
+                request.ask.secret().map(ToString::to_string).or_else(|| held_file(&request.ask)),
             ]),
+            lease_seconds: Some(request.ask.lease_seconds())
+                .filter(|seconds| *seconds > 0 && !request.dry_run),
         }
     }
 
@@ -738,6 +755,14 @@ fn demanded(request: &Request, loaded: &Loaded) -> Result<(), Error> {
         (Some(demand), Some(held)) => demand(&held.key.value, loaded.now),
         (Some(_) | None, _) => Ok(()),
     }
+}
+
+/// The file whose key a lease is of, as the secrets of files are called: what a lost machine held is looked for by it.
+fn held_file(ask: &Ask) -> Option<String> {
+    let context = ask.context();
+    let (_, id) = context.iter().find(|(name, _)| ask.lease_seconds() > 0 && name == "file")?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id.then(|| format!("file/{id}"))
 }
 
 /// What an entry says of the key beside.

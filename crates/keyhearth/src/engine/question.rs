@@ -21,6 +21,8 @@ pub struct Question<'a> {
     /// The secret it is about. If it names no key, it is about the one that this is kept under.
     pub secret: Option<&'a SecretName>,
     pub boot: Option<&'a BootFacts>,
+    /// For how long the caller will keep what it opens, in seconds.
+    pub lease_seconds: u32,
 }
 
 impl<'a> Question<'a> {
@@ -33,12 +35,23 @@ impl<'a> Question<'a> {
             context: ask.context(),
             secret: ask.secret(),
             boot: ask.boot(),
+            lease_seconds: ask.lease_seconds(),
         }
     }
 
-    /// What it does with a key beside. It needs both permits, each decided with the context of its own ciphertext.
-    pub fn beside(ask: &'a Ask) -> Option<Self> {
+    /// What it does beside: with another key, or with what it opens with the key of `permit`. It needs both permits, each
+    /// decided with the context of its own ciphertext.
+    pub fn beside(ask: &'a Ask, permit: &Permit) -> Option<Self> {
         match ask {
+            _ if ask.lease_seconds() > 0 => Some(Self {
+                operation: Operation::Hold,
+                key: permit.key().map(|id| Cow::Owned(KeyRef::Id(id))),
+                version: None,
+                context: ask.context(),
+                secret: None,
+                boot: None,
+                lease_seconds: ask.lease_seconds(),
+            }),
             Ask::Rewrap { key, source, .. } => Some(Self {
                 operation: Operation::RewrapFrom,
                 key: Some(Cow::Borrowed(source.key.as_ref().unwrap_or(key))),
@@ -46,6 +59,7 @@ impl<'a> Question<'a> {
                 context: Cow::Borrowed(&source.context),
                 secret: None,
                 boot: None,
+                lease_seconds: 0,
             }),
             Ask::MoveAlias { alias, .. } => Some(Self {
                 operation: Operation::MoveAlias,
@@ -54,6 +68,7 @@ impl<'a> Question<'a> {
                 context: Cow::Borrowed(&[]),
                 secret: None,
                 boot: None,
+                lease_seconds: 0,
             }),
             _ => None,
         }

@@ -221,6 +221,7 @@ impl Authorizer for Compiled {
             proof: reads.proof.then(|| question::proof(&question.caller.proof)),
             tags: question.key.filter(|_| reads.tags).map_or(&NO_TAGS, |key| &key.tags),
             context: if reads.context { question.context } else { &[] },
+            lease_seconds: reads.lease.then_some(question.lease_seconds),
         };
         self.remembered.get(&asked).unwrap_or_else(|| {
             let verdict = self.evaluate(question);
@@ -245,6 +246,7 @@ struct Asked<'a> {
     proof: Option<&'static str>,
     tags: &'a BTreeMap<String, String>,
     context: &'a [(String, String)],
+    lease_seconds: Option<u32>,
 }
 
 /// A question whose answer is remembered.
@@ -260,19 +262,32 @@ struct Remembered {
     proof: Option<&'static str>,
     tags: BTreeMap<String, String>,
     context: Vec<(String, String)>,
+    lease_seconds: Option<u32>,
 }
 
 impl Asked<'_> {
     fn to_owned(&self) -> Remembered {
-        let &Self { principal, roles, operation, key, own_policy, ip, proof, tags, context } = self;
+        let &Self { principal, roles, operation, key, own_policy, ip, proof, tags, context, lease_seconds } =
+            self;
         let (tags, context) = (tags.clone(), context.to_vec());
-        Remembered { principal, roles, operation, key, own_policy, ip, proof, tags, context }
+        Remembered { principal, roles, operation, key, own_policy, ip, proof, tags, context, lease_seconds }
     }
 }
 
 impl Equivalent<Remembered> for Asked<'_> {
     fn equivalent(&self, other: &Remembered) -> bool {
-        let Remembered { principal, roles, operation, key, own_policy, ip, proof, tags, context } = other;
+        let Remembered {
+            principal,
+            roles,
+            operation,
+            key,
+            own_policy,
+            ip,
+            proof,
+            tags,
+            context,
+            lease_seconds,
+        } = other;
         self.principal == *principal
             && self.roles == *roles
             && self.operation == *operation
@@ -282,6 +297,7 @@ impl Equivalent<Remembered> for Asked<'_> {
             && self.proof == *proof
             && self.tags == tags
             && self.context == context
+            && self.lease_seconds == *lease_seconds
     }
 }
 

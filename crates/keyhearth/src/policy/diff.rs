@@ -62,7 +62,15 @@ pub fn diff(
         for operation in decided() {
             for key in questions_about(operation, old.tenant(), &own, &by_id) {
                 count(&mut questions)?;
-                let question = Question { caller: &caller, operation, key, context: &[], boot: None, now };
+                let question = Question {
+                    caller: &caller,
+                    operation,
+                    key,
+                    context: &[],
+                    boot: None,
+                    lease_seconds: 0,
+                    now,
+                };
                 let allowed =
                     |policies: &Compiled| matches!(policies.authorize(&question), Verdict::Allow(_));
                 let (before, after) = (allowed(old), allowed(new));
@@ -153,8 +161,15 @@ pub fn who_can(
         let caller = as_caller(principal);
         for operation in decided().filter(|operation| operation.info().scope == Scope::Key) {
             count(&mut questions)?;
-            let question =
-                Question { caller: &caller, operation, key: Some(key), context: &[], boot: None, now };
+            let question = Question {
+                caller: &caller,
+                operation,
+                key: Some(key),
+                context: &[],
+                boot: None,
+                lease_seconds: 0,
+                now,
+            };
             let by: Vec<String> = match policies.authorize(&question) {
                 Verdict::Allow(by) => by.to_vec(),
                 Verdict::Forbid(_) => continue,

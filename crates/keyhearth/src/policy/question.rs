@@ -49,6 +49,7 @@ pub(super) fn translate(tenant: TenantId, question: &Question<'_>, now: Time) ->
             ("now".to_owned(), datetime(now)),
             ("proof".to_owned(), text(proof(&question.caller.proof))),
             ("context".to_owned(), reference(&v.context)),
+            ("lease_seconds".to_owned(), RestrictedExpression::new_long(question.lease_seconds.into())),
         ]
         .into_iter()
         .chain(boot.is_some().then(|| ("boot".to_owned(), reference(&v.boot)))),

@@ -61,6 +61,7 @@ const ENTITIES: &str = r#"
     now: datetime,
     proof: String,       // "certificate", "access-key", "evidence", "anonymous" or "local"
     context: Context,
+    lease_seconds: Long, // for how long the caller keeps what it opens without asking; 0: not at all
   };
 
   type BootRequest = {
@@ -69,6 +70,7 @@ const ENTITIES: &str = r#"
     proof: String,
     context: Context,
     boot: Boot,
+    lease_seconds: Long,
   };
 "#;
 

@@ -60,15 +60,19 @@ pub(super) struct Reads {
     pub(super) context: bool,
     /// The key's tags.
     pub(super) tags: bool,
+    pub(super) lease: bool,
 }
 
 impl Reads {
+    const ALL: Self = Self { now: true, ip: true, proof: true, context: true, tags: true, lease: true };
+
     pub(super) fn merge(&mut self, other: Self) {
         self.now |= other.now;
         self.ip |= other.ip;
         self.proof |= other.proof;
         self.context |= other.context;
         self.tags |= other.tags;
+        self.lease |= other.lease;
     }
 
     /// Walks an expression in Cedar's JSON form.
@@ -88,13 +92,14 @@ impl Reads {
                 ("." | "has", Some("ip")) => self.ip = true,
                 ("." | "has", Some("proof")) => self.proof = true,
                 ("." | "has", Some("context")) => self.context = true,
+                ("." | "has", Some("lease_seconds")) => self.lease = true,
                 // The names of the key's tags, if it is the key's: those of the pairs are within `context.context`.
                 ("." | "has", None) if operand["attr"] == "folded" => {
                     self.tags = true;
                     self.walk(operand);
                 }
                 ("Var", _) if operand == "context" => {
-                    let all = Self { now: true, ip: true, proof: true, context: true, tags: self.tags };
+                    let all = Self { tags: self.tags, ..Self::ALL };
                     self.merge(all);
                 }
                 ("hasTag" | "getTag", _) => {
@@ -160,7 +165,7 @@ impl Statement {
                 named_pairs(&json["conditions"], &mut pairs)
             }
             Err(_) => {
-                reads = Reads { now: true, ip: true, proof: true, context: true, tags: true };
+                reads = Reads::ALL;
                 false
             }
         };
@@ -171,13 +176,13 @@ impl Statement {
     /// Whether it says the same at all times, from everywhere, by every proof, and with every context that agrees on
     /// the pairs of which `is_fixed` holds; all of them if it is absent.
     pub(super) fn is_steady(&self, is_fixed: Option<&dyn Fn(&str) -> bool>) -> bool {
-        let Reads { now, ip, proof, context, tags: _ } = self.reads;
+        let Reads { now, ip, proof, context, tags: _, lease } = self.reads;
         let fixed = || match (&self.pairs, is_fixed) {
             (_, None) => true,
             (Some(pairs), Some(is_fixed)) => pairs.iter().all(|name| is_fixed(name)),
             (None, Some(_)) => false,
         };
-        !now && !ip && !proof && (!context || fixed())
+        !now && !ip && !proof && !lease && (!context || fixed())
     }
 
     /// Whether its scope names `key` and nothing else.

@@ -331,8 +331,15 @@ async fn serve(home: &Household, key: &Key, purpose: Purpose, mechanism: Mechani
                 plaintext: plaintext.clone(),
             };
             let (iv, ciphertext) = got!(home.ask(user, encrypt).await, Response::Encrypted { iv, ciphertext, .. } => (iv, ciphertext));
-            let decrypt =
-                Ask::Decrypt { key: id(), mechanism: chosen, version, iv, context: Vec::new(), ciphertext };
+            let decrypt = Ask::Decrypt {
+                key: id(),
+                mechanism: chosen,
+                version,
+                iv,
+                context: Vec::new(),
+                ciphertext,
+                lease_seconds: 0,
+            };
             got!(home.ask(user, decrypt).await, Response::Decrypted { plaintext: opened, .. } => assert_eq!(opened, plaintext, "{name}"));
         }
         Purpose::Sign => {
@@ -442,7 +449,7 @@ async fn a_context_and_a_data_key_are_bound() {
         let Ask::Decrypt { key, mechanism, version, iv, ciphertext, .. } = decrypt(id, &ciphertext) else {
             panic!()
         };
-        Ask::Decrypt { key, mechanism, version, iv, context, ciphertext }
+        Ask::Decrypt { key, mechanism, version, iv, context, ciphertext, lease_seconds: 0 }
     };
     assert_eq!(plaintext.len(), 32);
     got!(home.ask(&home.user, open(context)).await, Response::Decrypted { plaintext: opened, .. } => assert_eq!(opened, plaintext));

@@ -11,6 +11,7 @@ mod boot;
 mod fault;
 mod grants;
 mod key_policies;
+mod leases;
 mod life;
 mod policies;
 mod race;

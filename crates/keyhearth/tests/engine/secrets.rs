@@ -38,7 +38,7 @@ fn replace(key: KeyId, named: &str, value: &str) -> Ask {
 }
 
 fn read(named: &str) -> Ask {
-    Ask::ReadSecret { key: None, name: name(named) }
+    Ask::ReadSecret { key: None, name: name(named), lease_seconds: 0 }
 }
 
 fn shred(named: &str) -> Ask {
@@ -185,7 +185,7 @@ async fn only_who_may_use_the_key_with_the_name_reads() {
     put(&home, keep(key, "newer", "three")).await.unwrap();
     // Nor does the version of another key, which this one does not have, tell that there is one.
     for named in ["restic", "newer", "nothing"] {
-        let elsewhere = Ask::ReadSecret { key: Some(by_id(second)), name: name(named) };
+        let elsewhere = Ask::ReadSecret { key: Some(by_id(second)), name: name(named), lease_seconds: 0 };
         assert_eq!(value_as(&home, &home.user, elsewhere).await, Err(NONE));
     }
     allow_shred(&home, "true").await;
@@ -318,7 +318,15 @@ async fn what_is_kept_is_no_ciphertext_for_who_finds_it_in_a_backup() {
         (vec![pair("keyhearth:kept", ""), pair("secret", "restic")], reserved),
     ] {
         let (key, ciphertext) = (by_id(key), kept.ciphertext.clone());
-        let ask = Ask::Decrypt { key, mechanism: None, version: None, iv: Vec::new(), context, ciphertext };
+        let ask = Ask::Decrypt {
+            key,
+            mechanism: None,
+            version: None,
+            iv: Vec::new(),
+            context,
+            ciphertext,
+            lease_seconds: 0,
+        };
         assert_eq!(put(&home, ask).await.unwrap_err(), refusal);
     }
     assert_eq!(value(&home, "restic").await.as_deref(), Ok("one"));

@@ -501,6 +501,7 @@ pub fn decrypt(key: KeyId, ciphertext: &[u8]) -> Ask {
         iv: Vec::new(),
         context: Vec::new(),
         ciphertext: ciphertext.to_vec(),
+        lease_seconds: 0,
     }
 }
 

@@ -65,6 +65,7 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
             iv: Vec::new(),
             context: Vec::new(),
             ciphertext: vec![1; 120],
+            lease_seconds: 0,
         },
         Ask::Rewrap {
             key: k(),
@@ -93,7 +94,7 @@ fn about_key(home: &Household, key: &KeyRef) -> Vec<(Arc<Caller>, Ask)> {
         Ask::Decapsulate { key: k(), version, encapsulated: vec![1; 1088] },
         Ask::Exchange { key: k(), version, peer: vec![1; 32] },
         Ask::KeepSecret { key: k(), name: name(), value: NewSecret::Generated(32), replace: false },
-        Ask::ReadSecret { key: Some(k()), name: name() },
+        Ask::ReadSecret { key: Some(k()), name: name(), lease_seconds: 0 },
         Ask::ExportKey { key: k(), version, mechanism: ImportMechanism::HpkeX25519, recipient: vec![1; 32] },
         Ask::CreateGrant(NewGrant::new(k(), home.user.principal, vec![Operation::Encrypt])),
         Ask::RevokeGrant { key: k(), grant: GrantId([1; 16]) },
@@ -166,6 +167,7 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
                 operation: Operation::Encrypt,
                 key: Some(by_id(ours)),
                 context: Vec::new(),
+                lease_seconds: 0,
             },
         ];
         asks.push(Ask::BindCertificate { identity, certificate: house.operator_certificate.clone() });
@@ -197,6 +199,7 @@ async fn what_another_tenant_holds_besides_keys_cannot_be_named() {
         operation: Operation::Encrypt,
         key: Some(by_id(theirs)),
         context: Vec::new(),
+        lease_seconds: 0,
     };
     assert_eq!(two.ask(&two.admin, test).await.unwrap_err(), Error::NotFound("key"));
     let rewrap = rewrap(theirs, ours, &one.encrypt(theirs, "x").await.unwrap());

@@ -78,7 +78,7 @@ async fn a_data_key_pair_is_one_pair_and_opens_in_its_context() {
         let Ask::Decrypt { key, mechanism, version, iv, ciphertext, .. } = decrypt(id, ciphertext) else {
             panic!()
         };
-        Ask::Decrypt { key, mechanism, version, iv, context, ciphertext }
+        Ask::Decrypt { key, mechanism, version, iv, context, ciphertext, lease_seconds: 0 }
     };
     for algorithm in [
         Algorithm::Rsa2048,
@@ -169,7 +169,15 @@ async fn both_sides_of_a_rewrap_are_decided_with_their_own_contexts() {
     assert_eq!(home.ask(&destination_only, moving("old", "new")).await.unwrap_err(), Error::Denied);
 
     let Ask::Decrypt { key, mechanism, version, iv, ciphertext, .. } = decrypt(to, &moved) else { panic!() };
-    let open = Ask::Decrypt { key, mechanism, version, iv, ciphertext, context: pairs("side", "new") };
+    let open = Ask::Decrypt {
+        key,
+        mechanism,
+        version,
+        iv,
+        ciphertext,
+        context: pairs("side", "new"),
+        lease_seconds: 0,
+    };
     got!(home.ask(&home.user, open).await, Response::Decrypted { plaintext, .. } => assert_eq!(plaintext, secret("text")));
 }
 

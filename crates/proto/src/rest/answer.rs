@@ -620,6 +620,10 @@ answers! {
         reason: Option<String>,
         /// What else a reader needs.
         detail: Option<String>,
+        /// For how long the caller said it would keep what it opens and use it without asking, in seconds.
+        lease_seconds: Option<u32>,
+        /// Until when it may, if it was given out.
+        held_until: Option<Is<Time>>,
     }
 
     /// A log entry as it lies in the log.

@@ -27,6 +27,10 @@ fn number(version: Option<Number>) -> Option<u32> {
     version.map(Within::number)
 }
 
+fn seconds(lease: Option<Lease>) -> u32 {
+    lease.map_or(0, Within::number)
+}
+
 fn pairs(context: Option<Pairs>) -> Vec<(String, String)> {
     context.unwrap_or_default().into_inner()
 }
@@ -183,6 +187,7 @@ impl Decrypt {
             iv: self.iv.unwrap_or_default().public("iv")?,
             context: pairs(self.context),
             ciphertext: self.ciphertext.public("ciphertext")?,
+            lease_seconds: seconds(self.lease_seconds),
         })
     }
 }
@@ -301,11 +306,13 @@ impl KeepSecret {
     }
 }
 
-impl OfSecret {
-    pub(super) fn read(self, holder: Holder) -> Ask {
-        Ask::ReadSecret { key: holder.0, name: self.name.0 }
+impl ReadSecret {
+    pub(super) fn ask(self, holder: Holder) -> Ask {
+        Ask::ReadSecret { key: holder.0, name: self.name.0, lease_seconds: seconds(self.lease_seconds) }
     }
+}
 
+impl OfSecret {
     pub(super) fn shred(self, holder: Holder) -> Ask {
         Ask::ShredSecret { key: holder.0, name: self.name.0 }
     }
@@ -425,6 +432,7 @@ impl Question {
             operation: self.operation.0,
             key: self.key.map(|key| key.0),
             context: pairs(self.context),
+            lease_seconds: seconds(self.lease_seconds),
         }
     }
 }

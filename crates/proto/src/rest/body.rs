@@ -11,7 +11,9 @@ use keyhearth_core::operation::Operation;
 use keyhearth_core::policy::POLICY_BYTES_MAX;
 use keyhearth_core::principal::{Fingerprint, Role};
 use keyhearth_core::principal::{SESSION_MINUTES_MAX, SESSION_MINUTES_MIN};
-use keyhearth_core::request::{ImportMechanism, KeyRef, MATERIAL_DESCRIPTION_CHARS_MAX, PLAINTEXT_BYTES_MAX};
+use keyhearth_core::request::{
+    ImportMechanism, KeyRef, LEASE_SECONDS_MAX, MATERIAL_DESCRIPTION_CHARS_MAX, PLAINTEXT_BYTES_MAX,
+};
 use keyhearth_core::secret::SecretName;
 use keyhearth_core::time::Time;
 use keyhearth_crypto::algorithm::{Algorithm, Mechanism};
@@ -39,6 +41,8 @@ pub type Number = Within<1, { u32::MAX }>;
 pub type Days = Within<1, 3650>;
 /// Minutes of a temporary access key.
 pub type Minutes = Within<SESSION_MINUTES_MIN, SESSION_MINUTES_MAX>;
+/// How long what was opened is kept and used without the server, in seconds.
+pub type Lease = Within<0, LEASE_SECONDS_MAX>;
 /// What is encrypted, signed or authenticated.
 pub type Plaintext = Bytes<PLAINTEXT_BYTES_MAX>;
 /// What was encrypted.
@@ -231,6 +235,9 @@ bodies! {
         context: Option<Pairs>,
         /// The ciphertext.
         ciphertext: Ciphertext,
+        /// For how long the plaintext will be kept and used without asking again, in seconds; not at all if absent. Needs the
+        /// permission `hold` too.
+        lease_seconds: Option<Lease>,
     }
 
     /// A secret to keep: either `value` or `generate`.
@@ -243,6 +250,15 @@ bodies! {
         generate: Option<Within<16, 1024>>,
         /// Shred the secret of this name that there is, which needs that permission too; not if absent.
         replace: Option<bool>,
+    }
+
+    /// A secret to read.
+    ReadSecret {
+        /// Its name.
+        name: Is<SecretName>,
+        /// For how long the value will be kept and used without asking again, in seconds; not at all if absent. Needs the
+        /// permission `hold` too.
+        lease_seconds: Option<Lease>,
     }
 
     /// Which secret.
@@ -545,6 +561,8 @@ bodies! {
         key: Option<Is<KeyRef>>,
         /// With which context.
         context: Option<Pairs>,
+        /// For how long the caller would keep what it opens, in seconds; not at all if absent.
+        lease_seconds: Option<Lease>,
     }
 
     /// A tenant to be made.

@@ -77,7 +77,7 @@ pub fn parse(
         O::Decapsulate => read::<Decapsulate>(body)?.ask(key()?)?,
         O::Random => Ask::Random { bytes: read::<MakeRandom>(body)?.bytes.number() as usize },
         O::KeepSecret => read::<KeepSecret>(body)?.ask(key()?)?,
-        O::ReadSecret => read::<OfSecret>(body)?.read(path.read("key")?),
+        O::ReadSecret => read::<ReadSecret>(body)?.ask(path.read("key")?),
         O::ShredSecret => read::<OfSecret>(body)?.shred(path.read("key")?),
         O::ListSecrets => Ask::ListSecrets { page: query.page()? },
         O::VolumeSecret => read::<VolumeOf>(body)?.secret(key()?),
@@ -138,6 +138,7 @@ pub fn parse(
         O::Rekey => read::<Rekey>(body)?.ask()?,
         O::Unseal
         | O::RewrapFrom
+        | O::Hold
         | O::ReleaseVolumes
         | O::AskApproval
         | O::CloneImage

@@ -288,6 +288,8 @@ impl Entry {
     #[must_use]
     pub fn new(index: u64, entry: &entry::Entry) -> Self {
         let operation = entry.operation();
+        let lease = entry.lease_seconds.filter(|_| entry.result == entry::Result::Done);
+        let held_until = lease.map(|seconds| entry.time.plus_ms(u64::from(seconds) * 1_000));
         Self {
             index,
             time: entry.time.into(),
@@ -309,6 +311,8 @@ impl Entry {
             context: entry.context.map(|bytes| hex(&bytes)),
             reason: entry.reason.clone(),
             detail: entry.detail.clone(),
+            lease_seconds: entry.lease_seconds,
+            held_until: held_until.map(Into::into),
         }
     }
 }

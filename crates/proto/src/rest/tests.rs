@@ -353,6 +353,7 @@ fn an_entry_is_spelled_out() {
         reason: None,
         detail: None,
         access_key: None,
+        lease_seconds: None,
     };
     let line: Value = serde_json::from_str(&entry_json(9, &entry)).unwrap();
     assert_eq!(line["time"], "2026-11-20T12:00:00.000Z");

@@ -16,7 +16,7 @@ use keyhearth_proto::rest::body::{Decrypt, MakeDataKey};
 use super::super::failure::Failure;
 use super::super::session::Server;
 use super::failure;
-use super::keys::{FILE, KH1};
+use super::keys::{FILE, KH1, Lease};
 
 /// What such a file's name ends in.
 pub const SUFFIX: &str = "esdk";
@@ -96,7 +96,11 @@ pub fn key_of(data_key: &EncryptedDataKey) -> Option<&str> {
 ///
 /// # Errors
 /// [`Failure`] if the server refuses all, or does not answer.
-pub fn data_keys(server: &Server, headers: &[&Header]) -> Result<Vec<Result<DataKey, Failure>>, Failure> {
+pub fn data_keys(
+    server: &Server,
+    headers: &[&Header],
+    lease: Lease,
+) -> Result<Vec<Result<DataKey, Failure>>, Failure> {
     let ours = |wrapped| Some((key_of(wrapped)?, &wrapped.ciphertext));
     let wrapped: Vec<Vec<_>> = headers
         .iter()
@@ -116,7 +120,10 @@ pub fn data_keys(server: &Server, headers: &[&Header]) -> Result<Vec<Result<Data
                 let (key, ciphertext) = wrapped[at][round];
                 let context = Some(headers[at].context.clone().into_iter().collect());
                 let (mechanism, ciphertext) = (Some(KH1), ciphertext.clone().into());
-                (key, Decrypt { mechanism, version: None, context, iv: None, ciphertext })
+                (
+                    key,
+                    Decrypt { mechanism, version: None, context, iv: None, ciphertext, lease_seconds: lease },
+                )
             })
             .collect();
         let answers = match server.wait(server.decrypt_all(&asked)) {

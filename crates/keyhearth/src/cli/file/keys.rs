@@ -8,7 +8,7 @@ use keyhearth_files::Error;
 use keyhearth_files::age::FileKey;
 use keyhearth_files::held::{FileId, Held, Kept, Wrapped};
 use keyhearth_proto::rest::Is;
-use keyhearth_proto::rest::body::{Decrypt, Encrypt, KeepSecret, OfSecret};
+use keyhearth_proto::rest::body::{Decrypt, Encrypt, KeepSecret, ReadSecret};
 
 use super::super::failure::Failure;
 use super::super::session::Server;
@@ -24,6 +24,9 @@ pub const KH1: Is<Mechanism> = Is(Mechanism::Kh1);
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+/// For how long the keys that are asked for will be kept without asking again; not at all without one.
+pub type Lease = Option<keyhearth_proto::rest::body::Lease>;
 
 /// The pairs that the server binds to the key of this file.
 fn context(file: FileId) -> Option<keyhearth_proto::rest::Pairs> {
@@ -87,15 +90,21 @@ pub fn keep(
 ///
 /// # Errors
 /// [`Failure`] if the server refuses all, or does not answer.
-pub fn open(server: &Server, files: &[&Held]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
+pub fn open(
+    server: &Server,
+    files: &[&Held],
+    lease: Lease,
+) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
     let (mut wrapped, mut kept) = (Vec::new(), Vec::new());
     for file in files {
         match file {
             Held::Wrapped(file) => wrapped.push(file),
-            Held::Kept(file) => kept.push((&*file.key, OfSecret { name: name(file.file) })),
+            Held::Kept(file) => {
+                kept.push((&*file.key, ReadSecret { name: name(file.file), lease_seconds: lease }))
+            }
         }
     }
-    let mut wrapped = unwrap(server, &wrapped)?.into_iter();
+    let mut wrapped = unwrap(server, &wrapped, lease)?.into_iter();
     let mut kept = server.wait(server.read_secrets(&kept))?.into_iter();
     let none = || super::failure(Error::NotForUs);
     let keys = files.iter().map(|file| match file {
@@ -105,13 +114,25 @@ pub fn open(server: &Server, files: &[&Held]) -> Result<Vec<Result<FileKey, Fail
     Ok(keys.collect())
 }
 
-fn unwrap(server: &Server, files: &[&Wrapped]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
+fn unwrap(
+    server: &Server,
+    files: &[&Wrapped],
+    lease: Lease,
+) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
     let asked: Vec<_> = files
         .iter()
         .map(|wrapped| {
             let ciphertext = wrapped.ciphertext.clone().into();
             let context = context(wrapped.file);
-            (&*wrapped.key, Decrypt { mechanism: Some(KH1), version: None, context, iv: None, ciphertext })
+            let body = Decrypt {
+                mechanism: Some(KH1),
+                version: None,
+                context,
+                iv: None,
+                ciphertext,
+                lease_seconds: lease,
+            };
+            (&*wrapped.key, body)
         })
         .collect();
     let answers = server.wait(server.decrypt_all(&asked))?;

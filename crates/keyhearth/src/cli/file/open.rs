@@ -105,7 +105,7 @@ impl Opener<'_> {
     /// [`Failure`] if the server refuses all, or does not answer.
     pub fn keys(&self, headers: &[&Header]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
         match self {
-            Self::Server(server) => from_server(server, headers),
+            Self::Server(server) => from_server(server, headers, None),
             Self::Identities(identities) => {
                 Ok(headers.iter().map(|header| by_identity(identities, header).map_err(failure)).collect())
             }
@@ -128,7 +128,7 @@ impl Opener<'_> {
         let (age, esdk): (Vec<_>, Vec<_>) = (age.collect(), esdk.collect());
         let mut file_keys = if age.is_empty() { Vec::new() } else { self.keys(&age)? }.into_iter();
         let mut data_keys = match self {
-            Self::Server(server) => esdk::data_keys(server, &esdk)?,
+            Self::Server(server) => esdk::data_keys(server, &esdk, None)?,
             Self::Identities(_) => esdk.iter().map(|_| Err(failure(Error::NotForUs))).collect(),
         }
         .into_iter();
@@ -151,7 +151,11 @@ fn by_identity(identities: &[Identity], header: &Header) -> Result<FileKey, Erro
 }
 
 /// Asks for all files by their first stanza that is ours, then for those that were refused by their next one.
-fn from_server(server: &Server, headers: &[&Header]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
+fn from_server(
+    server: &Server,
+    headers: &[&Header],
+    lease: keys::Lease,
+) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
     let stanzas: Vec<Result<Vec<Held>, Failure>> = headers
         .iter()
         .map(|header| match Held::all(&header.stanzas) {
@@ -170,7 +174,7 @@ fn from_server(server: &Server, headers: &[&Header]) -> Result<Vec<Result<FileKe
             break;
         }
         let held: Vec<&Held> = asked.iter().map(|(_, held)| *held).collect();
-        let told = match keys::open(server, &held) {
+        let told = match keys::open(server, &held, lease) {
             Ok(told) => told,
             // What some files ask for besides is no reason to refuse the others.
             Err(_) if round > 0 => break,

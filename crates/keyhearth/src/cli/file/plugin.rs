@@ -226,8 +226,8 @@ fn unwrap_file(
     let mut refusal = None;
     for (at, held) in ours.iter().take(held::HELD_MAX) {
         let key = match server {
-            Some(server) => keys::open(server, &[held]),
-            None => Server::from_env().and_then(|new| keys::open(server.insert(new), &[held])),
+            Some(server) => keys::open(server, &[held], None),
+            None => Server::from_env().and_then(|new| keys::open(server.insert(new), &[held], None)),
         };
         match key.map(|keys| keys.into_iter().next()) {
             Ok(Some(Ok(key))) => {

@@ -132,6 +132,7 @@ impl Exchange<'_> {
             iv: Vec::new(),
             context: encryption.context(input.encryption_context)?,
             ciphertext: sealed.ciphertext,
+            lease_seconds: 0,
         };
         let about =
             About { operation: Operation::Decrypt, key_id, algorithm: Some(encryption.algorithm.name()) };

@@ -69,6 +69,7 @@ fn decides((key, compiled): &(Key, Compiled), asked: &Asked) -> bool {
         key: Some(&key),
         context: &asked.context,
         boot: None,
+        lease_seconds: 0,
         now: NOW,
     };
     matches!(compiled.authorize(&question), Verdict::Allow(_))
@@ -381,6 +382,7 @@ fn the_policies_of_other_keys_are_not_asked_and_not_read() {
             key: Some(&plain),
             context: &context,
             boot: None,
+            lease_seconds: 0,
             now: NOW,
         };
         assert_eq!(compiled.authorize(&question), Verdict::Allow(by(&["role:key-user"])));

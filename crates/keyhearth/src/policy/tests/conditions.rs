@@ -16,6 +16,7 @@ fn decrypt(policies: &Compiled, key: &Key, context: &[(String, String)], now: No
         key: Some(key),
         context,
         boot: None,
+        lease_seconds: 0,
         now,
     })
 }
@@ -175,6 +176,7 @@ fn what_a_machine_shows_can_be_asked_for() {
             key: Some(&key),
             context: &[],
             boot: Some(&facts),
+            lease_seconds: 0,
             now: NOW,
         };
         matches!(compile(&[&text]).authorize(&question), Verdict::Allow(_))
@@ -207,8 +209,15 @@ fn every_question_fits_the_schema() {
     for operation in decided() {
         let boots = matches!(operation, Operation::ReleaseVolumes | Operation::CloneImage);
         let boot = boots.then_some(&facts);
-        let question =
-            Question { caller: &caller, operation, key: Some(&key), context: &context, boot, now: NOW };
+        let question = Question {
+            caller: &caller,
+            operation,
+            key: Some(&key),
+            context: &context,
+            boot,
+            lease_seconds: 0,
+            now: NOW,
+        };
         let (request, entities) = translate(TENANT, &question, NOON).unwrap();
         Entities::from_entities(entities.iter().cloned(), schema).unwrap();
         let uid = |uid: Option<&cedar_policy::EntityUid>| uid.unwrap().clone();

@@ -29,7 +29,7 @@ fn the_page_lists_every_action() {
 fn the_examples_on_the_page_are_accepted() {
     let examples: Vec<&str> =
         PAGE.split("```cedar\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 6);
+    assert_eq!(examples.len(), 7);
     let examples: Vec<String> = examples
         .iter()
         .map(|text| text.replace(keyhearth_core::policy::THIS_KEY, &format!("Keyhearth::Key::\"{KEY}\"")))

@@ -97,7 +97,15 @@ fn key(tags: &[(&str, &str)]) -> Key {
 }
 
 fn ask(policies: &Compiled, caller: &Caller, operation: Operation, key: Option<&Key>) -> Verdict {
-    policies.authorize(&Question { caller, operation, key, context: &[], boot: None, now: NOW })
+    policies.authorize(&Question {
+        caller,
+        operation,
+        key,
+        context: &[],
+        boot: None,
+        lease_seconds: 0,
+        now: NOW,
+    })
 }
 
 fn by(names: &[&str]) -> Arc<[String]> {

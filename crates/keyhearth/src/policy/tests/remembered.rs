@@ -47,6 +47,7 @@ const READERS: &[&str] = &[
     r#"permit (principal == Keyhearth::Principal::"05050505-0505-0505-0505-050505050505", action, resource);"#,
     r#"forbid (principal, action == Keyhearth::Action::"encrypt",
        resource == Keyhearth::Key::"08080808-0808-0808-0808-080808080808");"#,
+    r#"permit (principal, action == Keyhearth::Action::"decrypt", resource) when { context.lease_seconds < 1 };"#,
 ];
 
 fn some_pairs() -> impl Strategy<Value = Vec<(String, String)>> {
@@ -59,6 +60,7 @@ struct Asked {
     operation: Operation,
     key: Key,
     context: Vec<(String, String)>,
+    lease_seconds: u32,
     now: Now,
 }
 
@@ -84,20 +86,23 @@ fn some_question() -> impl Strategy<Value = Asked> {
         prop::sample::select(operations),
         (7_u8..9, some_pairs()),
         some_pairs(),
-        now,
+        (now, 0_u32..2),
     )
-        .prop_map(|((id, role, address, proof), operation, (key_id, tags), context, now)| Asked {
-            caller: Caller {
-                principal: PrincipalId([id; 16]),
-                proof,
-                address: address.parse().unwrap(),
-                ..alice(role)
+        .prop_map(
+            |((id, role, address, proof), operation, (key_id, tags), context, (now, lease_seconds))| Asked {
+                caller: Caller {
+                    principal: PrincipalId([id; 16]),
+                    proof,
+                    address: address.parse().unwrap(),
+                    ..alice(role)
+                },
+                operation,
+                key: Key { id: KeyId([key_id; 16]), tags: tags.into_iter().collect(), ..key(&[]) },
+                context,
+                lease_seconds,
+                now,
             },
-            operation,
-            key: Key { id: KeyId([key_id; 16]), tags: tags.into_iter().collect(), ..key(&[]) },
-            context,
-            now,
-        })
+        )
 }
 
 proptest! {
@@ -110,8 +115,9 @@ proptest! {
     ) {
         let policies = compile(&which);
         for asked in questions.iter().chain(&questions) {
-            let Asked { caller, operation, key, context, now } = asked;
-            let question = Question { caller, operation: *operation, key: Some(key), context, boot: None, now: *now };
+            let Asked { caller, operation, key, context, lease_seconds, now } = asked;
+            let lease_seconds = *lease_seconds;
+            let question = Question { caller, operation: *operation, key: Some(key), context, boot: None, lease_seconds, now: *now };
             prop_assert_eq!(policies.authorize(&question), policies.evaluate(&question));
         }
     }
@@ -126,9 +132,10 @@ proptest! {
         questions in prop::collection::vec(some_question(), 1..20),
     ) {
         let policies = compile(&which);
-        for Asked { caller, operation, key, context, now } in &questions {
+        for Asked { caller, operation, key, context, lease_seconds, now } in &questions {
+            let lease_seconds = *lease_seconds;
             let now = Now::exactly(now.latest);
-            let question = Question { caller, operation: *operation, key: Some(key), context, boot: None, now };
+            let question = Question { caller, operation: *operation, key: Some(key), context, boot: None, lease_seconds, now };
             prop_assert_eq!(policies.evaluate(&question), in_one_set(&policies, &question));
         }
     }
@@ -176,6 +183,7 @@ fn memory_is_bounded() {
             key: Some(&key),
             context: &context,
             boot: None,
+            lease_seconds: 0,
             now: NOW,
         };
         assert_eq!(policies.authorize(&question), Verdict::Silent);

@@ -58,6 +58,7 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
                 "export-log",
                 DESTROY,
                 "export-key",
+                "hold",
                 OPERATE,
             ],
         ),
