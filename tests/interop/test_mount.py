@@ -166,7 +166,7 @@ def test_when_the_server_refuses_reads_end_with_the_lease(mounts):
 def test_a_lease_that_is_not_over_needs_no_server_and_a_file_that_is_opened_anew_does(mounts):
     mounts.seal("file", HELLO * 10_000)
     mounts.seal("other")
-    with mounts.mounted("--lease", "24h") as point:
+    with mounts.mounted("--lease", "1h") as point:
         file = os.open(point / "file", os.O_RDONLY)
         mounts.server.done(mounts.who, "key", "suspend", "files", "--reason", "test")
         assert os.pread(file, 10**6, 0) == HELLO * 10_000

@@ -190,7 +190,7 @@ operations! {
     Encapsulate 43 "encapsulate" Key Protect Post "/v1/keys/{key}/encapsulate" "encapsulate" "Makes a shared secret and its encapsulation.";
     Decapsulate 44 "decapsulate" Key Process Post "/v1/keys/{key}/decapsulate" "decapsulate" "Recovers an encapsulated shared secret.";
     Exchange 50 "exchange" Key Process Post "/v1/keys/{key}/exchange" "exchange" "Multiplies another party's point by the key, for a McCallum-Relyea exchange.";
-    Hold 55 "hold" Key Offline Post "" "file mount" "Lets a caller keep what it opens for as long as it says; part of opening.";
+    Hold 55 "hold" Key Offline Post "" "file mount --offline" "Lets a caller keep what it opens for as long as it says; part of opening.";
     Random 45 "random" Tenant Inspect Post "/v1/random" "random" "Gives random bytes.";
 
     // Secrets.

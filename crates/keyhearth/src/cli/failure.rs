@@ -22,13 +22,15 @@ pub struct Failure {
     what: String,
     next: String,
     /// The problem as programs read it, where the server refused or a check did.
-    problem: Option<Value>,
+    problem: Option<Box<Value>>,
+    /// The server was asked and gave no answer.
+    is_silence: bool,
 }
 
 impl Failure {
     /// States what happened and what to do next.
     pub fn new(what: impl Display, next: impl Display) -> Self {
-        Self { what: what.to_string(), next: next.to_string(), problem: None }
+        Self { what: what.to_string(), next: next.to_string(), problem: None, is_silence: false }
     }
 
     /// A refusal of our own that programs know by its code.
@@ -36,7 +38,8 @@ impl Failure {
         let detail = if detail.is_empty() { None } else { Some(detail) };
         let shown = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
         let problem = json!({ "code": code, "message": sentence, "detail": detail, "next_step": next });
-        Self { what: format!("{code}: {sentence}{shown}"), next: next.to_owned(), problem: Some(problem) }
+        let what = format!("{code}: {sentence}{shown}");
+        Self { what, next: next.to_owned(), problem: Some(Box::new(problem)), is_silence: false }
     }
 
     /// A failure to read or write `path`.
@@ -51,11 +54,22 @@ impl Failure {
         self.problem.as_ref()?["code"].as_str()
     }
 
+    /// Whether the server said neither yes nor no: it was not reached, or cannot decide now.
+    pub fn is_unanswered(&self) -> bool {
+        self.is_silence || matches!(self.code(), Some("sealed" | "unavailable" | "too_many"))
+    }
+
+    /// The limit of this field, where the server refused because it is over that.
+    pub fn limit(&self, field: &str) -> Option<u64> {
+        let problem = self.problem.as_ref().filter(|problem| problem["field"] == field)?;
+        problem["limit"].as_u64()
+    }
+
     /// Prints it on standard error; as the server's problem, if `json`.
     pub fn print(&self, json: bool) {
         if json {
             let ours = || json!({ "code": "local", "message": self.what, "next_step": self.next });
-            eprintln!("{}", self.problem.clone().unwrap_or_else(ours));
+            eprintln!("{}", self.problem.as_deref().cloned().unwrap_or_else(ours));
             return;
         }
         eprintln!("keyhearth: {}\n  next: {}", self.what, self.next);
@@ -88,7 +102,8 @@ impl From<ClientError> for Failure {
         let next = match &error {
             ClientError::Refused { problem, .. } => {
                 let (what, next) = (problem.message.clone(), problem.next_step.clone());
-                return Self { what, next, problem: serde_json::to_value(problem).ok() };
+                let problem = serde_json::to_value(problem).ok().map(Box::new);
+                return Self { what, next, problem, is_silence: false };
             }
             ClientError::Configuration(_) => "correct the flag or the variable",
             ClientError::Unreachable(_) => "check that the server runs, its URL, its CA and your certificate",
@@ -97,7 +112,8 @@ impl From<ClientError> for Failure {
             }
             ClientError::Answer => "use the client and the server of one version",
         };
-        Self::new(error, next)
+        let is_silence = !matches!(error, ClientError::Configuration(_));
+        Self { is_silence, ..Self::new(error, next) }
     }
 }
 

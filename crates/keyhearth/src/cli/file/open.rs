@@ -9,6 +9,7 @@ use keyhearth_files::age::{FileKey, Header, Identity};
 use keyhearth_files::esdk::DataKey;
 use keyhearth_files::held::Held;
 use keyhearth_files::{AnyOpened, Error, Opened, Reader};
+use keyhearth_proto::rest::body::Lease;
 
 use super::super::failure::Failure;
 use super::super::input;
@@ -92,8 +93,10 @@ impl Job {
 
 /// Who opens.
 pub enum Opener<'s> {
-    /// The server.
+    /// The server; what it gives is used and not kept.
     Server(&'s Server),
+    /// The server, for keys that will be kept for so long.
+    Leased(&'s Server, Lease),
     /// Whoever has these.
     Identities(Vec<Identity>),
 }
@@ -106,6 +109,7 @@ impl Opener<'_> {
     pub fn keys(&self, headers: &[&Header]) -> Result<Vec<Result<FileKey, Failure>>, Failure> {
         match self {
             Self::Server(server) => from_server(server, headers, None),
+            Self::Leased(server, lease) => from_server(server, headers, Some(*lease)),
             Self::Identities(identities) => {
                 Ok(headers.iter().map(|header| by_identity(identities, header).map_err(failure)).collect())
             }
@@ -129,6 +133,7 @@ impl Opener<'_> {
         let mut file_keys = if age.is_empty() { Vec::new() } else { self.keys(&age)? }.into_iter();
         let mut data_keys = match self {
             Self::Server(server) => esdk::data_keys(server, &esdk, None)?,
+            Self::Leased(server, lease) => esdk::data_keys(server, &esdk, Some(*lease))?,
             Self::Identities(_) => esdk.iter().map(|_| Err(failure(Error::NotForUs))).collect(),
         }
         .into_iter();

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fuser::Errno;
-use keyhearth_crypto::digest::sha256;
-use keyhearth_files::{AnyOpened, Error};
+use keyhearth_files::{AnyOpened, Error, Reader};
 use keyhearth_sys::clock::boottime_ms;
 use parking_lot::Mutex;
 
@@ -21,6 +20,7 @@ use super::super::super::session::Server;
 use super::super::failure;
 use super::super::open::Opener;
 use super::beneath::{Entry, Root};
+use super::held::{Digest, Held, digest};
 use super::leases::{Leased, Leases};
 use super::names::Names;
 
@@ -35,9 +35,6 @@ pub struct Seen {
     pub modified: SystemTime,
     pub changed: SystemTime,
 }
-
-/// SHA-256 of a header.
-type Digest = [u8; 32];
 
 /// A file that a program has open.
 struct Open {
@@ -55,25 +52,31 @@ type Stamp = [i64; 3];
 /// The folder, and what is open in it.
 pub struct Files {
     pub root: Root,
-    server: Server,
+    pub server: Server,
     pub names: Mutex<Names>,
     /// By what the kernel knows an opening by: each is of the file as it was then.
     open: Mutex<HashMap<u64, Arc<Open>>>,
     next: AtomicU64,
+    /// How long the server's word holds for a file that is open, in milliseconds.
+    lease_ms: u64,
     pub leases: Leases,
+    /// What opens without the server, if anything does.
+    pub held: Option<Held>,
     /// Lengths of plaintext, by device and number of the sealed file.
     lengths: Mutex<HashMap<(u64, u64), (Stamp, u64)>>,
 }
 
 impl Files {
-    pub fn new(root: Root, server: Server, lease: Duration) -> Self {
+    pub fn new(root: Root, server: Server, lease: Duration, held: Option<Held>) -> Self {
         Self {
             root,
             server,
             names: Mutex::new(Names::new()),
             open: Mutex::default(),
             next: AtomicU64::new(1),
-            leases: Leases::new(lease),
+            lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
+            leases: Leases::new(),
+            held,
             lengths: Mutex::default(),
         }
     }
@@ -121,8 +124,9 @@ impl Files {
         let Some(Entry::File(sealed)) = folder.find(name)? else { return Err(Errno::ENOENT) };
         let file = Arc::new(Open { path, sealed: folder.open(&sealed)?, header: Mutex::default() });
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        self.leased(handle, &file)?;
-        self.open.lock().insert(handle, file);
+        // First, so that a refusal that comes meanwhile finds it.
+        self.open.lock().insert(handle, Arc::clone(&file));
+        self.leased(handle, &file).inspect_err(|_| self.close(handle))?;
         Ok(handle)
     }
 
@@ -164,20 +168,56 @@ impl Files {
     /// Asks the server. The header is that which was proved when the file was opened: whatever else was written over it since,
     /// though it is a sealed file too, is not what the program opened.
     fn ask(&self, handle: u64, file: &Open, header: &mut Option<Digest>) -> Result<Arc<Leased>, Failure> {
-        let opened = keyhearth_files::open_any(file.sealed.try_clone()?).map_err(failure)?;
-        let found = match &opened {
-            AnyOpened::Age(opened) => sha256(&[opened.header.to_text().as_bytes()]),
-            AnyOpened::Esdk(opened) => sha256(&[opened.header.as_bytes()]),
+        let opened = file.read(*header)?;
+        let found = digest(&opened);
+        let until_ms = boottime_ms().saturating_add(self.lease_ms);
+        let offline = || self.held.as_ref()?.reader_offline(&found, || file.read(Some(found)));
+        let (reader, until_ms) = match offline() {
+            Some(held) => held.map(|(reader, end_ms)| (reader, until_ms.min(end_ms)))?,
+            None => match self.ask_server(opened) {
+                Ok(reader) => {
+                    self.held.iter().for_each(|held| held.learn(&found, None));
+                    (reader, until_ms)
+                }
+                Err(refusal) => {
+                    self.held.iter().for_each(|held| held.learn(&found, Some(&refusal)));
+                    let (reader, end_ms) = offline().unwrap_or(Err(refusal))?;
+                    (reader, until_ms.min(end_ms))
+                }
+            },
         };
-        if header.is_some_and(|header| header != found) {
+        *header = Some(found);
+        self.leases.keep(handle, reader, until_ms).map_err(failure)
+    }
+
+    fn ask_server(&self, opened: AnyOpened) -> Result<Reader, Failure> {
+        let unlocked = Opener::Server(&self.server).unlock(vec![opened])?.into_iter().next();
+        unlocked.unwrap_or_else(|| Err(failure(Error::NotForUs)))?.into_reader().map_err(failure)
+    }
+
+    /// Wipes what opens the open files with this header.
+    pub fn end(&self, header: &Digest) {
+        let open: Vec<_> =
+            self.open.lock().iter().map(|(handle, file)| (*handle, Arc::clone(file))).collect();
+        let of_it = |file: &Open| *file.header.lock() == Some(*header);
+        open.iter().filter(|(_, file)| of_it(file)).for_each(|(handle, _)| self.leases.end(*handle));
+    }
+
+    /// Wipes everything, and keeps nothing from now on.
+    pub fn end_all(&self) {
+        self.held.iter().for_each(Held::end_all);
+        self.leases.end_all();
+    }
+}
+
+impl Open {
+    /// Reads its header, which must be this one, if any.
+    fn read(&self, header: Option<Digest>) -> Result<AnyOpened, Failure> {
+        let opened = keyhearth_files::open_any(self.sealed.try_clone()?).map_err(failure)?;
+        if header.is_some_and(|header| header != digest(&opened)) {
             return Err(failure(Error::Changed));
         }
-        let asked_ms = boottime_ms();
-        let unlocked = Opener::Server(&self.server).unlock(vec![opened])?.into_iter().next();
-        let unlocked = unlocked.unwrap_or_else(|| Err(failure(Error::NotForUs)))?;
-        let reader = unlocked.into_reader().map_err(failure)?;
-        *header = Some(found);
-        self.leases.keep(handle, reader, asked_ms).map_err(failure)
+        Ok(opened)
     }
 }
 

@@ -36,8 +36,8 @@ pub struct Leased {
 
 struct Kept {
     leased: Arc<Leased>,
-    /// When the server was asked, on the clock that goes on while the machine sleeps.
-    asked_ms: u64,
+    /// Until when, on the clock that goes on while the machine sleeps.
+    until_ms: u64,
 }
 
 struct Block {
@@ -59,38 +59,28 @@ struct State {
 
 /// All that is open to read, each under what it was opened as.
 pub struct Leases {
-    lease_ms: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Leases {
-    /// Each lasts so long.
-    pub fn new(lease: Duration) -> Self {
-        Self {
-            lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        }
+    /// None yet.
+    pub fn new() -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// What opens this file, if its lease is not over.
     pub fn find(&self, file: u64) -> Option<Arc<Leased>> {
         let state = self.state.lock();
-        let kept = state.kept.get(&file).filter(|kept| self.left_ms(kept.asked_ms) > 0)?;
+        let kept = state.kept.get(&file).filter(|kept| left_ms(kept.until_ms) > 0)?;
         Some(Arc::clone(&kept.leased))
     }
 
-    /// What is left of a lease since the server was asked.
-    fn left_ms(&self, asked_ms: u64) -> u64 {
-        self.lease_ms.saturating_sub(boottime_ms().saturating_sub(asked_ms))
-    }
-
-    /// Keeps what opens this file; the server was asked at `asked_ms`.
+    /// Keeps what opens this file until then.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if its chunks are too long to be kept.
-    pub fn keep(&self, file: u64, reader: Reader, asked_ms: u64) -> Result<Arc<Leased>, Error> {
+    pub fn keep(&self, file: u64, reader: Reader, until_ms: u64) -> Result<Arc<Leased>, Error> {
         let chunk_bytes = reader.chunk_bytes();
         if chunk_bytes > CHUNK_BYTES_MAX {
             return Err(Error::Unsupported(
@@ -102,8 +92,8 @@ impl Leases {
         state.next += 1;
         let leased = Arc::new(Leased { id: state.next, file, reader, block_bytes });
         state.end(file);
-        if self.left_ms(asked_ms) > 0 && !state.is_over {
-            state.kept.insert(file, Kept { leased: Arc::clone(&leased), asked_ms });
+        if left_ms(until_ms) > 0 && !state.is_over {
+            state.kept.insert(file, Kept { leased: Arc::clone(&leased), until_ms });
             self.changed.notify_one();
         }
         Ok(leased)
@@ -112,6 +102,13 @@ impl Leases {
     /// Wipes what opens this file.
     pub fn end(&self, file: u64) {
         self.state.lock().end(file);
+    }
+
+    /// Wipes what opens any file now.
+    pub fn end_every(&self) {
+        let mut state = self.state.lock();
+        let files: Vec<u64> = state.kept.keys().copied().collect();
+        files.into_iter().for_each(|file| state.end(file));
     }
 
     /// Wipes everything, and keeps nothing from now on.
@@ -125,10 +122,10 @@ impl Leases {
     pub fn watch(&self) {
         let mut state = self.state.lock();
         while !state.is_over {
-            let is_over = |kept: &&Kept| self.left_ms(kept.asked_ms) == 0;
+            let is_over = |kept: &&Kept| left_ms(kept.until_ms) == 0;
             let over: Vec<u64> = state.kept.values().filter(is_over).map(|kept| kept.leased.file).collect();
             over.into_iter().for_each(|file| state.end(file));
-            match state.kept.values().map(|kept| self.left_ms(kept.asked_ms)).min() {
+            match state.kept.values().map(|kept| left_ms(kept.until_ms)).min() {
                 None => self.changed.wait(&mut state),
                 // Waiting stands still while the machine sleeps.
                 Some(left_ms) => {
@@ -168,6 +165,11 @@ impl Leases {
         self.state.lock().keep(leased, number, &content);
         Ok(content)
     }
+}
+
+/// What is left until then.
+fn left_ms(until_ms: u64) -> u64 {
+    until_ms.saturating_sub(boottime_ms())
 }
 
 impl State {

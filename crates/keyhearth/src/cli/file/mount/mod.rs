@@ -5,6 +5,7 @@
 
 mod beneath;
 mod files;
+mod held;
 mod leases;
 mod names;
 mod view;
@@ -17,19 +18,22 @@ use std::{io, thread};
 
 use clap::Args;
 use fuser::{Config, MountOption};
+use keyhearth_proto::rest::body::Lease;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::super::failure::Failure;
 use super::super::session::Session;
+use super::super::spelled::{self, seconds};
 use beneath::Root;
 use files::Files;
+use held::Held;
 use view::View;
 
 /// Requests that are answered at once.
 const THREADS: usize = 4;
-/// The longest lease.
-const LEASE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest that an open file is read without asking again, in seconds.
+const LEASE_SECONDS_MAX: u32 = 60 * 60;
 
 #[derive(Args)]
 pub struct Mount {
@@ -40,19 +44,21 @@ pub struct Mount {
     /// How long the key of an open file is kept before the server is asked again: `30s`, `5m`, `2h`; 0s is not at all
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = lease)]
     lease: Duration,
+    /// Keep the keys of all files in memory, and open them without the server for so long after it gave them: `8h`
+    #[arg(long, value_name = "TIME", value_parser = offline)]
+    offline: Option<Lease>,
 }
 
 fn lease(text: &str) -> Result<Duration, &'static str> {
-    const RULE: &str = "must be a number and s, m or h, at most 24h";
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(RULE)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(RULE),
-    };
-    let number = number.parse::<u32>().map_err(|_| RULE)?;
-    Some(Duration::from_secs(u64::from(number) * seconds)).filter(|lease| *lease <= LEASE_MAX).ok_or(RULE)
+    let short = Some(seconds(text)?).filter(|seconds| *seconds <= LEASE_SECONDS_MAX);
+    short
+        .map(|seconds| Duration::from_secs(seconds.into()))
+        .ok_or("must be at most 1h; --offline is for longer")
+}
+
+fn offline(text: &str) -> Result<Lease, &'static str> {
+    spelled::lease(text)
+        .and_then(|lease| if lease.number() > 0 { Ok(lease) } else { Err("must be more than 0") })
 }
 
 impl Mount {
@@ -60,7 +66,7 @@ impl Mount {
         let server = session.server()?;
         self.apart()?;
         let root = Root::open(&self.sealed).map_err(|error| Failure::at(self.sealed.display(), &error))?;
-        let files = Arc::new(Files::new(root, server, self.lease));
+        let files = Arc::new(Files::new(root, server, self.lease, self.offline.map(Held::new)));
         let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut terminate, mut interrupt, mut hangup) = signals.block_on(async {
             let kinds = (SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup());
@@ -72,6 +78,9 @@ impl Mount {
         let mut unmounter = mounted.unmount_callable();
         let watched = Arc::clone(&files);
         let watching = thread::spawn(move || watched.leases.watch());
+        let holding = Arc::clone(&files);
+        // Not joined: it may wait for the server.
+        thread::spawn(move || holding.held.iter().for_each(|held| held.watch(&holding)));
         let (ended, end) = oneshot::channel();
         thread::spawn(move || ended.send(mounted.run()));
         session.hint(&format!("{} is mounted; `umount` or Ctrl+C ends it", self.mountpoint.display()));
@@ -84,7 +93,7 @@ impl Mount {
             }
             unmounter.unmount().or_else(|_| self.detach())
         });
-        files.leases.end_all();
+        files.end_all();
         let _ = watching.join();
         Ok(served?)
     }
@@ -135,10 +144,10 @@ mod tests {
 
     #[test]
     fn leases_are_numbers_with_a_unit() {
-        for (text, seconds) in [("0s", 0), ("30s", 30), ("5m", 300), ("24h", 86_400)] {
+        for (text, seconds) in [("0s", 0), ("30s", 30), ("5m", 300), ("1h", 3_600)] {
             assert_eq!(lease(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "5", "m", "-1s", "1.5m", "25h", "5µ", "99999999999s", "5 m"] {
+        for text in ["", "5", "m", "-1s", "1.5m", "61m", "2h", "5µ", "99999999999s", "5 m"] {
             assert!(lease(text).is_err(), "{text}");
         }
     }

@@ -95,7 +95,7 @@ impl Filesystem for View {
     }
 
     fn destroy(&mut self) {
-        self.files.leases.end_all();
+        self.files.end_all();
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
