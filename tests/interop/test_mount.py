@@ -10,97 +10,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 import pytest
 
+from mounting import HELLO, WAIT_S_MAX, installed, mounts, refused, until  # noqa: F401
+
 CHUNK = 64 * 1024
-HELLO = b"what nobody else may read\n"
-WAIT_S_MAX = 60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def installed():
-    missing = [name for name in ("age", "fusermount3") if not shutil.which(name)]
-    assert not missing, f"missing: {missing}; scripts/test install"
-    assert os.path.exists("/dev/fuse"), "this machine has no FUSE"
-
-
-def until(what, condition):
-    """Waits until it holds, however long that takes within reason."""
-    deadline = time.monotonic() + WAIT_S_MAX
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-class Mounts:
-    """A folder of sealed files, and where it is mounted."""
-
-    def __init__(self, server, folder):
-        self.server, self.folder, self.who = server, folder, server.developer
-        self.sealed, self.plain, self.point = (folder / name for name in ("sealed", "plain", "point"))
-        for path in (self.sealed, self.plain, self.point):
-            path.mkdir()
-        server.done(self.who, "key", "create", "aes-256", "--alias", "files")
-        self.process = None
-
-    def seal(self, name, content=HELLO, *words):
-        """Makes a file and its sealed one; returns the latter."""
-        path = self.plain / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        suffix = "esdk" if "esdk" in words else "age"
-        sealed = self.sealed / f"{name}.{suffix}"
-        self.server.done(self.who, "file", "seal", path, "--key", "files", "--output", sealed, "--force", *words)
-        return sealed
-
-    def opened(self, sealed):
-        return self.server.done(self.who, "file", "open", sealed, "--output", "-")
-
-    def start(self, *words, who=None):
-        environment = {**os.environ, **(who or self.who).environment()}
-        command = [self.server.program, "file", "mount", self.sealed, self.point, *words]
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        until("it is not mounted", lambda: self.process.poll() is not None or self.is_mounted())
-        assert self.process.poll() is None, self.process.stderr.read()
-
-    def is_mounted(self):
-        return any(line.split()[1] == str(self.point) for line in pathlib.Path("/proc/mounts").read_text().splitlines())
-
-    def end(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        return self.process.wait(timeout=WAIT_S_MAX)
-
-    @contextlib.contextmanager
-    def mounted(self, *words, who=None):
-        self.start(*words, who=who)
-        try:
-            yield self.point
-        finally:
-            if self.process.poll() is None:
-                self.end()
-            self.clean()
-
-    def clean(self):
-        if self.is_mounted():
-            subprocess.run(["fusermount3", "-uz", self.point], check=True)
-
-
-@pytest.fixture
-def mounts(server, tmp_path):
-    mounts = Mounts(server, tmp_path)
-    yield mounts
-    if mounts.process and mounts.process.poll() is None:
-        mounts.process.kill()
-        mounts.process.wait()
-    mounts.clean()
-
-
-def refused(code, action):
-    with pytest.raises(OSError) as caught:
-        action()
-    assert caught.value.errno in code if isinstance(code, tuple) else caught.value.errno == code, caught.value
 
 
 @pytest.mark.parametrize("format", ["age", "esdk"])
@@ -249,16 +164,12 @@ def test_what_is_read_is_not_kept_by_the_kernel_and_memory_is_bounded(mounts):
         file.truncate(size)
     mounts.server.done(mounts.who, "file", "seal", mounts.plain / "big", "--key", "files", "--output", mounts.sealed / "big.age")
     with mounts.mounted() as point:
-        def resident():
-            status = pathlib.Path(f"/proc/{mounts.process.pid}/status").read_text()
-            return int(status.split("VmRSS:")[1].split()[0]) << 10
-
-        before = resident()
+        before = mounts.resident()
         with open(point / "big", "rb", buffering=0) as file:
             read = 0
             while part := file.read(1 << 20):
                 read += len(part)
-        assert read == size and resident() - before < 64 << 20
+        assert read == size and mounts.resident() - before < 64 << 20
 
 
 def test_who_opened_a_file_reads_that_one_and_no_other(mounts):

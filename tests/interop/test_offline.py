@@ -5,33 +5,22 @@ import datetime
 import errno
 import json
 import os
-import subprocess
 
 import pytest
 
-from test_mount import HELLO, Mounts, installed, refused, until  # noqa: F401
+from mounting import HELLO, Mounts, installed, refused, until  # noqa: F401
 
 HOLD = 'permit (principal, action == Keyhearth::Action::"hold", resource is Keyhearth::Key)'
 
 
 class Laptop(Mounts):
-    """As mounts, and what the command says is kept."""
-
-    def __init__(self, server, folder):
-        super().__init__(server, folder)
-        self.said = folder / "said"
+    """As mounts, where whatever is read is asked for, unless it is held."""
 
     def start(self, *words, who=None):
-        environment = {**os.environ, **(who or self.who).environment()}
-        # Whatever is read is asked for, unless it is held.
-        command = [self.server.program, "file", "mount", "--lease", "0s", self.sealed, self.point, *words]
-        with open(self.said, "wb") as said:
-            self.process = subprocess.Popen(command, env=environment, stderr=said)
-        until("it is not mounted", lambda: self.process.poll() is not None or self.is_mounted())
-        assert self.process.poll() is None, self.said.read_text()
+        super().start("--lease", "0s", *words, who=who)
 
     def says(self, text):
-        until(f"it does not say {text!r}", lambda: text in self.said.read_text())
+        until(f"it does not say {text!r}", lambda: text in self.said())
 
     def holds(self, count):
         self.says(f"{count} files open without the server")
@@ -176,4 +165,4 @@ def test_times_that_make_no_sense_are_refused(laptop):
         process = laptop.server.command(laptop.who, "file", "mount", laptop.sealed, laptop.point, *words)
         assert process.returncode == 2, process.stderr
     with contextlib.suppress(FileNotFoundError):
-        assert not laptop.said.read_text()
+        assert not laptop.said()

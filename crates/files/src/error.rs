@@ -42,3 +42,19 @@ impl From<keyhearth_crypto::Error> for Error {
         }
     }
 }
+
+/// For who reads what is opened or written here as a stream.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io(error) => error,
+            Error::Malformed(_)
+            | Error::Unsupported(_)
+            | Error::NotAuthentic
+            | Error::NotForUs
+            | Error::Invalid(_)
+            | Error::Changed
+            | Error::Machine(_) => Self::other(error),
+        }
+    }
+}

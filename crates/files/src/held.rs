@@ -89,6 +89,14 @@ impl Wrapped {
         )
     }
 
+    /// What the one stanza among these says, if there is no other: nobody else can open the file then.
+    #[must_use]
+    pub fn alone(stanzas: &[Stanza]) -> Option<Self> {
+        let mut stanzas = stanzas.iter().filter(|stanza| stanza.tag != PADDING);
+        let stanza = stanzas.next().filter(|stanza| stanza.tag == WRAPPED)?;
+        if stanzas.next().is_some() { None } else { Self::read(stanza).ok() }
+    }
+
     fn read(stanza: &Stanza) -> Result<Self, Error> {
         let [key, file, made] = &stanza.arguments[..] else {
             return Err(Error::Malformed("a stanza of keyhearth/wrap1 has not three arguments"));
@@ -265,7 +273,14 @@ mod tests {
         let wrapped = Wrapped { key: "key".to_owned(), file, made: 7, ciphertext: vec![1; 121] };
         let stanzas = [Stanza::new("X25519", &[], vec![]), wrapped.to_stanza()];
         assert_eq!(Held::all(&stanzas).unwrap(), [Held::Wrapped(wrapped)]);
+        assert_eq!(Wrapped::alone(&stanzas), None);
+        let mut alone = vec![stanzas[1].clone()];
+        pad(&mut alone, 0);
+        assert_eq!(Wrapped::alone(&alone).map(Held::Wrapped), Held::all(&stanzas).unwrap().pop());
+        alone.push(stanzas[1].clone());
+        assert_eq!(Wrapped::alone(&alone), None);
         let kept = Kept { key: "key".to_owned(), file };
+        assert_eq!(Wrapped::alone(&[kept.to_stanza()]), None);
         assert_eq!(Held::all(&[kept.to_stanza()]).unwrap(), [Held::Kept(kept)]);
         let many = vec![Stanza::new(KEPT, &["key", &file.to_string()], vec![]); HELD_MAX + 1];
         assert_eq!(Held::all(&many).unwrap().len(), HELD_MAX);

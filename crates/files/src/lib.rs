@@ -7,6 +7,8 @@
 //!
 //! [`manifest`] is what lies in a folder of such files: signed, so that what is missing, added, swapped or older shows.
 //!
+//! [`Scratch`] holds what is not sealed yet, while it is being written.
+//!
 //! Not here: the server. Who calls brings the file's key, or what a header says must be asked for.
 
 pub mod age;
@@ -17,11 +19,13 @@ pub mod held;
 mod hex;
 pub mod manifest;
 mod rewrite;
+mod scratch;
 mod transform;
 
 pub use chunks::Reader;
 pub use error::Error;
 pub use rewrite::{recover, replace_header};
+pub use scratch::{SCRATCH_BYTES_MAX, Scratch};
 pub use transform::{
     AnyOpened, Opened, Output, Sealed, open, open_any, open_any_stream, open_stream, seal, seal_stream,
 };

@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use keyhearth_sys::filesystem;
+use tempfile::TempPath;
 
 use crate::Error;
 use crate::age::armor::Armored;
@@ -29,7 +30,7 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct Output {
     file: File,
     place: PathBuf,
-    named: Option<tempfile::TempPath>,
+    named: Option<TempPath>,
 }
 
 impl Output {
@@ -68,8 +69,20 @@ impl Output {
     /// [`Error::Io`]; the old file is then as it was.
     pub fn replace(self) -> Result<(), Error> {
         self.file.sync_all()?;
-        let folder = self.place.parent().unwrap_or(Path::new(""));
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = self.folder().to_owned();
+        let (place, (_, path)) = (self.place.clone(), self.name()?);
+        path.persist(place).map_err(|error| error.error)?;
+        File::open(folder)?.sync_all()?;
+        Ok(())
+    }
+
+    /// Gives the file a name beside its place that ends in `.part`, for who brings it to its place; it is removed when that is
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`Error::Io`] as naming.
+    pub fn name(self) -> Result<(File, TempPath), Error> {
+        let folder = self.folder().to_owned();
         let path = match self.named {
             Some(path) => path,
             None => {
@@ -81,9 +94,14 @@ impl Output {
                 named.into_temp_path()
             }
         };
-        path.persist(&self.place).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()?;
-        Ok(())
+        Ok((self.file, path))
+    }
+
+    fn folder(&self) -> &Path {
+        match self.place.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
     }
 
     /// The file itself.

@@ -6,9 +6,12 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, StatVfs};
+use keyhearth_files::manifest;
+use rustix::fs::{Mode, OFlags, RenameFlags, ResolveFlags, StatVfs};
+use rustix::io::Errno;
 
 use super::super::{SUFFIX, esdk};
 
@@ -25,6 +28,50 @@ pub enum Entry {
     Folder,
     /// The sealed file of this name.
     File(OsString),
+}
+
+/// What tells one state of a file on the disk from the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stamp {
+    content: Content,
+    /// Renaming a file and changing its attributes change this alone.
+    changed: (i64, i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Content {
+    device: u64,
+    number: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of what says this of itself.
+    pub fn of(metadata: &Metadata) -> Self {
+        let content = Content {
+            device: metadata.dev(),
+            number: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        };
+        Self { content, changed: (metadata.ctime(), metadata.ctime_nsec()) }
+    }
+
+    /// Whether it is the same file and nobody has written to it, unless who did hides it.
+    pub fn has_content_of(&self, other: &Self) -> bool {
+        self.content == other.content
+    }
+
+    /// Whether it is the same file, whatever is in it.
+    pub fn is_file_of(&self, other: &Self) -> bool {
+        (self.content.device, self.content.number) == (other.content.device, other.content.number)
+    }
+
+    /// What the file is known by in its filesystem.
+    pub fn place(&self) -> (u64, u64) {
+        (self.content.device, self.content.number)
+    }
 }
 
 impl Root {
@@ -86,6 +133,9 @@ impl Folder {
     /// # Errors
     /// The error of stat(2).
     pub fn find(&self, name: &OsStr) -> io::Result<Option<Entry>> {
+        if is_kept_back(name) {
+            return Ok(None);
+        }
         if self.kind(name)?.is_some_and(|kind| kind.is_dir()) {
             return Ok(Some(Entry::Folder));
         }
@@ -98,10 +148,73 @@ impl Folder {
         Ok(None)
     }
 
+    /// The stamp of what has this name on the disk, whatever it is.
+    ///
+    /// # Errors
+    /// The error of stat(2).
+    pub fn stamp(&self, sealed: &OsStr) -> io::Result<Option<Stamp>> {
+        match fs::symlink_metadata(self.path().join(sealed)) {
+            Ok(metadata) => Ok(Some(Stamp::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a folder, its owner's alone.
+    ///
+    /// # Errors
+    /// The error of mkdir(2).
+    pub fn make(&self, name: &OsStr) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(self.path().join(name))
+    }
+
+    /// Removes what has this name on the disk and is no folder.
+    ///
+    /// # Errors
+    /// The error of unlink(2).
+    pub fn remove(&self, sealed: &OsStr) -> io::Result<()> {
+        fs::remove_file(self.path().join(sealed))
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// The error of rmdir(2).
+    pub fn remove_folder(&self, name: &OsStr) -> io::Result<()> {
+        fs::remove_dir(self.path().join(name))
+    }
+
+    /// Renames what has a name on the disk into `other`.
+    ///
+    /// # Errors
+    /// The error of renameat2(2).
+    pub fn rename(&self, from: &OsStr, other: &Self, to: &OsStr, how: RenameFlags) -> io::Result<()> {
+        match rustix::fs::renameat_with(&self.0, from, &other.0, to, how) {
+            // Some filesystems can not promise to replace nothing; a look comes close.
+            Err(Errno::INVAL) if how == RenameFlags::NOREPLACE && other.stamp(to)?.is_none() => {
+                Ok(rustix::fs::renameat(&self.0, from, &other.0, to)?)
+            }
+            renamed => Ok(renamed?),
+        }
+    }
+
+    /// Waits until the names in it are on the disk.
+    ///
+    /// # Errors
+    /// The error of fsync(2).
+    pub fn synchronise(&self) -> io::Result<()> {
+        File::open(self.path())?.sync_all()
+    }
+
     fn kind(&self, name: &OsStr) -> io::Result<Option<fs::FileType>> {
         match fs::symlink_metadata(self.path().join(name)) {
             Ok(metadata) => Ok(Some(metadata.file_type())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Nothing has a name that is too long with its suffix.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -115,10 +228,14 @@ impl Folder {
         for entry in fs::read_dir(self.path())? {
             let entry = entry?;
             let (name, kind) = (entry.file_name(), entry.file_type()?);
+            if is_kept_back(&name) {
+                continue;
+            }
             if kind.is_dir() {
                 shown.insert(name, Entry::Folder);
             } else if kind.is_file()
                 && let Some((plain, suffix)) = plain_name(&name)
+                && !is_kept_back(&plain)
             {
                 let place = shown.entry(plain).or_insert_with(|| Entry::File(name.clone()));
                 if suffix == SUFFIX && *place != Entry::Folder {
@@ -128,6 +245,11 @@ impl Folder {
         }
         Ok(shown)
     }
+}
+
+/// Whether it is the name of what the folder has for its manifest: neither shown nor made.
+pub fn is_kept_back(name: &OsStr) -> bool {
+    name == manifest::FOLDER
 }
 
 /// The name on the disk of the sealed file that is shown as `name`.
@@ -163,6 +285,7 @@ mod tests {
             fs::write(path(name), "").unwrap();
         }
         fs::create_dir_all(path("folder/below")).unwrap();
+        fs::create_dir(path(manifest::FOLDER)).unwrap();
         symlink(outside.path(), path("out")).unwrap();
         symlink(outside.path().join("a.age"), path("link.age")).unwrap();
         symlink("folder", path("inner")).unwrap();
@@ -178,7 +301,7 @@ mod tests {
         for (name, entry) in shown {
             assert_eq!(here.find(&name).unwrap(), Some(entry));
         }
-        for name in ["plain", "out", "link", "inner", "nothing"] {
+        for name in ["plain", "out", "link", "inner", "nothing", manifest::FOLDER] {
             assert_eq!(here.find(OsStr::new(name)).unwrap(), None, "{name}");
         }
         assert!(here.open(OsStr::new("link.age")).is_err() && here.open(OsStr::new("folder")).is_err());

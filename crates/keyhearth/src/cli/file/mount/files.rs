@@ -1,31 +1,35 @@
 //! What is open: sealed files whose keys the server gives for a while.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fuser::Errno;
+use keyhearth_files::held::Wrapped;
 use keyhearth_files::{AnyOpened, Error, Reader};
 use keyhearth_sys::clock::boottime_ms;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::super::super::failure::Failure;
 use super::super::super::output;
 use super::super::super::session::Server;
 use super::super::failure;
 use super::super::open::Opener;
-use super::beneath::{Entry, Root};
+use super::beneath::{Entry, Folder, Root, Stamp};
+use super::documents::{Base, Document, Identity, Placed, Proof, Tree};
 use super::held::{Digest, Held, digest};
 use super::leases::{Leased, Leases};
 use super::names::Names;
 
-/// Files whose lengths are remembered.
-const LENGTHS_MAX: usize = 64 * 1024;
+/// Files whose lengths are remembered, and of which it is remembered what was opened last.
+const FILES_MAX: usize = 64 * 1024;
+
+/// Why some files are only read.
+pub const READ_ONLY: &str = "only files of age that are for the mount's key alone are written";
 
 /// What is said of a file or folder.
 pub struct Seen {
@@ -37,25 +41,33 @@ pub struct Seen {
 }
 
 /// A file that a program has open.
-struct Open {
-    /// Where it was.
-    path: PathBuf,
-    /// As it lies on the disk; its name may go to another meanwhile.
-    sealed: File,
-    /// The header that was proved.
-    header: Mutex<Option<Digest>>,
+pub struct Handle {
+    /// What the kernel knows the file by.
+    pub number: u64,
+    pub document: Arc<Document>,
+    pub writes: bool,
 }
 
-/// What tells one state of a sealed file from the others.
-type Stamp = [i64; 3];
+/// What a file is opened for.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    /// To write, too.
+    pub writes: bool,
+    /// As an empty one.
+    pub cut: bool,
+}
 
 /// The folder, and what is open in it.
 pub struct Files {
     pub root: Root,
     pub server: Server,
+    /// What new files are sealed under; without it nothing is written.
+    pub key: Option<String>,
+    /// The ids of what that has named since the mount began: files under these are written, others only read.
+    pub keys: Mutex<HashSet<String>>,
     pub names: Mutex<Names>,
     /// By what the kernel knows an opening by: each is of the file as it was then.
-    open: Mutex<HashMap<u64, Arc<Open>>>,
+    pub open: Mutex<HashMap<u64, Arc<Handle>>>,
     next: AtomicU64,
     /// How long the server's word holds for a file that is open, in milliseconds.
     lease_ms: u64,
@@ -64,13 +76,21 @@ pub struct Files {
     pub held: Option<Held>,
     /// Lengths of plaintext, by device and number of the sealed file.
     lengths: Mutex<HashMap<(u64, u64), (Stamp, u64)>>,
+    pub tree: Mutex<Tree>,
+    /// What lay there when a file was opened or saved here last.
+    pub known: Mutex<HashMap<PathBuf, Stamp>>,
+    /// Whether the mount has ended.
+    pub is_over: Mutex<bool>,
+    pub over: Condvar,
 }
 
 impl Files {
-    pub fn new(root: Root, server: Server, lease: Duration, held: Option<Held>) -> Self {
+    pub fn new(root: Root, server: Server, key: Option<String>, lease: Duration, held: Option<Held>) -> Self {
         Self {
             root,
             server,
+            key,
+            keys: Mutex::default(),
             names: Mutex::new(Names::new()),
             open: Mutex::default(),
             next: AtomicU64::new(1),
@@ -78,6 +98,10 @@ impl Files {
             leases: Leases::new(),
             held,
             lengths: Mutex::default(),
+            tree: Mutex::default(),
+            known: Mutex::default(),
+            is_over: Mutex::default(),
+            over: Condvar::new(),
         }
     }
 
@@ -86,8 +110,17 @@ impl Files {
         self.names.lock().path(number).map(Path::to_owned).ok_or(Errno::ENOENT)
     }
 
-    /// What lies at `path`.
+    /// What was never given.
+    pub fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What lies at `path`, with what was written to it.
     pub fn see(&self, path: &Path) -> Result<Seen, Errno> {
+        let document = self.tree.lock().at(path).map(|placed| Arc::clone(&placed.document));
+        if let Some(seen) = document.and_then(|document| see_draft(&document)) {
+            return Ok(seen);
+        }
         let (folder, name) = parts(path);
         let folder = self.root.folder(folder)?;
         if name.is_empty() {
@@ -101,93 +134,198 @@ impl Files {
 
     fn see_file(&self, file: File) -> Result<Seen, Errno> {
         let metadata = file.metadata()?;
-        let stamp = [metadata.ctime(), metadata.ctime_nsec(), metadata.len().cast_signed()];
-        let place = (metadata.dev(), metadata.ino());
+        let stamp = Stamp::of(&metadata);
+        let place = stamp.place();
         let known = self.lengths.lock().get(&place).filter(|(of, _)| *of == stamp).map(|(_, bytes)| *bytes);
         let bytes = known.unwrap_or_else(|| {
             let bytes = plaintext_bytes(file);
-            let mut lengths = self.lengths.lock();
-            if lengths.len() >= LENGTHS_MAX {
-                lengths.clear();
-            }
-            lengths.insert(place, (stamp, bytes));
+            remember(&mut self.lengths.lock(), place, (stamp, bytes));
             bytes
         });
         Ok(seen(&metadata, Some(bytes)))
     }
 
-    /// Opens a file to read it, as it is now: the server is asked for its key. Gives what it is open under.
-    pub fn open(&self, number: u64) -> Result<u64, Errno> {
+    /// Opens a file as it is now: the server is asked for its key. Gives what it is open under.
+    pub fn open(&self, number: u64, wanted: Wanted) -> Result<u64, Errno> {
+        if wanted.writes && self.key.is_none() {
+            return Err(Errno::EROFS);
+        }
         let path = self.path(number)?;
-        let (folder, name) = parts(&path);
-        let folder = self.root.folder(folder)?;
-        let Some(Entry::File(sealed)) = folder.find(name)? else { return Err(Errno::ENOENT) };
-        let file = Arc::new(Open { path, sealed: folder.open(&sealed)?, header: Mutex::default() });
-        let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        // First, so that a refusal that comes meanwhile finds it.
-        self.open.lock().insert(handle, Arc::clone(&file));
-        self.leased(handle, &file).inspect_err(|_| self.close(handle))?;
-        Ok(handle)
+        let document = self.enter(&path, wanted.writes)?;
+        let handle = self.hold(number, document, wanted.writes);
+        match self.admit(handle, wanted) {
+            Ok(stamp) => {
+                remember(&mut self.known.lock(), path, stamp);
+                Ok(handle)
+            }
+            Err(error) => {
+                self.close(handle);
+                Err(error)
+            }
+        }
     }
 
-    /// Closes what was opened.
+    /// The document of the file at `path`, for one more: that which is open, unless another file lies there by now.
+    fn enter(&self, path: &Path, writes: bool) -> Result<Arc<Document>, Errno> {
+        let (folder, name) = parts(path);
+        let mut tree = self.tree.lock();
+        let folder = self.root.folder(folder)?;
+        let sealed = match folder.find(name)? {
+            Some(Entry::File(sealed)) => Some(sealed),
+            Some(Entry::Folder) | None => None,
+        };
+        let lying = sealed.as_ref().map_or(Ok(None), |sealed| folder.stamp(sealed))?;
+        let is_there = |placed: &&mut Placed| {
+            let base = placed.document.base();
+            placed.document.is_drafted()
+                || lying.is_some_and(|lying| lying.has_content_of(&base.stamp.lock()))
+        };
+        if let Some(placed) = tree.at(path).filter(is_there) {
+            placed.handles += 1;
+            placed.writers += usize::from(writes);
+            return Ok(Arc::clone(&placed.document));
+        }
+        let sealed = sealed.ok_or(Errno::ENOENT)?;
+        let document = Document::new(Base::new(self.next(), folder.open(&sealed)?, None)?, None);
+        let placed = Placed {
+            document: Arc::clone(&document),
+            path: Some(path.to_owned()),
+            handles: 1,
+            writers: usize::from(writes),
+        };
+        tree.insert(placed);
+        Ok(document)
+    }
+
+    /// Gives what a document is open under; it counts as open already.
+    pub fn hold(&self, number: u64, document: Arc<Document>, writes: bool) -> u64 {
+        let handle = self.next();
+        self.open.lock().insert(handle, Arc::new(Handle { number, document, writes }));
+        handle
+    }
+
+    /// Asks whether the file may be read, and written; gives its stamp.
+    fn admit(&self, handle: u64, wanted: Wanted) -> Result<Stamp, Errno> {
+        let document = &self.held(handle)?.document;
+        let base = document.base();
+        if wanted.writes && !document.is_drafted() && !self.is_written(&base.sealed) {
+            return Err(self.tell_read_only(document));
+        }
+        {
+            let mut proof = base.proof.lock();
+            self.ask(&base, &mut proof).map_err(|refusal| self.tell(document, &refusal))?;
+        }
+        if wanted.writes && wanted.cut {
+            self.cut(handle, 0)?;
+        }
+        Ok(*base.stamp.lock())
+    }
+
+    /// Closes what was opened; what was written by it and is not saved is saved now, if nobody else writes.
     pub fn close(&self, handle: u64) {
-        self.open.lock().remove(&handle);
-        self.leases.end(handle);
+        // Whom could it be told? It is told on standard error, and tried again.
+        let _ = self.has_written(handle);
+        let Some(open) = self.open.lock().remove(&handle) else { return };
+        if let Some(placed) = self.tree.lock().of(&open.document) {
+            placed.handles -= 1;
+            placed.writers -= usize::from(open.writes);
+        }
+        self.settle(&open.document);
+    }
+
+    /// Wipes what is needed no more of a document.
+    pub fn settle(&self, document: &Document) {
+        let mut tree = self.tree.lock();
+        // Who saves it now does this later.
+        let Some(mut draft) = document.draft.try_lock() else { return };
+        let Some(placed) = tree.of(document) else { return };
+        let is_gone = placed.path.is_none();
+        if !is_gone && draft.as_ref().is_some_and(|draft| draft.is_unsaved()) {
+            return;
+        }
+        if placed.handles == 0 || (placed.writers == 0 && !is_gone) {
+            document.set_draft(&mut draft, None);
+        }
+        if placed.handles == 0 {
+            self.leases.end(document.base().id);
+            tree.remove(document);
+        }
     }
 
     /// What is open, whatever has its name now.
     pub fn see_open(&self, handle: u64) -> Result<Seen, Errno> {
-        self.see_file(self.held(handle)?.sealed.try_clone()?)
+        let document = &self.held(handle)?.document;
+        see_draft(document).map_or_else(|| self.see_file(document.base().sealed.try_clone()?), Ok)
+    }
+
+    /// What has no name any more and is open.
+    pub fn see_nameless(&self, number: u64) -> Result<Seen, Errno> {
+        let open = self.open.lock().iter().find(|(_, open)| open.number == number).map(|(handle, _)| *handle);
+        self.see_open(open.ok_or(Errno::ENOENT)?)
     }
 
     /// Reads plaintext of an open file.
     pub fn read(&self, handle: u64, offset: u64, out: &mut [u8]) -> Result<usize, Errno> {
-        let file = self.held(handle)?;
-        let leased = self.leased(handle, &file)?;
-        self.leases.read_at(&leased, offset, out).map_err(|error| tell(&file, &failure(error)))
+        let document = &self.held(handle)?.document;
+        loop {
+            let holds_base = document.draft.lock().as_ref().map(|draft| draft.holds_base);
+            if holds_base != Some(false) {
+                let leased = self.leased(document)?;
+                if holds_base.is_none() {
+                    let read = self.leases.read_at(&leased, offset, out);
+                    return read.map_err(|error| self.tell(document, &failure(error)));
+                }
+            }
+            let read = document.draft.lock().as_mut().map(|draft| draft.scratch.read_at(offset, out));
+            // Without one it was saved meanwhile, and is read from there.
+            if let Some(read) = read {
+                return read.map_err(|error| self.tell(document, &failure(error)));
+            }
+        }
     }
 
-    fn held(&self, handle: u64) -> Result<Arc<Open>, Errno> {
+    pub fn held(&self, handle: u64) -> Result<Arc<Handle>, Errno> {
         self.open.lock().get(&handle).map(Arc::clone).ok_or(Errno::EBADF)
     }
 
-    /// What opens an open file: what is kept, or what the server gives.
-    fn leased(&self, handle: u64, file: &Open) -> Result<Arc<Leased>, Errno> {
-        if let Some(leased) = self.leases.find(handle) {
+    /// What opens the sealed file of a document: what is kept, or what the server gives.
+    pub fn leased(&self, document: &Document) -> Result<Arc<Leased>, Errno> {
+        let base = document.base();
+        if let Some(leased) = self.leases.find(base.id) {
             return Ok(leased);
         }
-        let mut header = file.header.lock();
+        let mut proof = base.proof.lock();
         // Who had the lock before may have asked.
-        if let Some(leased) = self.leases.find(handle) {
+        if let Some(leased) = self.leases.find(base.id) {
             return Ok(leased);
         }
-        self.ask(handle, file, &mut header).map_err(|refusal| tell(file, &refusal))
+        self.ask(&base, &mut proof).map_err(|refusal| self.tell(document, &refusal))
     }
 
     /// Asks the server. The header is that which was proved when the file was opened: whatever else was written over it since,
     /// though it is a sealed file too, is not what the program opened.
-    fn ask(&self, handle: u64, file: &Open, header: &mut Option<Digest>) -> Result<Arc<Leased>, Failure> {
-        let opened = file.read(*header)?;
-        let found = digest(&opened);
+    fn ask(&self, base: &Base, proof: &mut Option<Proof>) -> Result<Arc<Leased>, Failure> {
+        let opened = base.read(proof.as_ref().map(|proof| proof.header))?;
+        let header = digest(&opened);
+        let alone = self.identity_alone(&opened);
         let until_ms = boottime_ms().saturating_add(self.lease_ms);
-        let offline = || self.held.as_ref()?.reader_offline(&found, || file.read(Some(found)));
+        let offline = || self.held.as_ref()?.reader_offline(&header, || base.read(Some(header)));
         let (reader, until_ms) = match offline() {
             Some(held) => held.map(|(reader, end_ms)| (reader, until_ms.min(end_ms)))?,
             None => match self.ask_server(opened) {
                 Ok(reader) => {
-                    self.held.iter().for_each(|held| held.learn(&found, None));
+                    self.held.iter().for_each(|held| held.learn(&header, None));
                     (reader, until_ms)
                 }
                 Err(refusal) => {
-                    self.held.iter().for_each(|held| held.learn(&found, Some(&refusal)));
+                    self.held.iter().for_each(|held| held.learn(&header, Some(&refusal)));
                     let (reader, end_ms) = offline().unwrap_or(Err(refusal))?;
                     (reader, until_ms.min(end_ms))
                 }
             },
         };
-        *header = Some(found);
-        self.leases.keep(handle, reader, until_ms).map_err(failure)
+        *proof = Some(Proof { header, alone });
+        self.leases.keep(base.id, reader, until_ms).map_err(failure)
     }
 
     fn ask_server(&self, opened: AnyOpened) -> Result<Reader, Failure> {
@@ -197,10 +335,11 @@ impl Files {
 
     /// Wipes what opens the open files with this header.
     pub fn end(&self, header: &Digest) {
-        let open: Vec<_> =
-            self.open.lock().iter().map(|(handle, file)| (*handle, Arc::clone(file))).collect();
-        let of_it = |file: &Open| *file.header.lock() == Some(*header);
-        open.iter().filter(|(_, file)| of_it(file)).for_each(|(handle, _)| self.leases.end(*handle));
+        let documents = self.tree.lock().all();
+        let bases = documents.iter().map(|document| document.base());
+        let of_it =
+            |base: &Arc<Base>| base.proof.lock().as_ref().is_some_and(|proof| proof.header == *header);
+        bases.filter(of_it).for_each(|base| self.leases.end(base.id));
     }
 
     /// Wipes everything, and keeps nothing from now on.
@@ -208,32 +347,77 @@ impl Files {
         self.held.iter().for_each(Held::end_all);
         self.leases.end_all();
     }
-}
 
-impl Open {
-    /// Reads its header, which must be this one, if any.
-    fn read(&self, header: Option<Digest>) -> Result<AnyOpened, Failure> {
-        let opened = keyhearth_files::open_any(self.sealed.try_clone()?).map_err(failure)?;
-        if header.is_some_and(|header| header != digest(&opened)) {
-            return Err(failure(Error::Changed));
+    /// What a file stays when it is saved, as its header says it and nobody has proved: nothing, if it is not for the mount's key
+    /// alone, or no file of age in bytes.
+    fn identity_alone(&self, opened: &AnyOpened) -> Option<Identity> {
+        match opened {
+            AnyOpened::Age(opened) => {
+                opened.plaintext_bytes()?;
+                let Wrapped { key, file, .. } = Wrapped::alone(&opened.header.stanzas)?;
+                self.keys.lock().contains(&key).then_some(Identity { key, file })
+            }
+            AnyOpened::Esdk(_) => None,
         }
-        Ok(opened)
+    }
+
+    /// Whether a sealed file says that it is for the mount's key alone: all others are only read.
+    pub fn is_written(&self, sealed: &File) -> bool {
+        let opened = sealed.try_clone().ok().and_then(|sealed| keyhearth_files::open_any(sealed).ok());
+        opened.is_some_and(|opened| self.identity_alone(&opened).is_some())
+    }
+
+    /// Where a document is; nowhere if it was removed.
+    pub fn path_of(&self, document: &Document) -> Option<PathBuf> {
+        self.tree.lock().of(document).and_then(|placed| placed.path.clone())
+    }
+
+    /// Tells on standard error why a file gives or takes no plaintext, and gives what programs are told: that they may not, or
+    /// that it could not be done.
+    pub fn tell(&self, document: &Document, why: &Failure) -> Errno {
+        let path = self.path_of(document).unwrap_or_else(|| PathBuf::from("a file that was removed"));
+        tell(&path, why)
+    }
+
+    /// Tells that a file can only be read, and gives what programs are told.
+    pub fn tell_read_only(&self, document: &Document) -> Errno {
+        let what = READ_ONLY;
+        let next = "open it with `keyhearth file open`, and seal it again";
+        self.tell(document, &Failure::new(what, next));
+        Errno::EPERM
     }
 }
 
-/// Tells on standard error why a file gives no plaintext, and gives what programs are told: that they may not, or that it could
-/// not be read.
-fn tell(file: &Open, why: &Failure) -> Errno {
-    eprintln!("{}: {}", output::visible(&file.path.to_string_lossy()), output::visible(&why.to_string()));
+/// As [`Files::tell`], of what has no document.
+pub fn tell(path: &Path, why: &Failure) -> Errno {
+    say(path, &why.to_string());
     match why.code() {
         Some("denied" | "not_found" | "wrong_state" | "not_for_us") => Errno::EACCES,
         Some(_) | None => Errno::EIO,
     }
 }
 
+/// Says something of a file on standard error.
+pub fn say(path: &Path, what: &str) {
+    eprintln!("{}: {}", output::visible(&path.to_string_lossy()), output::visible(what));
+}
+
 /// The folder that a path is in, and its name there; empty ones of the root.
 pub fn parts(path: &Path) -> (&Path, &OsStr) {
     (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default())
+}
+
+/// Remembers something of a file, and forgets all if that is of too many.
+pub fn remember<K: std::hash::Hash + Eq, V>(of: &mut HashMap<K, V>, key: K, value: V) {
+    if of.len() >= FILES_MAX {
+        of.clear();
+    }
+    of.insert(key, value);
+}
+
+/// SHA-256 of the header of the sealed file of this name, if it is one.
+pub fn header_at(folder: &Folder, sealed: &OsStr) -> Option<Digest> {
+    Some(digest(&keyhearth_files::open_any(folder.open(sealed).ok()?).ok()?))
 }
 
 fn plaintext_bytes(file: File) -> u64 {
@@ -248,4 +432,11 @@ fn plaintext_bytes(file: File) -> u64 {
 fn seen(metadata: &Metadata, bytes: Option<u64>) -> Seen {
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     Seen { is_folder: metadata.is_dir(), bytes: bytes.unwrap_or(0), modified, changed: modified }
+}
+
+fn see_draft(document: &Document) -> Option<Seen> {
+    let draft = document.draft.lock();
+    let draft = draft.as_ref()?;
+    let modified = draft.modified;
+    Some(Seen { is_folder: false, bytes: draft.scratch.len(), modified, changed: modified })
 }

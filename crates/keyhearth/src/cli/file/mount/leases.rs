@@ -34,6 +34,16 @@ pub struct Leased {
     block_bytes: usize,
 }
 
+impl Leased {
+    /// As [`Leases::read_at`], for who reads all of a file once: nothing is kept.
+    ///
+    /// # Errors
+    /// As [`Reader::read_at`].
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize, Error> {
+        self.reader.read_at(offset, out)
+    }
+}
+
 struct Kept {
     leased: Arc<Leased>,
     /// Until when, on the clock that goes on while the machine sleeps.

@@ -1,13 +1,17 @@
 //! `file mount`: the plaintext of a folder of sealed files, for programs that know nothing of sealing.
 //!
 //! [`view`] answers the kernel; [`files`] is what is open. Nothing of plaintext is left to the kernel to keep: every read comes
-//! here, so that it ends when the server's word does.
+//! here, so that it ends when the server's word does. [`save`] is writing, [`change`] what is made, renamed and removed.
 
 mod beneath;
+mod change;
+mod documents;
 mod files;
 mod held;
 mod leases;
 mod names;
+mod replace;
+mod save;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -18,13 +22,14 @@ use std::{io, thread};
 
 use clap::Args;
 use fuser::{Config, MountOption};
+use keyhearth_core::request::KeyRef;
 use keyhearth_proto::rest::body::Lease;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::super::failure::Failure;
 use super::super::session::Session;
-use super::super::spelled::{self, seconds};
+use super::super::spelled::{self, seconds, text_of};
 use beneath::Root;
 use files::Files;
 use held::Held;
@@ -47,6 +52,9 @@ pub struct Mount {
     /// Keep the keys of all files in memory, and open them without the server for so long after it gave them: `8h`
     #[arg(long, value_name = "TIME", value_parser = offline)]
     offline: Option<Lease>,
+    /// Let programs write, too; the key that wraps the keys of new files, by its id or an alias
+    #[arg(long, value_parser = text_of::<KeyRef>)]
+    key: Option<String>,
 }
 
 fn lease(text: &str) -> Result<Duration, &'static str> {
@@ -66,7 +74,12 @@ impl Mount {
         let server = session.server()?;
         self.apart()?;
         let root = Root::open(&self.sealed).map_err(|error| Failure::at(self.sealed.display(), &error))?;
-        let files = Arc::new(Files::new(root, server, self.lease, self.offline.map(Held::new)));
+        let files =
+            Arc::new(Files::new(root, server, self.key.clone(), self.lease, self.offline.map(Held::new)));
+        if self.key.is_some() {
+            // Whoever may not seal is told before he has written anything.
+            files.head(None)?;
+        }
         let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut terminate, mut interrupt, mut hangup) = signals.block_on(async {
             let kinds = (SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup());
@@ -81,6 +94,8 @@ impl Mount {
         let holding = Arc::clone(&files);
         // Not joined: it may wait for the server.
         thread::spawn(move || holding.held.iter().for_each(|held| held.watch(&holding)));
+        let saved = Arc::clone(&files);
+        thread::spawn(move || saved.save_again());
         let (ended, end) = oneshot::channel();
         thread::spawn(move || ended.send(mounted.run()));
         session.hint(&format!("{} is mounted; `umount` or Ctrl+C ends it", self.mountpoint.display()));
@@ -94,8 +109,20 @@ impl Mount {
             unmounter.unmount().or_else(|_| self.detach())
         });
         files.end_all();
+        let unsaved = files.save_all();
         let _ = watching.join();
-        Ok(served?)
+        served?;
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = unsaved.iter().map(|path| path.display().to_string()).collect();
+        let what = "what was written last to these files is lost";
+        Err(Failure::of(
+            "unsaved",
+            what,
+            &names.join(", "),
+            "their versions before are whole; write them again",
+        ))
     }
 
     fn options(&self) -> Config {
@@ -106,7 +133,7 @@ impl Mount {
             MountOption::DefaultPermissions,
             MountOption::NoDev,
             MountOption::NoSuid,
-            MountOption::RO,
+            if self.key.is_some() { MountOption::RW } else { MountOption::RO },
         ];
         options.n_threads = Some(THREADS);
         options

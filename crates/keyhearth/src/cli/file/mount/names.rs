@@ -51,6 +51,28 @@ impl Names {
         number
     }
 
+    /// What was at `from`, and in it, is at `to`.
+    pub fn rename(&mut self, from: &Path, to: &Path) {
+        self.remove(to);
+        let moved: Vec<_> = self.numbers.extract_if(|path, _| path.starts_with(from)).collect();
+        for (path, number) in moved {
+            let path = moved_to(&path, from, to);
+            if let Some(node) = self.nodes.get_mut(&number) {
+                node.path = Some(path.clone());
+            }
+            self.numbers.insert(path, number);
+        }
+    }
+
+    /// Nothing is at `path` any more, nor in it.
+    pub fn remove(&mut self, path: &Path) {
+        for (_, number) in self.numbers.extract_if(|at, _| at.starts_with(path)) {
+            if let Some(node) = self.nodes.get_mut(&number) {
+                node.path = None;
+            }
+        }
+    }
+
     /// The kernel forgets it so many times.
     pub fn forget(&mut self, number: u64, lookups: u64) {
         let Some(node) = self.nodes.get_mut(&number).filter(|_| number != ROOT) else { return };
@@ -60,6 +82,14 @@ impl Names {
         {
             self.numbers.remove(&path);
         }
+    }
+}
+
+/// Where what is at `path` is once `from`, which it is or is in, is at `to`.
+pub fn moved_to(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(inside) if !inside.as_os_str().is_empty() => to.join(inside),
+        Ok(_) | Err(_) => to.to_owned(),
     }
 }
 
@@ -84,5 +114,22 @@ mod tests {
         assert!(names.look_up(path("a")) > b);
         names.forget(ROOT, 9);
         assert_eq!(names.number(Path::new("")), Some(ROOT));
+    }
+
+    #[test]
+    fn numbers_go_with_what_is_renamed_and_stay_of_what_is_removed() {
+        let mut names = Names::new();
+        let path = |text: &str| PathBuf::from(text);
+        let [folder, inside, other, beside] = ["a", "a/x/y", "b", "ab"].map(|text| names.look_up(path(text)));
+        names.rename(&path("a"), &path("b"));
+        assert_eq!(names.path(folder), Some(&*path("b")));
+        assert_eq!(names.path(inside), Some(&*path("b/x/y")));
+        assert_eq!((names.path(other), names.path(beside)), (None, Some(&*path("ab"))));
+        assert_eq!((names.number(&path("b")), names.number(&path("a"))), (Some(folder), None));
+        names.remove(&path("b/x"));
+        assert_eq!((names.path(inside), names.path(folder)), (None, Some(&*path("b"))));
+        let again = names.look_up(path("b/x/y"));
+        names.forget(inside, 1);
+        assert_eq!(names.number(&path("b/x/y")), Some(again));
     }
 }

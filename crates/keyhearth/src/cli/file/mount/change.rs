@@ -1,0 +1,251 @@
+//! What programs change in the folder besides contents: files and folders that are made, renamed and removed.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fuser::Errno;
+use keyhearth_files::Output;
+use rustix::fs::RenameFlags;
+
+use super::super::SUFFIX;
+use super::beneath::{Entry, Folder, Stamp, is_kept_back, sealed_name};
+use super::documents::{Base, Document, Draft, Placed};
+use super::files::{Files, READ_ONLY, parts, remember, say, tell};
+use super::replace::{NAME_BYTES_MAX, Target};
+use super::save::today;
+
+impl Files {
+    /// Refuses what is not writable, and names that nothing here may have.
+    fn may_make(&self, name: &OsStr) -> Result<(), Errno> {
+        self.may_change()?;
+        if is_kept_back(name) { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    fn may_change(&self) -> Result<(), Errno> {
+        if self.key.is_some() { Ok(()) } else { Err(Errno::EROFS) }
+    }
+
+    /// Makes an empty file at `path` and opens it; what was there already is an error. `number` is what the kernel is to know it by,
+    /// once it is there. Gives what it is open under.
+    ///
+    /// It lies on the disk at once, sealed, so that who may not seal is told at once, and nothing else takes its place.
+    pub fn create(&self, path: &Path, number: impl FnOnce() -> u64) -> Result<u64, Errno> {
+        let (inside, name) = parts(path);
+        self.may_make(name)?;
+        let sealed_name = sealed_name(name, SUFFIX);
+        if sealed_name.len() > NAME_BYTES_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let folder = self.root.folder(inside)?;
+        if folder.find(name)?.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        let head = self.head(None).map_err(|refusal| tell(path, &refusal))?;
+        let place = folder.path().join(&sealed_name);
+        let output = Output::create(&place).map_err(io::Error::from)?;
+        let sealed =
+            keyhearth_files::seal_stream(&head.file_key, &head.header, &mut io::empty(), &mut output.file());
+        sealed.map_err(io::Error::from)?;
+        let scratch = self.scratch(path)?;
+        let (sealed, new) = output.name().map_err(io::Error::from)?;
+        let proof = head.proof();
+        let document = {
+            let mut tree = self.tree.lock();
+            if folder.find(name)?.is_some() {
+                return Err(Errno::EEXIST);
+            }
+            new.persist_noclobber(place).map_err(|error| error.error)?;
+            let base = Base::new(self.next(), sealed, Some(proof))?;
+            remember(&mut self.known.lock(), path.to_owned(), *base.stamp.lock());
+            let document = Document::new(base, Some(Draft::new(scratch, Some(head.identity), false)));
+            let placed = Placed {
+                document: Arc::clone(&document),
+                path: Some(path.to_owned()),
+                handles: 1,
+                writers: 1,
+            };
+            tree.insert(placed);
+            document
+        };
+        Ok(self.hold(number(), document, true))
+    }
+
+    /// Makes a folder.
+    pub fn make_folder(&self, path: &Path) -> Result<(), Errno> {
+        let (inside, name) = parts(path);
+        self.may_make(name)?;
+        let _tree = self.tree.lock();
+        let folder = self.root.folder(inside)?;
+        if folder.find(name)?.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        Ok(folder.make(name)?)
+    }
+
+    /// Removes a file. Who has it open still has what he wrote, and it is not saved any more.
+    pub fn remove(&self, path: &Path) -> Result<(), Errno> {
+        self.may_change()?;
+        let (inside, name) = parts(path);
+        let removed = {
+            let mut tree = self.tree.lock();
+            let folder = self.root.folder(inside)?;
+            match folder.find(name)?.ok_or(Errno::ENOENT)? {
+                Entry::Folder => return Err(Errno::EISDIR),
+                Entry::File(sealed) => folder.remove(&sealed)?,
+            }
+            let removed = tree.at(path).map(|placed| Arc::clone(&placed.document));
+            tree.clear(path);
+            self.known.lock().remove(path);
+            self.names.lock().remove(path);
+            removed
+        };
+        if let Some(document) = removed {
+            self.settle(&document);
+        }
+        Ok(())
+    }
+
+    /// Removes an empty folder. What is not shown keeps it from being empty.
+    pub fn remove_folder(&self, path: &Path) -> Result<(), Errno> {
+        self.may_change()?;
+        let (inside, name) = parts(path);
+        let _tree = self.tree.lock();
+        let folder = self.root.folder(inside)?;
+        match folder.find(name)?.ok_or(Errno::ENOENT)? {
+            Entry::Folder => folder.remove_folder(name)?,
+            Entry::File(_) => return Err(Errno::ENOTDIR),
+        }
+        self.names.lock().remove(path);
+        Ok(())
+    }
+
+    /// Renames a file or folder, over another one unless `is_kept`.
+    pub fn rename(&self, from: &Path, to: &Path, is_kept: bool) -> Result<(), Errno> {
+        let ((from_inside, from_name), (to_inside, to_name)) = (parts(from), parts(to));
+        self.may_make(to_name)?;
+        let mut tree = self.tree.lock();
+        let (from_folder, to_folder) = (self.root.folder(from_inside)?, self.root.folder(to_inside)?);
+        let found = from_folder.find(from_name)?.ok_or(Errno::ENOENT)?;
+        let there = to_folder.find(to_name)?;
+        if is_kept && there.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        if from == to {
+            return Ok(());
+        }
+        let mut replaced = None;
+        match (found, there) {
+            (Entry::Folder, Some(Entry::File(_))) => return Err(Errno::ENOTDIR),
+            (Entry::File(_), Some(Entry::Folder)) => return Err(Errno::EISDIR),
+            (Entry::Folder, there) => {
+                let how = if there.is_some() { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+                from_folder.rename(from_name, &to_folder, to_name, how)?;
+            }
+            (Entry::File(sealed), there) => {
+                let suffix = Path::new(&sealed).extension().and_then(OsStr::to_str).unwrap_or(SUFFIX);
+                let target = sealed_name(to_name, suffix);
+                let mut how = RenameFlags::NOREPLACE;
+                if let Some(Entry::File(other)) = there {
+                    if other != target || !self.is_written(&to_folder.open(&other)?) {
+                        say(to, &format!("{READ_ONLY}, and replaced; remove it first"));
+                        return Err(Errno::EPERM);
+                    }
+                    if !self.keep_unknown(&to_folder, to, &other)? {
+                        how = RenameFlags::empty();
+                    }
+                    replaced = tree.at(to).map(|placed| Arc::clone(&placed.document));
+                }
+                let before = from_folder.stamp(&sealed)?;
+                from_folder.rename(&sealed, &to_folder, &target, how)?;
+                let known = self.known.lock().remove(from);
+                // It is of who renamed it, unless another version had come there.
+                let known = known.or(before);
+                if let Some(known) = known {
+                    remember(&mut self.known.lock(), to.to_owned(), known);
+                }
+                self.restamp(tree.at(from), to, before.zip(to_folder.stamp(&target)?));
+            }
+        }
+        tree.rename(from, to);
+        self.names.lock().rename(from, to);
+        drop(tree);
+        if let Some(document) = replaced {
+            self.settle(&document);
+        }
+        Ok(())
+    }
+
+    /// The stamp of the file that is at `path` now was changed here, from one to another: who knew it by the one knows it by the
+    /// other.
+    fn restamp(&self, placed: Option<&mut Placed>, path: &Path, changed: Option<(Stamp, Stamp)>) {
+        let Some((before, after)) = changed.filter(|(before, after)| after.is_file_of(before)) else {
+            return;
+        };
+        if let Some(known) = self.known.lock().get_mut(path).filter(|known| known.has_content_of(&before)) {
+            *known = after;
+        }
+        if let Some(placed) = placed {
+            let base = placed.document.base();
+            let mut stamp = base.stamp.lock();
+            if *stamp == before {
+                *stamp = after;
+            }
+        }
+    }
+
+    /// Moves aside what is about to be replaced, if it is another version than the one that was opened or saved here last: a
+    /// program that writes its file anew and renames it over the old one means that one. Gives whether it did.
+    fn keep_unknown(&self, folder: &Folder, path: &Path, sealed: &OsStr) -> Result<bool, Errno> {
+        let known = self.known.lock().get(path).copied();
+        let is_known = match (known, folder.stamp(sealed)?) {
+            (Some(known), Some(found)) => found.has_content_of(&known),
+            (None, _) | (_, None) => true,
+        };
+        if is_known {
+            return Ok(false);
+        }
+        let (inside, name) = parts(path);
+        let kept = Target { folder, name, date: &today() }.move_aside()?;
+        say(path, &format!("another version came meanwhile; it is {}", inside.join(kept).display()));
+        Ok(true)
+    }
+
+    /// Sets when a file or folder was modified.
+    pub fn set_modified(&self, path: &Path, modified: SystemTime) -> Result<(), Errno> {
+        self.may_change()?;
+        let mut tree = self.tree.lock();
+        let placed = tree.at(path);
+        if let Some(placed) = &placed
+            && let Some(draft) = placed.document.draft.lock().as_mut()
+        {
+            draft.modified = modified;
+            if draft.is_unsaved() {
+                return Ok(());
+            }
+        }
+        let (inside, name) = parts(path);
+        let folder = self.root.folder(inside)?;
+        let folder_at = |path: &Path| self.root.folder(path).and_then(|folder| File::open(folder.path()));
+        if name.is_empty() {
+            return Ok(folder_at(path)?.set_modified(modified)?);
+        }
+        match folder.find(name)?.ok_or(Errno::ENOENT)? {
+            Entry::Folder => folder_at(path)?.set_modified(modified)?,
+            Entry::File(sealed) => {
+                let before = folder.stamp(&sealed)?;
+                folder.open(&sealed)?.set_modified(modified)?;
+                self.restamp(placed, path, before.zip(folder.stamp(&sealed)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the names in a folder are on the disk.
+    pub fn synchronise_folder(&self, path: &Path) -> Result<(), Errno> {
+        Ok(self.root.folder(path)?.synchronise()?)
+    }
+}
