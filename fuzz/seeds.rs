@@ -278,6 +278,7 @@ fn entry() -> Entry {
         reason: Some("a reason".into()),
         detail: Some("a detail".into()),
         access_key: Some("AKIAIOSFODNN7EXAMPLE".into()),
+        lease_seconds: Some(28_800),
     }
 }
 
@@ -398,20 +399,27 @@ fn signatures() -> Result<()> {
     write("sigv4", "signed", format!("POST /\n{head}\n\n{{}}"))
 }
 
-/// One request for every operation.
+/// One request for every operation, and a batch of all that may be in one.
 fn requests() -> Result<()> {
     let id = KEY.to_string();
+    let mut batch = Vec::new();
     for operation in Operation::ALL.iter().filter(|operation| operation.is_request()) {
         let info = operation.info();
         let path: Vec<_> =
             info.path.split('/').map(|part| if part.starts_with('{') { &id } else { part }).collect();
         let method = keyhearth_proto::rest::method_name(info.method);
         let body = body(*operation).replace("ID", &id);
+        if keyhearth_proto::rest::is_batched(*operation) {
+            batch.push(format!(r#"{{"operation":"{}","key":"{id}","body":{body}}}"#, info.name));
+        }
         write("rest", info.name, format!("{method} {}?limit=10\n{body}", path.join("/")))?;
     }
-    Ok(())
+    let refused = r#"{"operation":"destroy-key","key":"@","body":{"version":1}}"#;
+    write("batch", "all", format!(r#"{{"requests":[{},{refused}]}}"#, batch.join(",")))?;
+    write("batch", "one", format!(r#"{{"requests":[{}]}}"#, batch[0]))
 }
 
+/// The operation's body, with `ID` where an id goes.
 fn body(operation: Operation) -> &'static str {
     match operation {
         Operation::CreateKey => {
@@ -424,25 +432,26 @@ fn body(operation: Operation) -> &'static str {
         Operation::ScheduleDestroy => r#"{"days":7}"#,
         Operation::DestroyKey => r#"{"version":1,"confirm":"ID"}"#,
         Operation::ImportParameters => r#"{"mechanism":"hpke-x25519"}"#,
-        Operation::ExportKey => r#"{"version":1,"mechanism":"rsa-oaep-sha256","recipient":"AQID"}"#,
-        Operation::Encrypt => r#"{"mechanism":"aes-gcm","context":{"b":"2","a":"1"},"plaintext":"AQID"}"#,
-        Operation::Decrypt => r#"{"version":1,"iv":"AQID","context":{"dept":"hr"},"ciphertext":"AQID"}"#,
+        Operation::ExportKey => r#"{"version":1,"mechanism":"rsa-oaep-sha256","recipient":"AAEC"}"#,
+        Operation::Encrypt => r#"{"mechanism":"aes-gcm","context":{"b":"2","a":"1"},"plaintext":"AAEC"}"#,
+        Operation::Decrypt => {
+            r#"{"version":1,"iv":"AAEC","context":{"dept":"hr"},"ciphertext":"AAEC","lease_seconds":28800}"#
+        }
         Operation::Rewrap => {
-            r#"{"source":"o","source_mechanism":"rsa-oaep-sha256","context":{},"new_context":{"a":"1"},"ciphertext":"AQID"}"#
+            r#"{"source":"o","source_mechanism":"rsa-oaep-sha256","context":{},"new_context":{"a":"1"},"ciphertext":"AAEC"}"#
         }
         Operation::DataKey | Operation::DataKeyWithoutPlaintext => r#"{"bytes":64,"context":{"a":"1"}}"#,
         Operation::DataKeyPair | Operation::DataKeyPairWithoutPlaintext => r#"{"algorithm":"rsa-2048"}"#,
-        Operation::Sign => r#"{"mechanism":"ecdsa-sha256","digest":"AQID"}"#,
-        Operation::Verify => r#"{"version":1,"message":"AQID","signature":"AQID"}"#,
-        Operation::Mac | Operation::VerifyMac => r#"{"message":"AQID","mac":"AQID"}"#,
-        Operation::Wrap | Operation::Unwrap | Operation::ImportKey => r#"{"wrapped":"AQID"}"#,
-        Operation::Agree => r#"{"version":1,"peer":"AQID"}"#,
-        Operation::Decapsulate => r#"{"version":1,"encapsulated":"AQID"}"#,
+        Operation::Sign => r#"{"mechanism":"ecdsa-sha256","digest":"AAEC"}"#,
+        Operation::Verify => r#"{"version":1,"message":"AAEC","signature":"AAEC"}"#,
+        Operation::Mac | Operation::VerifyMac => r#"{"message":"AAEC","mac":"AAEC"}"#,
+        Operation::Wrap | Operation::Unwrap | Operation::ImportKey => r#"{"wrapped":"AAEC"}"#,
+        Operation::Agree => r#"{"version":1,"peer":"AAEC"}"#,
+        Operation::Decapsulate => r#"{"version":1,"encapsulated":"AAEC"}"#,
         Operation::Random => r#"{"bytes":32}"#,
-        Operation::KeepSecret => r#"{"name":"restic","value":"AQID","replace":true}"#,
-        Operation::ReadSecret | Operation::ShredSecret => {
-            r#"{"name":"file/d1eb8eebe25e358cdd75d27577c8571a"}"#
-        }
+        Operation::KeepSecret => r#"{"name":"restic","value":"AAEC","replace":true}"#,
+        Operation::ReadSecret => r#"{"name":"file/d1eb8eebe25e358cdd75d27577c8571a","lease_seconds":28800}"#,
+        Operation::ShredSecret => r#"{"name":"file/d1eb8eebe25e358cdd75d27577c8571a"}"#,
         Operation::CreateGrant => {
             r#"{"grantee":"ID","operations":["encrypt"],"context":{"a":"1"},"expires":"2026-11-20T12:00:00Z",
 "delegable":true,"name":"n","exact_context":{"a":"1"},"retiree":"ID"}"#
@@ -454,7 +463,9 @@ fn body(operation: Operation) -> &'static str {
         Operation::CreateAccessKey => r#"{"identity":"ID","id":"ABCDEFGHIJ012345","secret":"s"}"#,
         Operation::PutPolicy | Operation::DiffPolicy => r#"{"text":"permit(principal, action, resource);"}"#,
         Operation::PutKeyPolicy => r#"{"text":"permit(principal, action, resource);","closed":true}"#,
-        Operation::TestPolicy => r#"{"identity":"ID","operation":"sign","key":"k","context":{"a":"1"}}"#,
+        Operation::TestPolicy => {
+            r#"{"identity":"ID","operation":"sign","key":"k","context":{"a":"1"},"lease_seconds":60}"#
+        }
         Operation::CreateTenant => r#"{"name":"t","admin":"a","request":"PEM"}"#,
         Operation::Rekey => r#"{"shares":{"threshold":3,"count":5}}"#,
         Operation::Unseal => r#"{"share":"khshare1-"}"#,

@@ -50,7 +50,8 @@ fuzz_target!(|text: &str| {
     for (operation, key) in of_tenant.into_iter().chain(of_key) {
         let now = Now::exactly(Time::from_unix_ms(0));
         let boot = (operation == Operation::ReleaseVolumes).then_some(&facts);
-        let question = Question { caller: &caller, operation, key, context: &context, boot, now };
+        let question =
+            Question { caller: &caller, operation, key, context: &context, boot, lease_seconds: 60, now };
         let verdict = compiled.authorize(&question);
         let elsewhere = Caller { tenant: TenantId([4; 16]), ..caller.clone() };
         let foreign = compiled.authorize(&Question { caller: &elsewhere, ..question });
