@@ -1,6 +1,6 @@
-"""Files of our own codec and of the AWS Encryption SDKs, read by the other; the data keys through both interfaces.
+"""Files that the command line and the AWS Encryption SDKs make, each opened by the other.
 
-Ours gets its data keys from REST, the SDKs theirs from the AWS KMS API.
+The command line gets its data keys from REST, the SDKs theirs from the AWS KMS API.
 """
 
 import base64
@@ -16,7 +16,6 @@ import pytest
 from aws_encryption_sdk.identifiers import Algorithm
 
 HERE = pathlib.Path(__file__).parent
-REPOSITORY = HERE.parents[1]
 NODE = pathlib.Path(sys.executable).parent / "node"
 SUITE = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
 CONTEXT = {"purpose": "backup", "größe": "5 MB"}
@@ -36,52 +35,6 @@ def environment(access, monkeypatch):
 @pytest.fixture
 def key(kms):
     return kms.create_key()["KeyMetadata"]["Arn"]
-
-
-@pytest.fixture(scope="session")
-def ours(aws):
-    return Ours(aws)
-
-
-class Refused(Exception):
-    """What a program says that did not do what it was asked."""
-
-
-class Ours:
-    """crates/files/examples/seal.rs, which is built here, and REST."""
-
-    def __init__(self, server):
-        self.server = server
-        build = ["cargo", "build", "--quiet", "--workspace", "--locked", "--offline", "--example", "seal"]
-        subprocess.run(build, cwd=REPOSITORY, check=True, timeout=1800)
-        self.program = REPOSITORY / "target/debug/examples/seal"
-
-    def encrypt(self, key, source, target, context=CONTEXT, threads=2):
-        made = self.ask(key, "data-key", {"context": context, "bytes": 32})
-        pairs = [f"{name}={value}" for name, value in context.items()]
-        self.run("esdk", source, target, threads, lines=[made["plaintext"], key, made["ciphertext"], *pairs])
-
-    def decrypt(self, source, target, threads=2):
-        """Returns the context."""
-        key, ciphertext, *pairs = self.run("say", source).splitlines()
-        context = dict(pair.split("=", 1) for pair in pairs)
-        opened = self.ask(key, "decrypt", {"context": context, "ciphertext": ciphertext})
-        self.run("open", source, target, threads, lines=[opened["plaintext"]])
-        return context
-
-    def ask(self, key, verb, body):
-        answer = self.server.developer.call("POST", f"/v1/keys/{key.rpartition('/')[2]}/{verb}", body)
-        if answer.status != 200:
-            raise Refused(answer.body)
-        return answer
-
-    def run(self, *words, lines=()):
-        given = "".join(f"{line}\n" for line in lines)
-        words = [self.program, *map(str, words)]
-        ended = subprocess.run(words, input=given, capture_output=True, text=True, timeout=120)
-        if ended.returncode:
-            raise Refused(ended.stderr)
-        return ended.stdout
 
 
 class Python:
@@ -106,97 +59,6 @@ class Python:
 
 def plaintext(size):
     return (bytes(range(251)) * (size // 251 + 1))[:size]
-
-
-@pytest.mark.parametrize("threads", [0, 1, 2])
-def test_the_sdks_read_what_we_wrote(threads, ours, key, tmp_path):
-    pairs = []
-    for size in SIZES:
-        plain, written = tmp_path / f"{size}", tmp_path / f"{size}.written"
-        plain.write_bytes(plaintext(size))
-        ours.encrypt(key, plain, written, threads=threads)
-        assert written.read_bytes()[:3] == b"\x02\x04\x78"
-        assert Python().decrypt(key, written.read_bytes()) == (plaintext(size), CONTEXT)
-        pairs += [written, tmp_path / f"{size}.read"]
-    words = [NODE, HERE / "js/files.mjs", "decrypt", f"--key={key}", "--context=purpose=backup", *pairs]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    for size in SIZES:
-        assert (tmp_path / f"{size}.read").read_bytes() == plaintext(size)
-
-
-@pytest.mark.parametrize("frame", [128, 4096, FRAME, 1 << 20])
-@pytest.mark.parametrize("context", [{}, CONTEXT], ids=["no context", "context"])
-def test_we_read_what_the_sdk_wrote(frame, context, ours, key, tmp_path):
-    for size in {0, 17, frame, frame + 1, 3 * frame, 2_000_000 if frame >= 4096 else 5_000}:
-        message, read = tmp_path / f"{size}.message", tmp_path / f"{size}.read"
-        message.write_bytes(Python().encrypt(key, plaintext(size), context, frame_length=frame))
-        for threads in (0, 2):
-            assert ours.decrypt(message, read, threads) == context
-            assert read.read_bytes() == plaintext(size)
-            read.unlink()
-
-
-def test_a_changed_file_is_refused_by_both(ours, key, tmp_path):
-    plain, written, read = tmp_path / "plain", tmp_path / "written", tmp_path / "read"
-    plain.write_bytes(plaintext(3 * FRAME + 5))
-    ours.encrypt(key, plain, written)
-    whole = written.read_bytes()
-    start = len(whole) - (3 * (FRAME + 32) + 45)
-    frames = [whole[start + number * (FRAME + 32) :][: FRAME + 32] for number in range(3)]
-    last = whole[start + 3 * (FRAME + 32) :]
-    head = whole[:start]
-
-    def flipped(place):
-        return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
-
-    changed = {
-        "id": flipped(5),
-        "context": flipped(whole.index(b"backup")),
-        "commitment": flipped(start - 20),
-        "header's tag": flipped(start - 1),
-        "first frame": flipped(start + 100),
-        "last frame": flipped(len(whole) - 1),
-        "swapped": head + frames[1] + frames[0] + frames[2] + last,
-        "left out": head + frames[0] + frames[2] + last,
-        "twice": head + frames[0] + frames[0] + frames[1] + frames[2] + last,
-        "cut in a frame": whole[: start + FRAME],
-        "cut behind a frame": head + frames[0] + frames[1],
-        "extended": whole + b"x",
-    }
-    assert head + b"".join(frames) + last == whole
-    for what, message in changed.items():
-        written.write_bytes(message)
-        for threads in (0, 2):
-            with pytest.raises(Refused):
-                ours.decrypt(written, read, threads)
-            assert not read.exists(), what
-        if what != "extended":  # which the SDK does not look at
-            with pytest.raises(Exception):
-                Python().decrypt(key, message)
-
-
-def test_what_we_do_not_read_is_named(ours, key, tmp_path):
-    message = tmp_path / "message"
-    signed = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY_ECDSA_P384
-    for how, says in [({"algorithm": signed}, "suite 0x0578"), ({"frame_length": 0}, "without frames")]:
-        message.write_bytes(Python().encrypt(key, b"plain", **how))
-        with pytest.raises(Refused, match=says):
-            ours.decrypt(message, tmp_path / "read")
-
-
-def test_the_key_decides_for_both(ours, kms, key, tmp_path):
-    plain, written = tmp_path / "plain", tmp_path / "written"
-    plain.write_bytes(b"plain")
-    ours.encrypt(key, plain, written)
-    kms.disable_key(KeyId=key)
-    with pytest.raises(Refused):
-        ours.decrypt(written, tmp_path / "read")
-    with pytest.raises(Exception):
-        Python().decrypt(key, written.read_bytes())
-    kms.enable_key(KeyId=key)
-    assert ours.decrypt(written, tmp_path / "read") == CONTEXT
-    assert Python().decrypt(key, written.read_bytes()) == (b"plain", CONTEXT)
 
 
 class CommandLine:
@@ -231,29 +93,47 @@ def cli(aws, tmp_path):
     return CommandLine(aws, tmp_path)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_the_sdks_open_what_the_command_line_sealed(size, cli, key):
-    sealed = cli.sealed(key, plaintext(size), "--context", "purpose=backup", "--context", "größe=5 MB")
-    plain, context = Python().decrypt(key, sealed.read_bytes())
-    file = context.pop("file")
-    assert (plain, context) == (plaintext(size), CONTEXT)
-    read = cli.folder / "read"
-    words = [NODE, HERE / "js/files.mjs", "decrypt", f"--key={key}", f"--context=file={file}", sealed, read]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert read.read_bytes() == plaintext(size) and cli.opened(sealed) == plaintext(size)
-    shown = cli.inspect(sealed)
-    assert (shown["format"], shown["bytes"], shown["file"]) == ("esdk", size, file)
-    assert key.endswith(shown["key"]) and shown["context"] == CONTEXT | {"file": file}
+@pytest.mark.parametrize("way", ["pipe", "1", "2"])
+def test_the_sdks_open_what_the_command_line_sealed(way, cli, key):
+    pairs = [word for name, value in CONTEXT.items() for word in ("--context", f"{name}={value}")]
+    # Many threads work on one file only if it is large.
+    for size in [*SIZES, 17 << 20] if way == "2" else SIZES:
+        if way == "pipe":
+            sealed = cli.folder / "plain.esdk"
+            seal = ["seal", "-", "--key", key.rpartition("/")[2], "--format", "esdk", *pairs]
+            sealed.write_bytes(cli.file(*seal, stdin=plaintext(size)))
+        else:
+            sealed = cli.sealed(key, plaintext(size), *pairs, "--threads", way, "--force")
+        assert sealed.read_bytes()[:3] == b"\x02\x04\x78"
+        plain, context = Python().decrypt(key, sealed.read_bytes())
+        file = context.pop("file")
+        assert (plain, context) == (plaintext(size), CONTEXT)
+        read = cli.folder / f"{size}.read"
+        words = [NODE, HERE / "js/files.mjs", "decrypt", f"--key={key}", f"--context=file={file}", sealed, read]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert read.read_bytes() == plaintext(size) and cli.opened(sealed) == plaintext(size)
+        shown = cli.inspect(sealed)
+        assert (shown["format"], shown["bytes"], shown["file"]) == ("esdk", size, file)
+        assert key.endswith(shown["key"]) and shown["context"] == CONTEXT | {"file": file}
+
+
+@pytest.mark.parametrize("frame", [128, 4096, FRAME, 1 << 20])
+@pytest.mark.parametrize("context", [{}, CONTEXT], ids=["no context", "context"])
+def test_the_command_line_opens_what_the_sdk_for_python_sealed(frame, context, cli, key):
+    message, read = cli.folder / "theirs.esdk", cli.folder / "theirs"
+    for size in {0, 17, frame, frame + 1, 3 * frame, 2_000_000 if frame >= 4096 else 5_000}:
+        message.write_bytes(Python().encrypt(key, plaintext(size), context, frame_length=frame))
+        cli.file("open", message)
+        assert read.read_bytes() == plaintext(size)
+        read.unlink()
+        assert cli.file("open", "-", stdin=message.read_bytes()) == plaintext(size)
+    shown = cli.inspect(message)["context"]
+    assert {name: shown[name] for name in context} == context
 
 
 @pytest.mark.parametrize("context", [{}, CONTEXT], ids=["no context", "context"])
-def test_the_command_line_opens_what_the_sdks_sealed(context, cli, key):
-    for size in SIZES:
-        path = cli.folder / "theirs.esdk"
-        path.write_bytes(Python().encrypt(key, plaintext(size), context, frame_length=4096))
-        assert cli.opened(path) == plaintext(size)
-        assert cli.file("open", "-", stdin=path.read_bytes()) == plaintext(size)
+def test_the_command_line_opens_what_the_sdk_for_javascript_sealed(context, cli, key):
     plain, theirs = cli.folder / "in", cli.folder / "js.esdk"
     plain.write_bytes(plaintext(200_000))
     pairs = [f"--context={name}={value}" for name, value in context.items()]
@@ -265,6 +145,62 @@ def test_the_command_line_opens_what_the_sdks_sealed(context, cli, key):
             assert cli.opened(theirs) == plaintext(200_000)
         else:
             assert cli.refused("open", theirs) == "unsupported"
+
+
+def test_a_changed_file_is_refused_by_both(cli, key):
+    sealed = cli.sealed(key, plaintext(3 * FRAME + 5), "--context", "purpose=backup")
+    whole = sealed.read_bytes()
+    start = len(whole) - (3 * (FRAME + 32) + 45)
+    frames = [whole[start + number * (FRAME + 32) :][: FRAME + 32] for number in range(3)]
+    last = whole[start + 3 * (FRAME + 32) :]
+    head = whole[:start]
+
+    def flipped(place):
+        return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+
+    changed = {
+        "id": flipped(5),
+        "context": flipped(whole.index(b"backup")),
+        "commitment": flipped(start - 20),
+        "header's tag": flipped(start - 1),
+        "first frame": flipped(start + 100),
+        "last frame": flipped(len(whole) - 1),
+        "swapped": head + frames[1] + frames[0] + frames[2] + last,
+        "left out": head + frames[0] + frames[2] + last,
+        "twice": head + frames[0] + frames[0] + frames[1] + frames[2] + last,
+        "cut in a frame": whole[: start + FRAME],
+        "cut behind a frame": head + frames[0] + frames[1],
+        "extended": whole + b"x",
+    }
+    assert head + b"".join(frames) + last == whole
+    for what, message in changed.items():
+        sealed.write_bytes(message)
+        for threads in ("1", "2"):
+            assert cli.refused("open", sealed, "--threads", threads) in ("not_authentic", "malformed"), what
+            assert not sealed.with_name("plain").exists(), what
+        assert cli.refused("open", "-", stdin=message) in ("not_authentic", "malformed"), what
+        if what != "extended":  # which the SDK does not look at
+            with pytest.raises(Exception):
+                Python().decrypt(key, message)
+
+
+def test_what_is_not_read_is_named(cli, key):
+    message = cli.folder / "theirs.esdk"
+    signed = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY_ECDSA_P384
+    for how, says in [({"algorithm": signed}, "suite 0x0578"), ({"frame_length": 0}, "without frames")]:
+        message.write_bytes(Python().encrypt(key, b"plain", **how))
+        ended = cli.server.command(cli.who, "--json", "file", "open", message)
+        assert ended.returncode == 1 and says in (ended.stdout + ended.stderr).decode()
+
+
+def test_the_key_decides_for_both(cli, kms, key):
+    sealed = cli.sealed(key, b"plain")
+    kms.disable_key(KeyId=key)
+    assert cli.refused("open", sealed, "--output", "-") == "wrong_state"
+    with pytest.raises(Exception):
+        Python().decrypt(key, sealed.read_bytes())
+    kms.enable_key(KeyId=key)
+    assert cli.opened(sealed) == b"plain" == Python().decrypt(key, sealed.read_bytes())[0]
 
 
 def test_a_folder_of_both_formats_is_opened_whole_and_pipes_go_through(cli, key):
