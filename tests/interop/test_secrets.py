@@ -228,6 +228,11 @@ def test_a_held_file_is_shared_and_ends_everywhere_at_once(held):
     held.file("seal", wrapped, "--key", "backups")
     assert held.refused("shred", f"{wrapped}.age", "--yes") == "not_held"
 
+    # Who opens nothing is told how to do it.
+    told = held.server.command(guest, "file", "shred", path, "--yes")
+    id = held.inspect(path)["file"]
+    assert told.returncode == 1 and f"keyhearth secret delete file/{id}" in told.stderr.decode(), told.stderr
+
     held.file("shred", path, "--yes")
     for gone in (path, copy):
         assert held.refused("open", gone, "--output", "-") == "not_found"

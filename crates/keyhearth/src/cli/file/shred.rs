@@ -48,6 +48,7 @@ impl Shred {
                 let body = OfSecret { name: keys::name(kept.file) };
                 let text = path.display().to_string();
                 let done = server.wait(server.shred_secret(&kept.key, &body));
+                let done = done.map_err(|refusal| by_id(refusal, &kept));
                 told.tell(&path, done.map(|_| Done { path: text.clone(), output: text, bytes }));
             }
             Ok(())
@@ -73,10 +74,22 @@ fn proved(server: &Server, batch: &[(PathBuf, PathBuf)], told: &Told) -> Result<
     for (file, unlocked) in doomed.into_iter().zip(Opener::Server(server).unlock(files)?) {
         match unlocked.and_then(|unlocked| unlocked.verify().map_err(failure)) {
             Ok(()) => proved.push(file),
-            Err(refusal) => told.tell(&file.path, Err(refusal)),
+            Err(refusal) => told.tell(&file.path, Err(by_id(refusal, &file.kept))),
         }
     }
     Ok(proved)
+}
+
+/// A refusal to open or to shred, with what those do who may shred and open nothing.
+fn by_id(refusal: Failure, kept: &Kept) -> Failure {
+    if refusal.code() != Some("denied") {
+        return refusal;
+    }
+    let command = format!(
+        "a custodian, who opens nothing, does it by the id: keyhearth secret delete {}",
+        keys::name(kept.file)
+    );
+    Failure::of("denied", &refusal.to_string(), &command, "ask a custodian, or an administrator for a policy")
 }
 
 fn kept(file: &AnyOpened) -> Result<Kept, Failure> {
