@@ -1,5 +1,6 @@
 """Files that are sealed on the command line, opened by Debian's age, shared, rekeyed, and attacked."""
 
+import base64
 import json
 import os
 import random
@@ -397,3 +398,18 @@ def test_a_batch_answers_each_request_by_itself(files):
     assert files.who.call("POST", "/v1/batch", {"requests": []}).status == 400
     assert files.who.call("GET", "/v1/batch").status == 405
     assert files.who.call("POST", "/v1/batch", {"requests": [good] * 257}).status == 400
+
+
+def test_the_answers_to_a_batch_are_bounded(files):
+    value = {"name": "large", "value": base64.b64encode(os.urandom(65_536)).decode()}
+    files.who.call("POST", "/v1/keys/files/keep-secret", value).ok()
+    read = {"operation": "read-secret", "key": "files", "body": {"name": "large"}}
+    answer = files.who.call("POST", "/v1/batch", {"requests": [read] * 256}).ok()
+    answers = answer["answers"]
+    given = [answered["body"] for answered in answers if answered["status"] == 200]
+    refused = [answered["body"] for answered in answers if answered["status"] == 413]
+    # As many as have 8 MiB, and those that had begun meanwhile.
+    assert len(given) + len(refused) == 256 and 96 <= len(given) <= 160
+    assert all(body["value"] == value["value"] for body in given)
+    assert all(body["field"] == "answers" for body in refused)
+    assert len(files.entries("read-secret")) == len(given), "what is refused is not done"

@@ -322,7 +322,7 @@ impl Client {
     }
 
     /// Requests `operation` for each body with its key, in as few requests as the server takes. What was refused only
-    /// because it came too soon is asked again.
+    /// because it came too soon, or the answers became too many, is asked again.
     async fn batch<B: Serialize, A: DeserializeOwned>(
         &self,
         operation: Operation,
@@ -347,6 +347,12 @@ impl Client {
                         && let Some(ms) = problem.retry_after_ms
                     {
                         wait_ms = wait_ms.max(ms);
+                        again.push(at);
+                    }
+                    // The batch had answers enough.
+                    if let Err(Error::Refused { status: 413, problem }) = &result
+                        && problem.field.as_deref() == Some("answers")
+                    {
                         again.push(at);
                     }
                     let read = |body| serde_json::from_slice(body).map_err(|_| Error::Answer);

@@ -97,7 +97,7 @@ impl Error {
 
     /// What the caller can do about it, one sentence.
     #[must_use]
-    pub const fn next_step(&self) -> &'static str {
+    pub fn next_step(&self) -> &'static str {
         match self {
             Self::Unauthenticated => "present a client certificate that this server's CA issued",
             Self::Denied => "ask an administrator of the tenant for a role, a policy or a grant",
@@ -105,6 +105,11 @@ impl Error {
             Self::Invalid { .. } => "correct the field and send the request again",
             Self::WrongState { .. } => "look at the key's versions and their states",
             Self::Conflict(_) => "read the present state and decide again",
+            Self::TooLarge { field: "secrets", .. } => {
+                "delete secrets that nobody needs, or have `secrets_per_tenant` of the server's configuration raised"
+            }
+            Self::TooLarge { field: "answers", .. } => "ask for it in another batch",
+            Self::TooLarge { field: "lease_seconds", .. } => "say that it is kept for a shorter time",
             Self::TooLarge { .. } => "send less; for large data use a data key",
             Self::Unsupported(_) => "choose another algorithm or mechanism",
             Self::TooMany { .. } | Self::Unavailable { .. } => "try again after the stated time",

@@ -58,6 +58,11 @@ pub enum Table {
 }
 
 impl Table {
+    /// Whether [`Presence`] knows how many of its rows a tenant has.
+    const fn is_counted(self) -> bool {
+        matches!(self, Self::Policy | Self::Secret)
+    }
+
     /// All tables.
     pub const ALL: [Self; 20] = [
         Self::Key,
@@ -227,12 +232,12 @@ impl StateDigest {
 #[derive(Clone, Copy, Debug)]
 pub struct Place(u128);
 
-/// Which MAC every row has now: 24 bytes a row. And how many policies a tenant has, as these are read as a
+/// Which MAC every row has now: 24 bytes a row. And how many policies and secrets a tenant has, as policies are read as a
 /// whole: nobody would miss one that was taken out.
 #[derive(Debug, Default)]
 pub struct Presence {
     rows: HashMap<u128, u64>,
-    policies: HashMap<TenantId, usize>,
+    counts: HashMap<(Table, TenantId), usize>,
 }
 
 impl Presence {
@@ -244,16 +249,16 @@ impl Presence {
     /// As [`Presence::set`], with the row's place computed elsewhere.
     pub fn set_at(&mut self, Place(place): Place, key: &RowKey, mac: &[u8; 32]) {
         let old = self.rows.insert(place, Self::short(mac));
-        if old.is_none() && key.table == Table::Policy {
-            *self.policies.entry(key.tenant).or_default() += 1;
+        if old.is_none() && key.table.is_counted() {
+            *self.counts.entry((key.table, key.tenant)).or_default() += 1;
         }
     }
 
     /// Remembers that there is no row at `key`.
     pub fn unset(&mut self, key: &RowKey) {
         let old = self.rows.remove(&Self::place(key).0);
-        if old.is_some() && key.table == Table::Policy {
-            self.policies.entry(key.tenant).and_modify(|policies| *policies -= 1);
+        if old.is_some() && key.table.is_counted() {
+            self.counts.entry((key.table, key.tenant)).and_modify(|count| *count -= 1);
         }
     }
 
@@ -263,10 +268,10 @@ impl Presence {
         self.rows.get(&Self::place(key).0).copied() == found.map(Self::short)
     }
 
-    /// How many policies the tenant has.
+    /// How many rows the tenant has in this table, which is one that is counted.
     #[must_use]
-    pub fn policies(&self, tenant: TenantId) -> usize {
-        self.policies.get(&tenant).copied().unwrap_or(0)
+    pub fn count(&self, table: Table, tenant: TenantId) -> usize {
+        self.counts.get(&(table, tenant)).copied().unwrap_or(0)
     }
 
     /// Where the row at `key` is remembered.
@@ -344,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn presence_counts_the_policies_of_each_tenant() {
+    fn presence_counts_rows_of_each_tenant() {
         let mut presence = Presence::default();
         let [one, two] = [TenantId([1; 16]), TenantId([2; 16])];
         let [a, b] = [b"a", b"b"].map(|name| RowKey::new(Table::Policy, one, name));
@@ -352,10 +357,10 @@ mod tests {
         presence.set(&b, &[1; 32]);
         presence.set(&b, &[2; 32]);
         presence.set(&RowKey::new(Table::Alias, one, b"a"), &[1; 32]);
-        assert_eq!([presence.policies(one), presence.policies(two)], [2, 0]);
+        assert_eq!([presence.count(Table::Policy, one), presence.count(Table::Policy, two)], [2, 0]);
         presence.unset(&a);
         presence.unset(&a);
         presence.unset(&RowKey::new(Table::Policy, two, b"a"));
-        assert_eq!([presence.policies(one), presence.policies(two)], [1, 0]);
+        assert_eq!([presence.count(Table::Policy, one), presence.count(Table::Policy, two)], [1, 0]);
     }
 }

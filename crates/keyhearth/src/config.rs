@@ -11,7 +11,7 @@ use keyhearth_proto::aws::Place;
 use serde::Deserialize;
 
 use crate::endorsements::{Fetcher, Folder, Shelf, Sources, Urls};
-use crate::engine::{PRINCIPAL_PER_S, Settings, TENANT_PER_S};
+use crate::engine::{PRINCIPAL_PER_S, SECRETS_PER_TENANT, Settings, TENANT_PER_S};
 use crate::listen::Limits;
 use crate::listen::boot::{Appraiser, Rules, clouds};
 use crate::listen::tang::ActsAs;
@@ -292,6 +292,8 @@ pub struct LimitsConfig {
     pub principal_per_second: u32,
     /// Requests per second of one tenant.
     pub tenant_per_second: u32,
+    /// Secrets of one tenant.
+    pub secrets_per_tenant: u32,
     /// Seconds until an idle connection is closed.
     pub idle_seconds: u64,
     /// Seconds that requests have to finish when the server stops.
@@ -306,6 +308,7 @@ impl Default for LimitsConfig {
             connections_per_address: limits.address_connections_max,
             principal_per_second: PRINCIPAL_PER_S,
             tenant_per_second: TENANT_PER_S,
+            secrets_per_tenant: SECRETS_PER_TENANT,
             idle_seconds: limits.idle.as_secs(),
             drain_seconds: limits.drain.as_secs(),
         }
@@ -517,6 +520,7 @@ impl Config {
         Settings {
             principal_per_s: self.limits.principal_per_second,
             tenant_per_s: self.limits.tenant_per_second,
+            secrets_per_tenant: self.limits.secrets_per_tenant,
             anchor: self.anchor.clone().unwrap_or_else(|| self.data.join("anchor")),
             origin: self.origin.clone(),
             development,
@@ -543,6 +547,7 @@ impl Config {
 
     /// Every key with its meaning and default, as a commented file.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a text")]
     pub fn reference() -> String {
         let limits = LimitsConfig::default();
         let aws = AwsConfig::default();
@@ -621,6 +626,8 @@ connections_per_address = {per_address}
 # Requests per second of one principal and of one tenant; a second's worth may come at once.
 principal_per_second = {principal}
 tenant_per_second = {tenant}
+# Secrets of one tenant, the keys of files that only the server has among them.
+secrets_per_tenant = {secrets}
 # Seconds until an idle connection is closed, and for requests to finish when the server stops.
 idle_seconds = {idle}
 drain_seconds = {drain}
@@ -653,6 +660,7 @@ level = "info"
             per_address = limits.connections_per_address,
             principal = limits.principal_per_second,
             tenant = limits.tenant_per_second,
+            secrets = limits.secrets_per_tenant,
             idle = limits.idle_seconds,
             drain = limits.drain_seconds,
         )

@@ -14,6 +14,8 @@ use parking_lot::RwLock;
 pub const PRINCIPAL_PER_S: u32 = 5_000;
 /// Requests per second of one tenant unless configured.
 pub const TENANT_PER_S: u32 = 20_000;
+/// Secrets of one tenant, unless configured otherwise. Each takes memory of the server (32 bytes, about) as well as of its disk.
+pub const SECRETS_PER_TENANT: u32 = 100_000;
 
 /// A rate by the generic cell rate algorithm: one number, the time until which capacity is used up.
 ///

@@ -56,7 +56,7 @@ use keyhearth_core::id::{KeyId, RequestId, TenantId};
 use keyhearth_core::key::Key;
 use keyhearth_core::operation::{Group, Operation, Scope};
 use keyhearth_core::principal::{AccessKey, Caller, Principal, Proof};
-use keyhearth_core::request::{Ask, KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
+use keyhearth_core::request::{KeyRef, LastUse, REASON_BYTES_MAX, Request, Response};
 use keyhearth_core::secret::KeptSecret;
 use keyhearth_core::state::Class;
 use keyhearth_core::store::{Commit, Store, Write};
@@ -65,7 +65,7 @@ use keyhearth_core::time::Now;
 
 pub use authenticate::{Authenticated, NoLogin, Signer};
 pub use clock::{Clock, Reading};
-pub use limits::{PRINCIPAL_PER_S, TENANT_PER_S};
+pub use limits::{PRINCIPAL_PER_S, SECRETS_PER_TENANT, TENANT_PER_S};
 pub use machines::{Booting, Denial};
 pub use names::{Named, PublicHalves};
 pub use operate::UnsealWith;
@@ -92,6 +92,8 @@ pub struct Settings {
     pub principal_per_s: u32,
     /// Requests per second of one tenant.
     pub tenant_per_s: u32,
+    /// Secrets of one tenant; some more, if many are kept at the same moment.
+    pub secrets_per_tenant: u32,
     /// Where the newest checkpoint is kept outside the store, to notice an old store put back.
     pub anchor: std::path::PathBuf,
     /// The log's name in checkpoints.
@@ -630,7 +632,7 @@ impl Engine {
             access_key,
             detail: joined([
                 request.dry_run.then(|| DRY_RUN.to_owned()),
-                request.ask.secret().map(ToString::to_string).or_else(|| held_file(&request.ask)),
+                request.ask.secret().map(ToString::to_string).or_else(|| question::held_file(&request.ask)),
             ]),
             lease_seconds: Some(request.ask.lease_seconds())
                 .filter(|seconds| *seconds > 0 && !request.dry_run),
@@ -755,14 +757,6 @@ fn demanded(request: &Request, loaded: &Loaded) -> Result<(), Error> {
         (Some(demand), Some(held)) => demand(&held.key.value, loaded.now),
         (Some(_) | None, _) => Ok(()),
     }
-}
-
-/// The file whose key a lease is of, as the secrets of files are called: what a lost machine held is looked for by it.
-fn held_file(ask: &Ask) -> Option<String> {
-    let context = ask.context();
-    let (_, id) = context.iter().find(|(name, _)| ask.lease_seconds() > 0 && name == "file")?;
-    let is_id = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_id.then(|| format!("file/{id}"))
 }
 
 /// What an entry says of the key beside.

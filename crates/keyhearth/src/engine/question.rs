@@ -79,3 +79,11 @@ impl<'a> Question<'a> {
         Self { key: permit.key().map(|id| Cow::Owned(KeyRef::Id(id))), ..self }
     }
 }
+
+/// The file whose key a lease is of, as the secrets of files are called: what a lost machine held is looked for by it.
+pub fn held_file(ask: &Ask) -> Option<String> {
+    let context = ask.context();
+    let (_, id) = context.iter().find(|(name, _)| ask.lease_seconds() > 0 && name == "file")?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id.then(|| format!("file/{id}"))
+}

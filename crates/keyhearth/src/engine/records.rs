@@ -57,6 +57,11 @@ impl Records {
         View { records: self, presence: self.book.presence.read() }
     }
 
+    /// How many rows a tenant has in a table that is counted.
+    pub fn count(&self, table: Table, tenant: TenantId) -> usize {
+        self.book.presence.read().count(table, tenant)
+    }
+
     /// Reads one record.
     pub fn read<T: for<'b> Decode<'b, ()>>(&self, key: &RowKey) -> Result<Option<Stored<T>>, Error> {
         self.view().read(key)
@@ -180,7 +185,7 @@ impl View<'_> {
     /// All policies of a tenant; fails as a whole if one is damaged or missing.
     pub fn policies(&self, tenant: TenantId) -> Result<Vec<Stored<Policy>>, Error> {
         let rows = self.scan(Table::Policy, tenant, &[], &[], POLICIES_MAX)?;
-        if rows.len() != self.presence.policies(tenant) {
+        if rows.len() != self.presence.count(Table::Policy, tenant) {
             tracing::error!(%tenant, "a stored policy is missing");
             return Err(Error::Damaged("policy"));
         }
@@ -189,7 +194,7 @@ impl View<'_> {
 
     /// Whether `policies` are the tenant's policies still.
     pub fn has_policies(&self, tenant: TenantId, policies: &[Stored<Policy>]) -> bool {
-        policies.len() == self.presence.policies(tenant)
+        policies.len() == self.presence.count(Table::Policy, tenant)
             && policies.iter().all(|policy| self.presence.agrees(&policy.key, Some(&policy.mac)))
     }
 }

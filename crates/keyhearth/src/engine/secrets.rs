@@ -43,6 +43,10 @@ impl Turn<'_> {
         if self.secret.is_some() && !self.may(Operation::ShredSecret, &self.held()?.key.value)? {
             return Err(Error::Denied);
         }
+        let limit = self.engine.settings.secrets_per_tenant as usize;
+        if self.secret.is_none() && self.open.records.count(Table::Secret, self.tenant()) >= limit {
+            return Err(Error::TooLarge { field: "secrets", limit });
+        }
         let made;
         let value = match value {
             NewSecret::Given(value) => value,

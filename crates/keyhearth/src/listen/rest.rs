@@ -1,6 +1,7 @@
 //! The REST front: one request from its bytes to the engine and back. It adds no authority of its own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -29,6 +30,9 @@ const SEALED_RETRY_S: u32 = 10;
 
 /// Requests of one batch that are carried out at the same time. Those that wait take no thread from others.
 const BATCH_RUNNING_MAX: usize = 64;
+
+/// What is asked in a batch that has answers enough.
+const TOO_MUCH: Error = Error::TooLarge { field: "answers", limit: rest::BATCH_ANSWER_BYTES_MAX };
 
 /// What the REST listener answers from.
 pub struct Rest {
@@ -185,40 +189,51 @@ impl Rest {
             let (reason, requests) =
                 read.map_err(|error| self.engine.charge(&caller.caller).err().unwrap_or(error))?;
             let (mut running, places) = (JoinSet::new(), Arc::new(Semaphore::new(BATCH_RUNNING_MAX)));
+            let printed_bytes = Arc::new(AtomicUsize::new(0));
             let mut answers = Vec::with_capacity(requests.len());
             for (at, request) in requests.into_iter().enumerate() {
                 let id = self.engine.request_id();
                 let (operation, ask) = match request {
                     Ok(read) => read,
                     Err(error) => {
-                        answers.push((id, Err(self.engine.charge(&caller.caller).err().unwrap_or(error))));
+                        let error = self.engine.charge(&caller.caller).err().unwrap_or(error);
+                        answers.push(rest::print_answer(id, Err(error)));
                         continue;
                     }
                 };
-                answers.push((id, Err(Error::Internal("a request of a batch was not answered"))));
+                answers.push(rest::print_answer(
+                    id,
+                    Err(Error::Internal("a request of a batch was not answered")),
+                ));
                 let asked = Arc::new(Asked { reason: reason.clone(), ..Asked::new(id, ask) });
                 let (engine, metrics) = (Arc::clone(&self.engine), Arc::clone(&self.metrics));
                 let (caller, places) = (Arc::clone(&caller), Arc::clone(&places));
+                let printed_bytes = Arc::clone(&printed_bytes);
                 running.spawn(async move {
                     let _place = places.acquire().await;
                     let began = std::time::Instant::now();
-                    let result = engine.execute(&caller.caller, asked).await;
+                    let result = match printed_bytes.load(Ordering::Relaxed) {
+                        0..rest::BATCH_ANSWER_BYTES_MAX => engine.execute(&caller.caller, asked).await,
+                        _ => Err(engine.charge(&caller.caller).err().unwrap_or(TOO_MUCH)),
+                    };
                     metrics.record(operation, result.as_ref().err(), began.elapsed());
                     if let Err(error) = &result {
                         log(id, operation.name(), error);
                     }
-                    (at, result)
+                    let printed = rest::print_answer(id, result);
+                    printed_bytes.fetch_add(printed.1.len(), Ordering::Relaxed);
+                    (at, printed)
                 });
             }
             while let Some(answered) = running.join_next().await {
-                if let Ok((at, result)) = answered {
-                    answers[at].1 = result;
+                if let Ok((at, printed)) = answered {
+                    answers[at] = printed;
                 }
             }
             Ok(answers)
         };
         match result.await {
-            Ok(answers) => Reply::json(rest::print_batch(answers)),
+            Ok(answers) => Reply::json(rest::print_batch(&answers)),
             Err(error) => {
                 log(id, "batch", &error);
                 Reply::problem(&error, id)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use keyhearth::engine::Settings;
 use keyhearth_core::Error;
 use keyhearth_core::id::KeyId;
 use keyhearth_core::operation::Operation;
@@ -369,4 +370,25 @@ async fn readings_of_a_shredded_secret() {
         home.ask(&home.custodian, shred("restic")).await.unwrap();
     });
     assert_eq!(late.await.unwrap_err(), NONE);
+}
+
+#[tokio::test]
+async fn a_tenant_keeps_so_many_secrets_and_no_more() {
+    let (house, home, key) = scene().await;
+    put(&home, keep(key, "one", "1")).await.unwrap();
+    put(&home, keep(key, "two", "2")).await.unwrap();
+    let two = |settings| Settings { secrets_per_tenant: 2, ..settings };
+    let house = house.close().await.open_as(two).await.map_err(|(_, error)| error).unwrap();
+    let home = home.within(&house);
+    let full = Error::TooLarge { field: "secrets", limit: 2 };
+    assert_eq!(put(&home, keep(key, "three", "3")).await.unwrap_err(), full);
+    assert!(full.next_step().contains("secrets_per_tenant"));
+    assert!(matches!(put(&home, keep(key, "two", "2")).await, Err(Error::Conflict(_))));
+    allow_shred(&home, "true").await;
+    put(&home, replace(key, "two", "3")).await.unwrap();
+    put(&home, shred("one")).await.unwrap();
+    put(&home, keep(key, "three", "3")).await.unwrap();
+    assert_eq!(put(&home, keep(key, "four", "4")).await.unwrap_err(), full);
+    let other = house.tenant("other").await;
+    put(&other, keep(other.aes().await.id, "one", "1")).await.unwrap();
 }

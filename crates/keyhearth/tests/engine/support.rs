@@ -83,6 +83,7 @@ pub struct House {
 fn settings(directory: &Path) -> Settings {
     Settings {
         principal_per_s: 1_000_000,
+        secrets_per_tenant: 1_000,
         tenant_per_s: 1_000_000,
         anchor: anchor(directory),
         origin: "keyhearth.test/log".to_owned(),

@@ -15,6 +15,9 @@ use super::{BODY_BYTES_MAX, Object, Params, parse, print, problem};
 
 /// The path of a batch.
 pub const BATCH_PATH: &str = "/v1/batch";
+/// Once its answers have so many bytes, the requests of a batch that were not begun are refused. Each of those that were adds
+/// less than 96 KiB.
+pub const BATCH_ANSWER_BYTES_MAX: usize = 8 << 20;
 /// The most requests in a batch.
 pub const BATCH_MAX: usize = 256;
 const SHAPE: Error =
@@ -94,16 +97,18 @@ pub fn batch(body: &[u8]) -> Result<Vec<Result<(Operation, Ask), Error>>, Error>
     Ok(requests.into_iter().map(read).collect())
 }
 
-/// Prints the answers to a batch: what each request gave, or why it was refused, and its id.
+/// Status and body of the answer to one request of a batch: what it gave, or why it was refused, and its id.
 #[must_use]
-pub fn print_batch(answers: Vec<(RequestId, Result<Response, Error>)>) -> Vec<u8> {
-    let bodies: Vec<(u16, Vec<u8>)> = answers
-        .into_iter()
-        .map(|(id, answer)| match answer {
-            Ok(response) => (200, print(response).body),
-            Err(error) => problem(&error, id),
-        })
-        .collect();
+pub fn print_answer(id: RequestId, answer: Result<Response, Error>) -> (u16, Vec<u8>) {
+    match answer {
+        Ok(response) => (200, print(response).body),
+        Err(error) => problem(&error, id),
+    }
+}
+
+/// Prints the answers to a batch.
+#[must_use]
+pub fn print_batch(bodies: &[(u16, Vec<u8>)]) -> Vec<u8> {
     // Written into one allocation, so that no copy of a secret is left behind by growing.
     let mut text = Vec::with_capacity(bodies.iter().map(|(_, body)| body.len() + 32).sum::<usize>() + 16);
     text.extend_from_slice(br#"{"answers":["#);
@@ -164,8 +169,8 @@ mod tests {
 
     #[test]
     fn answers_are_printed_in_their_order() {
-        let denied = (RequestId([1; 16]), Err(Error::Denied));
-        let text = print_batch(vec![(RequestId([0; 16]), Ok(Response::Done)), denied]);
+        let answers = [Ok(Response::Done), Err(Error::Denied)];
+        let text = print_batch(&answers.map(|answer| print_answer(RequestId([1; 16]), answer)));
         let read: Answers<'_> = serde_json::from_slice(&text).unwrap();
         assert_eq!(read.answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 403]);
         assert_eq!(read.answers[0].body.get(), "{}");

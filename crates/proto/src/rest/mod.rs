@@ -22,7 +22,10 @@ mod spelling;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Answered, Answers, BATCH_MAX, BATCH_PATH, Item, batch, is_batched, print_batch};
+pub use batch::{
+    Answered, Answers, BATCH_ANSWER_BYTES_MAX, BATCH_MAX, BATCH_PATH, Item, batch, is_batched, print_answer,
+    print_batch,
+};
 pub use headers::{Headers, IDEMPOTENCY_KEY, REASON, REQUEST_ID};
 pub use openapi::openapi;
 pub use parse::parse;
