@@ -268,8 +268,21 @@ impl Manifest {
         other.entries.iter().filter(knows_more).map(|(path, _)| path)
     }
 
+    /// What is known of a path.
+    #[must_use]
+    pub fn at(&self, path: &InsidePath) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
     /// Takes note of what lies at `path` now, as its next version; ends a conflict. Gives whether that is new.
     pub fn record(&mut self, path: InsidePath, record: Record) -> bool {
+        let now = self.at(&path).map_or(0, Entry::version);
+        self.record_after(path, now, record)
+    }
+
+    /// Takes note of what was put at `path` by who knew it at the version `after`, 0 if not at all: its next version; or, if
+    /// somebody recorded another one since, a conflict with that. Gives whether that is new.
+    pub fn record_after(&mut self, path: InsidePath, after: u64, record: Record) -> bool {
         let known = self.entries.get(&path);
         let is_known = match known {
             Some(entry) => entry.agreed() == Some(&record.content),
@@ -278,7 +291,8 @@ impl Manifest {
         if is_known {
             return false;
         }
-        let version = known.map_or(0, |entry| entry.version) + 1;
+        let now = known.map_or(0, |entry| entry.version);
+        let version = if now > after { now } else { now + 1 };
         let next = Entry { version, newest: BTreeSet::from([record]), earlier: BTreeSet::new() };
         match self.entries.entry(path) {
             Place::Vacant(place) => {

@@ -26,6 +26,7 @@ mod secret;
 mod server;
 mod session;
 mod spelled;
+mod sync;
 mod tang;
 mod tenant;
 #[cfg(test)]
@@ -92,6 +93,9 @@ enum Verb {
     /// Files, sealed where they are.
     #[command(subcommand)]
     File(file::Verb),
+    /// Folders of plain and of sealed files, kept in step.
+    #[command(subcommand)]
+    Sync(sync::Verb),
     #[command(flatten)]
     Bench(bench::Verb),
     #[command(flatten)]
@@ -157,6 +161,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Boot(verb) => verb.run(session),
         Verb::Volume(verb) => verb.run(session),
         Verb::File(verb) => verb.run(session),
+        Verb::Sync(verb) => verb.run(session),
         Verb::Bench(verb) => verb.run(session),
         Verb::Demo(verb) => verb.run(session),
         Verb::Manual(verb) => verb.run(),

@@ -54,6 +54,15 @@ struct Outcomes {
     failed: Vec<Failed>,
 }
 
+/// A progress bar over so many files, where somebody watches; `doing` is what it says.
+pub fn bar(session: &Session, files: usize, doing: &'static str) -> ProgressBar {
+    let bar =
+        if session.watched() && files != 1 { ProgressBar::new(files as u64) } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template(BAR).expect("the template is well formed"));
+    bar.set_message(doing);
+    bar
+}
+
 /// Collects what becomes of files, from any thread.
 pub struct Told {
     bar: ProgressBar,
@@ -63,14 +72,7 @@ pub struct Told {
 impl Told {
     /// For so many files; `doing` is what the progress bar says.
     pub fn new(session: &Session, files: usize, doing: &'static str) -> Self {
-        let bar = if session.watched() && files > 1 {
-            ProgressBar::new(files as u64)
-        } else {
-            ProgressBar::hidden()
-        };
-        bar.set_style(ProgressStyle::with_template(BAR).expect("the template is well formed"));
-        bar.set_message(doing);
-        Self { bar, outcomes: Mutex::default() }
+        Self { bar: bar(session, files, doing), outcomes: Mutex::default() }
     }
 
     /// Takes note of one file.

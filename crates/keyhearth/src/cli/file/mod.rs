@@ -5,14 +5,14 @@
 
 mod esdk;
 mod header;
-mod keys;
+pub mod keys;
 mod look;
-mod manifest;
-mod many;
-mod mount;
-mod open;
+pub mod manifest;
+pub mod many;
+pub mod mount;
+pub mod open;
 pub mod plugin;
-mod seal;
+pub mod seal;
 mod share;
 mod shred;
 mod verify;
@@ -133,7 +133,7 @@ impl Verb {
 }
 
 /// A failure of sealing or opening, as programs and people read it.
-fn failure(error: keyhearth_files::Error) -> Failure {
+pub fn failure(error: keyhearth_files::Error) -> Failure {
     use keyhearth_files::Error;
     let (code, next) = match &error {
         Error::Malformed(_) => ("malformed", "look whether it is a sealed file, and whole"),

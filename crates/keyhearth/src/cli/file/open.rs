@@ -53,7 +53,7 @@ pub enum Unlocked {
 
 impl Unlocked {
     /// As [`Opened::write_to`].
-    fn write_to(self, output: &File, threads: usize) -> Result<u64, Error> {
+    pub fn write_to(self, output: &File, threads: usize) -> Result<u64, Error> {
         match self {
             Self::Age(opened, key) => opened.write_to(&key, output, threads),
             Self::Esdk(opened, key) => opened.write_to(&key, output, threads),

@@ -87,7 +87,7 @@ pub enum Head {
 }
 
 impl Head {
-    fn seal(self, source: &File, output: &File, threads: usize) -> Result<Sealed, Error> {
+    pub fn seal(self, source: &File, output: &File, threads: usize) -> Result<Sealed, Error> {
         match self {
             Self::Age(key, header) => keyhearth_files::seal(&key, &header, source, output, threads),
             Self::Esdk(header, frames) => {

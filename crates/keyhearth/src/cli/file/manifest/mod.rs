@@ -4,7 +4,7 @@
 //! named them; what is signed next takes the place of those that were joined in it.
 
 pub mod lying;
-mod remembered;
+pub mod remembered;
 mod trust;
 
 use std::fs;
@@ -184,6 +184,25 @@ impl<'t> Folder<'t> {
     pub fn sign(&mut self) -> Result<bool, Failure> {
         self.join_newer()?;
         self.check()?;
+        self.commit()
+    }
+
+    /// The same with what was done at some paths, each by who knew them at a version and not what came since.
+    pub fn sign_after(
+        &mut self,
+        words: Vec<(InsidePath, u64, Option<Content>)>,
+        device: &Device,
+    ) -> Result<bool, Failure> {
+        self.join_newer()?;
+        self.check()?;
+        for (path, after, content) in words {
+            let record = Record { content, when: keys::now(), device: device.clone() };
+            self.manifest.record_after(path, after, record);
+        }
+        self.commit()
+    }
+
+    fn commit(&mut self) -> Result<bool, Failure> {
         let is_signed = matches!(&self.joined[..], [(_, by, _)] if self.trust.is_newest(by));
         let is_new = !is_signed || self.present.as_ref() != Some(&self.manifest);
         if is_new {

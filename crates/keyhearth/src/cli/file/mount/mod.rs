@@ -3,7 +3,7 @@
 //! [`view`] answers the kernel; [`files`] is what is open. Nothing of plaintext is left to the kernel to keep: every read comes
 //! here, so that it ends when the server's word does. [`save`] is writing, [`change`] what is made, renamed and removed.
 
-mod beneath;
+pub mod beneath;
 mod change;
 mod documents;
 mod files;

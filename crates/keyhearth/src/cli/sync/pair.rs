@@ -1,0 +1,236 @@
+//! What is remembered of a pair of folders: what was in step when both were looked at last, and what is under way.
+//!
+//! It lies in the user's state folder, by the place of the plain folder, which has a mark: what is not mounted, or is another
+//! folder, has another one or none. It is written after the files that it tells of are durable, and what is about to get a name
+//! on the sealed side before. So what a crash leaves is an older memory, by which files that were done since are found
+//! equal, and the words that this device has yet to sign.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use keyhearth_crypto::{digest, random};
+use keyhearth_files::manifest::{FOLDER, FolderId};
+use keyhearth_sys::filesystem;
+use keyhearth_sys::lock::DirLock;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::super::failure::Failure;
+use super::super::file::manifest::remembered;
+use super::super::made;
+use super::tree::{Half, Tree};
+
+/// The mark, in the plain folder's `.keyhearth`.
+const MARK: &str = "pair";
+const KNOWN: &str = "known.json";
+const PENDING: &str = "pending.json";
+/// The longest mark, in bytes.
+const MARK_BYTES_MAX: usize = 1024;
+/// The longest memory of a pair that is read, in bytes: about a million files.
+const MEMORY_BYTES_MAX: usize = 512 << 20;
+
+/// What tells a plain folder from another one at its place.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mark {
+    /// 32 hexadecimal digits.
+    id: String,
+    /// 64 hexadecimal digits, by which plaintext is hashed.
+    secret: String,
+}
+
+/// A path that was in step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InStep {
+    pub plain: Half,
+    pub sealed: Half,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Memory {
+    /// The plain folder's mark.
+    mark: String,
+    /// The sealed folder's id.
+    folder: String,
+    paths: BTreeMap<String, InStep>,
+}
+
+/// What this device does on the sealed side, until it is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// The version that the manifest had of the path when this was decided.
+    pub after: u64,
+    /// The hashes of the plain and the sealed file; `None` if both are deleted.
+    pub files: Option<(String, String)>,
+}
+
+/// The memory of a pair, which is nobody else's until this is dropped.
+pub struct Pair {
+    place: PathBuf,
+    memory: Memory,
+    /// What is on the disk.
+    written: Memory,
+    pending: BTreeMap<String, Pending>,
+    /// By which plaintext is hashed.
+    pub secret: [u8; 32],
+    _lock: DirLock,
+}
+
+impl Pair {
+    /// Of the plain folder and the sealed one with this id.
+    ///
+    /// # Errors
+    /// [`Failure`] if another process keeps them in step, or if one of them is not the one that was.
+    pub fn open(plain: &Tree, folder: FolderId) -> Result<Self, Failure> {
+        let hash = digest::sha256(&[plain.path.as_os_str().as_encoded_bytes()]);
+        let place = remembered::state()?.join("pairs").join(hex(&hash[..16]));
+        made::folder(&place)?;
+        let lock = DirLock::acquire(&place).map_err(|error| {
+            let next = "this folder is kept in step already; end that first";
+            Failure::of("busy", &error.to_string(), "", next)
+        })?;
+        let memory: Option<Memory> = read(&place.join(KNOWN))?;
+        let pending = read(&place.join(PENDING))?.unwrap_or_default();
+        let other = |what: &str| {
+            let what = format!("{} is not the folder that was in step: {what}", plain.path.display());
+            let next = format!(
+                "mount the right one; or, to begin anew, remove {}: all files are compared then, and none is deleted",
+                place.display()
+            );
+            Err(Failure::of("other_folder", &what, "", &next))
+        };
+        let mark = match (Mark::read(plain)?, &memory) {
+            (None, Some(_)) => return other("its mark is missing"),
+            (Some(mark), Some(memory)) if mark.id != memory.mark => return other("it has another mark"),
+            (Some(mark), _) => mark,
+            (None, None) => Mark::make(plain)?,
+        };
+        let folder = folder.to_string();
+        let memory = match memory {
+            Some(memory) if memory.folder != folder => return other("it was with another sealed folder"),
+            Some(memory) => memory,
+            None => Memory { mark: mark.id.clone(), folder, paths: BTreeMap::new() },
+        };
+        let secret = unhex(&mark.secret).ok_or_else(|| Mark::malformed(plain))?;
+        // Written before anything is done: from now on the folder must be this one.
+        let mut pair = Self { place, written: Memory::default(), memory, pending, secret, _lock: lock };
+        pair.save()?;
+        Ok(pair)
+    }
+
+    pub fn get(&self, path: &str) -> Option<&InStep> {
+        self.memory.paths.get(path)
+    }
+
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.memory.paths.keys().map(String::as_str)
+    }
+
+    pub fn count(&self) -> usize {
+        self.memory.paths.len()
+    }
+
+    pub fn put(&mut self, path: &str, in_step: InStep) {
+        self.memory.paths.insert(path.to_owned(), in_step);
+    }
+
+    pub fn forget(&mut self, path: &str) {
+        self.memory.paths.remove(path);
+    }
+
+    /// Writes down what is in step. What it tells of must be durable.
+    pub fn save(&mut self) -> Result<(), Failure> {
+        if self.memory != self.written {
+            write(&self.place.join(KNOWN), &self.memory)?;
+            self.written = self.memory.clone();
+        }
+        Ok(())
+    }
+
+    pub fn pending(&self) -> &BTreeMap<String, Pending> {
+        &self.pending
+    }
+
+    /// Writes down what is about to be done on the sealed side.
+    pub fn begin(&mut self, more: impl IntoIterator<Item = (String, Pending)>) -> Result<(), Failure> {
+        self.pending.extend(more);
+        write(&self.place.join(PENDING), &self.pending)
+    }
+
+    /// Takes note of what was not done, or is signed and remembered.
+    pub fn ended(&mut self, holds: impl Fn(&str) -> bool) -> Result<(), Failure> {
+        let before = self.pending.len();
+        self.pending.retain(|path, _| !holds(path));
+        if self.pending.len() == before { Ok(()) } else { write(&self.place.join(PENDING), &self.pending) }
+    }
+}
+
+impl Mark {
+    fn inside() -> PathBuf {
+        Path::new(FOLDER).join(MARK)
+    }
+
+    fn malformed(plain: &Tree) -> Failure {
+        let what = format!("{} is no mark of a folder", plain.path.join(Self::inside()).display());
+        Failure::of("malformed", &what, "", "look who wrote it")
+    }
+
+    /// By the folder that was opened, whatever is mounted at its place by now.
+    fn read(plain: &Tree) -> Result<Option<Self>, Failure> {
+        let Some(place) = plain.find_at(&Self::inside())? else { return Ok(None) };
+        let Some(file) = place.open()? else { return Ok(None) };
+        let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(MARK_BYTES_MAX));
+        file.take(MARK_BYTES_MAX as u64).read_to_end(&mut bytes)?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|_| Self::malformed(plain))
+    }
+
+    fn make(plain: &Tree) -> Result<Self, Failure> {
+        let (mut id, mut secret) = ([0; 16], [0; 32]);
+        let drawn = random::fill("keyhearth/pair", &mut id)
+            .and_then(|()| random::fill("keyhearth/pair", &mut secret));
+        drawn.map_err(|error| Failure::new(error, "try again"))?;
+        let mark = Self { id: hex(&id), secret: hex(&secret) };
+        let text = serde_json::to_vec(&mark).map_err(|error| Failure::new(error, "report this"))?;
+        let output = plain.make_at(&Self::inside())?.output()?;
+        let mut file: &File = output.file();
+        file.write_all(&text)?;
+        file.sync_all()?;
+        output.finish()?;
+        filesystem::synchronise(&File::open(&plain.path)?)?;
+        Ok(mark)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    let mut bytes = [0; 32];
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(str::from_utf8(digits.get(2 * at..2 * at + 2)?).ok()?, 16).ok()?;
+    }
+    (digits.len() == 64).then_some(bytes)
+}
+
+fn read<M: DeserializeOwned>(place: &Path) -> Result<Option<M>, Failure> {
+    if !place.try_exists()? {
+        return Ok(None);
+    }
+    let memory = serde_json::from_slice(&remembered::read(place, MEMORY_BYTES_MAX)?);
+    memory.map(Some).map_err(|error| {
+        let next = "remove its folder: all files are compared then, and none is deleted";
+        Failure::new(format_args!("{}: {error}", place.display()), next)
+    })
+}
+
+fn write(place: &Path, memory: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_vec(memory).map_err(|error| Failure::new(error, "report this"))?;
+    remembered::write(place, &text)
+}

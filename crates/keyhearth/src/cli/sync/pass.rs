@@ -1,0 +1,584 @@
+//! One pass: both folders are looked at, and what happened in one is done in the other.
+//!
+//! The order of every change on the sealed side: what is made is whole and on the disk, what is about to be done is written
+//! down, names are exchanged, what was done is signed, and then it is remembered. A pass that ends anywhere in between
+//! leaves words that the next one signs, or files that it finds equal.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+
+use indicatif::ProgressBar;
+use keyhearth_files::manifest::{Content, Device, InsidePath};
+use keyhearth_files::{AnyOpened, Error};
+use keyhearth_sys::filesystem;
+use serde::Serialize;
+
+use super::super::failure::Failure;
+use super::super::file::failure;
+use super::super::file::manifest::Folder;
+use super::super::file::many::{LARGE_BYTES, each};
+use super::super::file::open::{Opener, Unlocked};
+use super::super::file::seal::{Head, Sealer};
+use super::super::session::Server;
+use super::aside::{Trash, conflict};
+use super::decide::{Action, Plain, Sealed, decide, sealed};
+use super::pair::{InStep, Pair, Pending};
+use super::place::{Place, Unnamed};
+use super::tree::{Half, Hashing, Lies, Seen, Stamp, Tree};
+
+/// Files that are worked on at once: each takes up to five descriptors.
+const BATCH: usize = 128;
+/// So many deletions are done whatever they are of.
+const DELETIONS_MAX: usize = 10;
+
+/// What was done about a path.
+#[derive(Serialize)]
+pub struct Step {
+    pub what: &'static str,
+    pub path: String,
+    /// Where the other version lies, or why it was not done.
+    pub see: Option<String>,
+    /// The code of a refusal.
+    #[serde(skip)]
+    pub code: Option<String>,
+}
+
+/// A pair of folders, and who seals, opens and signs.
+pub struct Pass<'p> {
+    pub plain: &'p Tree,
+    pub sealed: &'p Tree,
+    pub server: &'p Server,
+    pub sealer: Sealer<'p>,
+    /// The manifest of the sealed folder.
+    pub folder: Folder<'p>,
+    pub device: Device,
+    pub threads: usize,
+    /// Whether to delete most files of a side, if that is what happened on the other.
+    pub deletes_many: bool,
+    pub pair: &'p mut Pair,
+    pub bar: ProgressBar,
+    pub steps: Vec<Step>,
+}
+
+/// What lies on both sides of a path, and what the manifest says.
+struct Found<'s> {
+    path: InsidePath,
+    plain: Option<&'s Lies>,
+    sealed: Option<&'s Lies>,
+    /// The manifest's version of it; 0 if nobody spoke of it.
+    version: u64,
+    /// What the manifest has of the sealed file, if that has to be said again: several devices signed at once.
+    settles: Option<Content>,
+}
+
+/// What was done on the sealed side, to be signed.
+struct Word {
+    path: String,
+    /// The version that the manifest had of the path when it was decided.
+    after: u64,
+    content: Option<Content>,
+    /// What is in step once it is signed.
+    in_step: Option<InStep>,
+}
+
+/// A file that was sealed and has no name yet.
+struct Made {
+    output: Unnamed,
+    /// Where it goes, and where it lies before if something is there.
+    place: Place,
+    part: Option<Place>,
+    hash: String,
+    content: Option<Content>,
+}
+
+impl Pass<'_> {
+    /// Does everything that can be done.
+    ///
+    /// # Errors
+    /// [`Failure`] if what was done could not be signed or remembered: it is in the next pass. What became of each path is in
+    /// `steps`.
+    pub fn run(&mut self) -> Result<(), Failure> {
+        let (plain, sealed) = self.look();
+        for (path, refusal) in plain.refused.iter().chain(&sealed.refused) {
+            self.tell("refused", &path.to_string_lossy(), Err(refusal));
+        }
+        self.tidy(&sealed);
+        let mut words = self.left(&sealed)?;
+        let skipped: BTreeSet<String> = words.iter().map(|word| word.path.clone()).collect();
+        let mut todo = self.decide(&plain, &sealed, &skipped);
+        todo.sort_by_key(|(action, _)| *action);
+        self.bar.set_length(todo.iter().filter(|(action, _)| *action != Action::Nothing).count() as u64);
+        let trash = Trash::now();
+        let mut unsealed = BTreeSet::new();
+        for batch in todo.chunk_by(|(a, _), (b, _)| a == b).flat_map(|same| same.chunks(BATCH)) {
+            let Some((action, _)) = batch.first() else { continue };
+            let found: Vec<&Found<'_>> = batch.iter().map(|(_, found)| found).collect();
+            match action {
+                Action::Nothing => found.iter().for_each(|found| self.in_step(found)),
+                Action::Open | Action::Compare => words.extend(self.open(&found, *action, &trash)),
+                Action::Seal => words.extend(self.seal(&found, &mut unsealed)?),
+                Action::DeleteSealed => {
+                    words.extend(self.delete_sealed(&found, plain.has_unknown, &unsealed)?);
+                }
+                Action::DeletePlain => found.iter().for_each(|found| self.delete_plain(found, &trash)),
+                Action::Forget => found.iter().for_each(|found| self.pair.forget(found.path.as_str())),
+                Action::Wait => found.iter().for_each(|found| self.wait(found)),
+            }
+            if *action != Action::Nothing {
+                self.bar.inc(batch.len() as u64);
+            }
+        }
+        // Names are durable before they are signed and remembered.
+        for tree in [self.plain, self.sealed] {
+            filesystem::synchronise(&File::open(&tree.path)?)?;
+        }
+        let signed = self.sign(&words);
+        if signed.is_ok() {
+            for word in words {
+                match word.in_step {
+                    Some(in_step) => self.pair.put(&word.path, in_step),
+                    None => self.pair.forget(&word.path),
+                }
+            }
+        }
+        self.pair.save()?;
+        signed?;
+        self.pair.ended(|_| true)
+    }
+
+    fn tell(&mut self, what: &'static str, path: &str, outcome: Result<Option<String>, &Failure>) {
+        let (see, code) = match outcome {
+            Ok(see) => (see, None),
+            Err(refusal) => (Some(refusal.to_string()), Some(refusal.code().unwrap_or("local").to_owned())),
+        };
+        self.steps.push(Step { what, path: path.to_owned(), see, code });
+    }
+
+    fn look(&self) -> (Seen, Seen) {
+        let plain = |path: &str| self.pair.get(path).map(|known| &known.plain);
+        let sealed = |path: &str| self.pair.get(path).map(|known| &known.sealed);
+        let hashing = Hashing::Plain(&self.pair.secret);
+        (
+            self.plain.look(&hashing, plain, self.threads),
+            self.sealed.look(&Hashing::Sealed, sealed, self.threads),
+        )
+    }
+
+    /// Removes files on their way that a crash left on the sealed side, if they are known; of others nobody knows whose they are.
+    fn tidy(&mut self, sealed: &Seen) {
+        let mut known: BTreeSet<String> = self
+            .pair
+            .paths()
+            .filter_map(|path| self.pair.get(path))
+            .map(|known| known.sealed.hash.clone())
+            .collect();
+        known.extend(
+            self.pair
+                .pending()
+                .values()
+                .filter_map(|pending| pending.files.as_ref())
+                .map(|(_, sealed)| sealed.clone()),
+        );
+        for part in &sealed.parts {
+            let removed = self.sealed.make_at(part).and_then(|place| {
+                let Some(file) = place.open()? else { return Ok(()) };
+                let (hash, _) = Hashing::Sealed.of(&file)?;
+                if known.contains(&hash) {
+                    return place.remove();
+                }
+                let next =
+                    "look whether it is a version that you miss (`keyhearth file open`); then remove it";
+                Err(Failure::of("left_over", "something was interrupted and left it", "", next))
+            });
+            if let Err(refusal) = removed {
+                self.tell("refused", &part.to_string_lossy(), Err(&refusal));
+            }
+        }
+    }
+
+    /// What this device did in earlier passes and did not sign.
+    fn left(&mut self, sealed: &Seen) -> Result<Vec<Word>, Failure> {
+        let mut words = Vec::new();
+        for (path, pending) in self.pair.pending() {
+            let lies = sealed.files.get(path.as_str());
+            let word = |content, in_step| Word { path: path.clone(), after: pending.after, content, in_step };
+            match (&pending.files, lies) {
+                (None, None) if !sealed.is_hidden(path) => words.push(word(None, None)),
+                (Some((plain, hash)), Some(lies)) if lies.hash == *hash && lies.content.is_some() => {
+                    let in_step = InStep {
+                        plain: Half { hash: plain.clone(), stamp: None },
+                        sealed: Half { hash: hash.clone(), stamp: None },
+                    };
+                    words.push(word(lies.content, Some(in_step)));
+                }
+                // It was not done, or something else lies there since.
+                _ => {}
+            }
+        }
+        let done: BTreeSet<String> = words.iter().map(|word| word.path.clone()).collect();
+        self.pair.ended(|path| !done.contains(path))?;
+        Ok(words)
+    }
+
+    /// What to do about each path.
+    fn decide<'s>(
+        &mut self,
+        plain: &'s Seen,
+        sealed: &'s Seen,
+        skipped: &BTreeSet<String>,
+    ) -> Vec<(Action, Found<'s>)> {
+        let known = self.pair.paths().filter_map(InsidePath::new);
+        let paths: BTreeSet<InsidePath> =
+            known.chain(plain.files.keys().cloned()).chain(sealed.files.keys().cloned()).collect();
+        let mut todo = Vec::new();
+        for path in paths {
+            let name = path.as_str();
+            if plain.is_hidden(name) || sealed.is_hidden(name) || skipped.contains(name) {
+                continue;
+            }
+            let (plain, sealed) = (plain.files.get(&path), sealed.files.get(&path));
+            let (action, version, settles) = self.decide_one(name, plain, sealed);
+            todo.push((action, Found { path, plain, sealed, version, settles }));
+        }
+        if !self.deletes_many {
+            self.hold_deletions(&mut todo);
+        }
+        todo
+    }
+
+    fn decide_one(
+        &self,
+        path: &str,
+        plain: Option<&Lies>,
+        lies: Option<&Lies>,
+    ) -> (Action, u64, Option<Content>) {
+        let known = self.pair.get(path);
+        let plain = match plain {
+            None => Plain::Absent,
+            Some(plain) if known.is_some_and(|known| known.plain.hash == plain.hash) => Plain::Same,
+            Some(_) => Plain::Changed,
+        };
+        let entry =
+            signed_path(&self.folder, self.sealed, path).and_then(|path| self.folder.manifest.at(&path));
+        let newest: Vec<Option<Content>> =
+            entry.into_iter().flat_map(|entry| entry.newest()).map(|record| record.content).collect();
+        let signed = newest.iter().map(|content| content.map(|content| content.hash.to_string())).collect();
+        let known = known.map(|known| &known.sealed.hash);
+        let hash = lies.map(|lies| &lies.hash);
+        let theirs: (Sealed, bool) = sealed(known, hash, &signed);
+        let settles = newest
+            .into_iter()
+            .flatten()
+            .find(|content| theirs.1 && hash.is_some_and(|hash| content.hash.to_string() == *hash));
+        (decide(plain, theirs), entry.map_or(0, |entry| entry.version()), settles)
+    }
+
+    /// Leaves most files where they are, though they are gone on the other side: that may be a mistake.
+    fn hold_deletions(&mut self, todo: &mut Vec<(Action, Found<'_>)>) {
+        for deletion in [Action::DeleteSealed, Action::DeletePlain] {
+            let count = todo.iter().filter(|(action, _)| *action == deletion).count();
+            if count > DELETIONS_MAX && 2 * count > self.pair.count() {
+                todo.retain(|(action, _)| *action != deletion);
+                let (gone, left) = match deletion {
+                    Action::DeleteSealed => (self.plain, self.sealed),
+                    _ => (self.sealed, self.plain),
+                };
+                let what = format!(
+                    "{count} of {} files are gone there at once, so none was deleted in {}",
+                    self.pair.count(),
+                    left.path.display()
+                );
+                let next = "if that is right: the same once more with --once --delete-many";
+                let place = gone.path.to_string_lossy().into_owned();
+                self.tell("held", &place, Err(&Failure::of("many_deletions", &what, "", next)));
+            }
+        }
+    }
+
+    /// Both are as they were; perhaps other stamps show that from now on.
+    fn in_step(&mut self, found: &Found<'_>) {
+        if let (Some(plain), Some(sealed)) = (found.plain, found.sealed) {
+            self.pair.put(found.path.as_str(), InStep { plain: plain.half(), sealed: sealed.half() });
+        }
+    }
+
+    fn wait(&mut self, found: &Found<'_>) {
+        let what = if found.sealed.is_some() {
+            "the sealed file is not the one that a device signed"
+        } else {
+            "the sealed file is gone, and no device signed that"
+        };
+        let next = "let the sync service come to its end; `keyhearth file verify` says more";
+        self.tell("waits", found.path.as_str(), Err(&Failure::of("not_signed", what, "", next)));
+    }
+
+    fn delete_plain(&mut self, found: &Found<'_>, trash: &Trash) {
+        let (path, Some(plain)) = (found.path.as_str(), found.plain) else { return };
+        let deleted = check(self.sealed, path, None).and_then(|()| {
+            let place = self.plain.find(path)?;
+            check_place(&place, Some(plain))?;
+            let aside = trash.place(self.plain, path)?;
+            place.take(&aside, &plain.stamp)?;
+            self.plain.prune(path, self.sealed);
+            Ok(aside.inside().display().to_string())
+        });
+        if deleted.is_ok() {
+            self.pair.forget(path);
+        }
+        self.tell("deleted_plain", path, deleted.as_ref().map(|aside| Some(aside.clone())));
+    }
+
+    /// Deletes sealed files, but for those whose content may now have another name that was not sealed.
+    fn delete_sealed(
+        &mut self,
+        found: &[&Found<'_>],
+        has_unknown: bool,
+        unsealed: &BTreeSet<String>,
+    ) -> Result<Vec<Word>, Failure> {
+        let (mut done, mut words) = (Vec::new(), Vec::new());
+        for found in found {
+            let path = found.path.as_str();
+            let Some(sealed) = found.sealed else { continue };
+            let is_unsealed = self.pair.get(path).is_some_and(|known| unsealed.contains(&known.plain.hash));
+            if has_unknown || is_unsealed {
+                let what = "the plain file is gone, but there is one that could not be sealed and may be it";
+                let refusal = Failure::of("maybe_renamed", what, "", "correct that first");
+                self.tell("deleted_sealed", path, Err(&refusal));
+            } else {
+                done.push((found, path, sealed));
+            }
+        }
+        self.begin(done.iter().map(|(found, path, _)| (*path, found.version, None)))?;
+        for (found, path, lies) in done {
+            let deleted = check(self.plain, path, None).and_then(|()| {
+                let place = self.sealed.find(path)?;
+                check_place(&place, Some(lies))?;
+                let part = place.part()?;
+                place.take(&part, &lies.stamp)?;
+                part.remove()?;
+                self.sealed.prune(path, self.plain);
+                Ok(())
+            });
+            if deleted.is_ok() {
+                words.push(Word {
+                    path: path.to_owned(),
+                    after: found.version,
+                    content: None,
+                    in_step: None,
+                });
+            }
+            self.tell("deleted_sealed", path, deleted.as_ref().map(|()| None));
+        }
+        Ok(words)
+    }
+
+    fn begin<'a>(
+        &mut self,
+        more: impl IntoIterator<Item = (&'a str, u64, Option<(String, String)>)>,
+    ) -> Result<(), Failure> {
+        let pending =
+            more.into_iter().map(|(path, after, files)| (path.to_owned(), Pending { after, files }));
+        self.pair.begin(pending)
+    }
+
+    /// Opens sealed files, or compares them with the plain ones.
+    fn open(&mut self, found: &[&Found<'_>], action: Action, trash: &Trash) -> Vec<Word> {
+        let (mut read, mut files, mut words) = (Vec::new(), Vec::new(), Vec::new());
+        for &found in found {
+            match self.header(found) {
+                Ok((file, opened)) => {
+                    read.push((found, file));
+                    files.push(opened);
+                }
+                Err(refusal) => self.tell("opened", found.path.as_str(), Err(&refusal)),
+            }
+        }
+        if files.is_empty() {
+            return words;
+        }
+        let unlocked = match Opener::Server(self.server).unlock(files) {
+            Ok(unlocked) => unlocked,
+            Err(refusal) => {
+                read.iter().for_each(|(found, _)| self.tell("opened", found.path.as_str(), Err(&refusal)));
+                return words;
+            }
+        };
+        for ((found, file), unlocked) in read.into_iter().zip(unlocked) {
+            let path = found.path.as_str();
+            match unlocked.and_then(|unlocked| self.open_one(found, &file, unlocked, action, trash)) {
+                Ok((what, see, in_step)) => {
+                    match found.settles {
+                        Some(content) => words.push(Word {
+                            path: path.to_owned(),
+                            after: found.version,
+                            content: Some(content),
+                            in_step: Some(in_step),
+                        }),
+                        None => self.pair.put(path, in_step),
+                    }
+                    self.tell(what, path, Ok(see));
+                }
+                Err(refusal) => self.tell("opened", path, Err(&refusal)),
+            }
+        }
+        words
+    }
+
+    /// The sealed file that was seen, and its header.
+    fn header(&self, found: &Found<'_>) -> Result<(File, AnyOpened), Failure> {
+        let file = self.sealed.find(found.path.as_str())?.open()?.ok_or_else(|| failure(Error::Changed))?;
+        check_file(&file, found.sealed)?;
+        let opened = keyhearth_files::open_any(file.try_clone()?).map_err(failure)?;
+        Ok((file, opened))
+    }
+
+    /// Opens one file into its place; gives what was done, where the other version is, and what is in step.
+    fn open_one(
+        &self,
+        found: &Found<'_>,
+        source: &File,
+        unlocked: Unlocked,
+        action: Action,
+        trash: &Trash,
+    ) -> Result<(&'static str, Option<String>, InStep), Failure> {
+        let path = found.path.as_str();
+        let place = self.plain.make(path)?;
+        let aside = match found.plain {
+            None => None,
+            Some(_) if action == Action::Compare => Some(conflict(&place, &self.device)?),
+            Some(_) => Some(trash.place(self.plain, path)?),
+        };
+        let output = aside.as_ref().unwrap_or(&place).output()?;
+        unlocked.write_to(output.file(), self.threads).map_err(failure)?;
+        let (hash, _) = Hashing::Plain(&self.pair.secret).of(output.file())?;
+        // What was opened is what was seen.
+        check_file(source, found.sealed)?;
+        let sealed = found.sealed.map(Lies::half).ok_or_else(|| failure(Error::Changed))?;
+        let in_step = InStep { plain: Half { hash: hash.clone(), stamp: None }, sealed };
+        if action == Action::Compare && found.plain.is_some_and(|plain| plain.hash == hash) {
+            return Ok(("same", None, in_step));
+        }
+        if let Some(was) = place.open()? {
+            output.file().set_permissions(was.metadata()?.permissions())?;
+        }
+        output.file().sync_all()?;
+        check_place(&place, found.plain)?;
+        output.finish()?;
+        let what = match (&aside, found.plain) {
+            (Some(aside), Some(plain)) if action == Action::Open => {
+                aside.exchange(&place, &plain.stamp)?;
+                "opened"
+            }
+            (Some(aside), _) => {
+                aside.swap(&place)?;
+                "conflict"
+            }
+            (None, _) => "opened",
+        };
+        Ok((what, aside.map(|aside| aside.inside().display().to_string()), in_step))
+    }
+
+    /// Seals plain files; the hashes of those that could not be go to `unsealed`.
+    fn seal(&mut self, found: &[&Found<'_>], unsealed: &mut BTreeSet<String>) -> Result<Vec<Word>, Failure> {
+        let heads = match self.sealer.heads(found.len()) {
+            Ok(heads) => heads,
+            Err(refusal) => {
+                for found in found {
+                    unsealed.extend(found.plain.map(|plain| plain.hash.clone()));
+                    self.tell("sealed", found.path.as_str(), Err(&refusal));
+                }
+                return Ok(Vec::new());
+            }
+        };
+        let is_large = |(found, _): &(&&Found<'_>, _)| {
+            found.plain.is_some_and(|plain| plain.stamp.bytes() >= LARGE_BYTES)
+        };
+        let (large, small): (Vec<_>, Vec<_>) = found.iter().zip(heads).partition(is_large);
+        let (plain, sealed, threads) = (self.plain, self.sealed, self.threads);
+        let make = |found: &Found<'_>, head: Result<Head, Failure>, threads| {
+            head.and_then(|head| make(plain, sealed, found, head, threads))
+        };
+        let mut made = each(threads, small, |(found, head)| (found, make(found, head, 1)));
+        made.extend(large.into_iter().map(|(found, head)| (found, make(found, head, threads))));
+        filesystem::synchronise(&File::open(&self.sealed.path)?)?;
+        self.begin(made.iter().filter_map(|(found, made)| {
+            let hashes = (found.plain?.hash.clone(), made.as_ref().ok()?.hash.clone());
+            Some((found.path.as_str(), found.version, Some(hashes)))
+        }))?;
+        let mut words = Vec::new();
+        for (found, made) in made {
+            let path = found.path.as_str();
+            let word = made.and_then(|made| put(made, found));
+            self.tell("sealed", path, word.as_ref().map(|_| None));
+            match word {
+                Ok(word) => words.push(word),
+                Err(_) => unsealed.extend(found.plain.map(|plain| plain.hash.clone())),
+            }
+        }
+        Ok(words)
+    }
+
+    /// Signs what this device did.
+    fn sign(&mut self, words: &[Word]) -> Result<(), Failure> {
+        if words.is_empty() {
+            return self.folder.remember();
+        }
+        let said = words.iter().filter_map(|word| {
+            Some((signed_path(&self.folder, self.sealed, &word.path)?, word.after, word.content))
+        });
+        let said = said.collect();
+        self.folder.sign_after(said, &self.device).map(drop)
+    }
+}
+
+/// Seals the plain file that was seen; the result has no name yet.
+fn make(plain: &Tree, sealed: &Tree, found: &Found<'_>, head: Head, threads: usize) -> Result<Made, Failure> {
+    let path = found.path.as_str();
+    let source = plain.find(path)?.open()?.ok_or_else(|| failure(Error::Changed))?;
+    check_file(&source, found.plain)?;
+    let place = sealed.make(path)?;
+    let part = found.sealed.map(|_| place.part()).transpose()?;
+    let output = part.as_ref().unwrap_or(&place).output()?;
+    head.seal(&source, output.file(), threads).map_err(failure)?;
+    // What is sealed is what was hashed.
+    check_file(&source, found.plain)?;
+    let (hash, content) = Hashing::Sealed.of(output.file())?;
+    Ok(Made { output, place, part, hash, content })
+}
+
+/// Gives a sealed file its name.
+fn put(made: Made, found: &Found<'_>) -> Result<Word, Failure> {
+    let Made { output, place, part, hash, content } = made;
+    check_place(&place, found.sealed)?;
+    output.finish()?;
+    if let (Some(part), Some(was)) = (part, found.sealed) {
+        part.exchange(&place, &was.stamp)?;
+        part.remove()?;
+    }
+    let sealed = Half { hash, stamp: None };
+    let in_step = found.plain.map(|plain| InStep { plain: plain.half(), sealed });
+    Ok(Word { path: found.path.as_str().to_owned(), after: found.version, content, in_step })
+}
+
+/// Refuses unless what lies at a path is what was seen.
+fn check(tree: &Tree, path: &str, seen: Option<&Lies>) -> Result<(), Failure> {
+    match tree.find_at(&tree.inside(path))? {
+        Some(place) => check_place(&place, seen),
+        None if seen.is_none() => Ok(()),
+        None => Err(failure(Error::Changed)),
+    }
+}
+
+fn check_place(place: &Place, seen: Option<&Lies>) -> Result<(), Failure> {
+    if place.stamp()? == seen.map(|seen| seen.stamp) { Ok(()) } else { Err(failure(Error::Changed)) }
+}
+
+fn check_file(file: &File, seen: Option<&Lies>) -> Result<(), Failure> {
+    let now = Stamp::of(&file.metadata()?);
+    if seen.is_some_and(|seen| seen.stamp == now) { Ok(()) } else { Err(failure(Error::Changed)) }
+}
+
+/// What the manifest calls a path.
+fn signed_path(folder: &Folder<'_>, sealed: &Tree, path: &str) -> Option<InsidePath> {
+    InsidePath::new(sealed.path.join(sealed.inside(path)).strip_prefix(&folder.root).ok()?.to_str()?)
+}

@@ -1,0 +1,235 @@
+//! A name in a folder of a pair, and how something is put there or taken away without losing what somebody else put there
+//! meanwhile: names are exchanged, and what came out is looked at.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keyhearth_files::{Error, Output};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::super::failure::Failure;
+use super::super::file::failure;
+use super::super::file::mount::beneath::{Folder, Root};
+use super::tree::Stamp;
+
+/// What files on their way are called.
+pub const PART: Part = Part;
+
+/// `.keyhearth-` and letters, ending in `.part`.
+pub struct Part;
+
+impl Part {
+    pub fn is_one(&self, name: &str) -> bool {
+        name.starts_with(".keyhearth-") && name.ends_with(".part")
+    }
+
+    fn draw(&self) -> Result<OsString, Failure> {
+        let mut bytes = [0; 8];
+        keyhearth_crypto::random::fill("keyhearth/part", &mut bytes)
+            .map_err(|error| Failure::new(error, "try again"))?;
+        Ok(format!(".keyhearth-{:016x}.part", u64::from_ne_bytes(bytes)).into())
+    }
+}
+
+/// A file that is being written; its folder is reached by a descriptor, which is kept for as long.
+pub struct Unnamed {
+    output: Output,
+    _folder: Arc<Folder>,
+}
+
+impl Unnamed {
+    pub fn file(&self) -> &File {
+        self.output.file()
+    }
+
+    /// Gives it its name, which nothing may have.
+    pub fn finish(self) -> Result<(), Failure> {
+        self.output.finish().map_err(failure)
+    }
+}
+
+/// A name in a folder that stays the same one, whatever happens to the folders above it.
+pub struct Place {
+    folder: Arc<Folder>,
+    name: OsString,
+    /// For people.
+    inside: PathBuf,
+}
+
+impl Place {
+    /// The place at `inside`; the folders above it must be there.
+    pub fn find(root: &Root, inside: &Path) -> Result<Self, Failure> {
+        let folder = root.folder(inside.parent().unwrap_or(Path::new("")));
+        let folder = folder.map_err(|error| no_folder(inside, &error))?;
+        let name = inside.file_name().unwrap_or_default().to_owned();
+        Ok(Self { folder: Arc::new(folder), name, inside: inside.to_owned() })
+    }
+
+    /// The same, with the folders above it, which are made.
+    pub fn make(root: &Root, inside: &Path) -> Result<Self, Failure> {
+        let above: Vec<_> =
+            inside.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).collect();
+        for folder in above.into_iter().rev() {
+            match root.folder(folder) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let place = Self::find(root, folder)?;
+                    DirBuilder::new()
+                        .mode(0o700)
+                        .create(place.path())
+                        .map_err(|error| Failure::at(folder.display(), &error))?;
+                }
+                Err(error) => return Err(no_folder(folder, &error)),
+            }
+        }
+        Self::find(root, inside)
+    }
+
+    /// Another name in the same folder.
+    fn beside(&self, name: OsString) -> Self {
+        Self { folder: Arc::clone(&self.folder), inside: self.inside.with_file_name(&name), name }
+    }
+
+    /// A name in the same folder for what is on its way.
+    pub fn part(&self) -> Result<Self, Failure> {
+        Ok(self.beside(PART.draw()?))
+    }
+
+    /// The first name of these in the same folder that nothing has.
+    pub fn free(&self, mut names: impl Iterator<Item = OsString>) -> Result<Self, Failure> {
+        loop {
+            let Some(name) = names.next() else {
+                return Err(Failure::new("every name for another version is taken", "remove some of them"));
+            };
+            let place = self.beside(name);
+            if place.stamp()?.is_none() {
+                return Ok(place);
+            }
+        }
+    }
+
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The path inside the folder of the pair.
+    pub fn inside(&self) -> &Path {
+        &self.inside
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join(&self.name)
+    }
+
+    fn told(&self, error: &io::Error) -> Failure {
+        Failure::at(self.inside.display(), error)
+    }
+
+    /// Opens the regular file; `None` if nothing is there.
+    pub fn open(&self) -> Result<Option<File>, Failure> {
+        match self.folder.open(&self.name) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.told(&error)),
+        }
+    }
+
+    /// By what the thing there is known, whatever it is; `None` if nothing is there.
+    pub fn stamp(&self) -> Result<Option<Stamp>, Failure> {
+        match fs::symlink_metadata(self.path()) {
+            Ok(metadata) => Ok(Some(Stamp::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.told(&error)),
+        }
+    }
+
+    /// Begins a file that gets this name.
+    pub fn output(&self) -> Result<Unnamed, Failure> {
+        let output = Output::create(&self.path()).map_err(failure)?;
+        Ok(Unnamed { output, _folder: Arc::clone(&self.folder) })
+    }
+
+    /// Exchanges what has this name, which is of our own making, with what has the name `other`, which was `expected` there. If
+    /// something else was it stays, and what is of our own making goes.
+    pub fn exchange(&self, other: &Self, expected: &Stamp) -> Result<(), Failure> {
+        let ours = self.stamp()?;
+        self.swap(other)?;
+        let came = self.stamp()?;
+        if came.is_some_and(|came| came.is_same_file(expected)) {
+            return Ok(());
+        }
+        self.rename(other, RenameFlags::EXCHANGE)?;
+        let back = self.stamp()?;
+        if let (Some(ours), Some(back)) = (ours, back)
+            && ours.is_same_file(&back)
+        {
+            self.remove()?;
+            return Err(failure(Error::Changed));
+        }
+        let what = format!(
+            "{} was replaced twice meanwhile; one version is {}",
+            other.inside.display(),
+            self.inside.display()
+        );
+        Err(Failure::of("changed", &what, "", "look at both, and keep what is right"))
+    }
+
+    /// The same, whatever was there.
+    pub fn swap(&self, other: &Self) -> Result<(), Failure> {
+        let swapped = self.rename(other, RenameFlags::EXCHANGE);
+        if swapped.is_err() {
+            self.remove()?;
+        }
+        swapped
+    }
+
+    /// Moves what has this name, and was `expected` there, to `other`, which nothing has. If something else was it is moved back.
+    pub fn take(&self, other: &Self, expected: &Stamp) -> Result<(), Failure> {
+        self.rename(other, RenameFlags::NOREPLACE)?;
+        if other.stamp()?.is_some_and(|came| came.is_same_file(expected)) {
+            return Ok(());
+        }
+        other.rename(self, RenameFlags::NOREPLACE).map_err(|_| {
+            let what = format!(
+                "{} was replaced meanwhile; one version is {}",
+                self.inside.display(),
+                other.inside.display()
+            );
+            Failure::of("changed", &what, "", "look at both, and keep what is right")
+        })?;
+        Err(failure(Error::Changed))
+    }
+
+    fn rename(&self, other: &Self, how: RenameFlags) -> Result<(), Failure> {
+        renameat_with(CWD, self.path(), CWD, other.path(), how).map_err(|error| match error {
+            rustix::io::Errno::INVAL => {
+                let what = format!("{}: this filesystem can not exchange names", other.inside.display());
+                Failure::of("unsupported", &what, "", "keep the folder on ext4, xfs, btrfs or tmpfs")
+            }
+            error => other.told(&error.into()),
+        })
+    }
+
+    pub fn remove(&self) -> Result<(), Failure> {
+        fs::remove_file(self.path()).map_err(|error| self.told(&error))
+    }
+
+    /// Removes the folder of this name, which must be empty.
+    pub fn remove_folder(&self) -> io::Result<()> {
+        fs::remove_dir(self.path())
+    }
+}
+
+fn no_folder(inside: &Path, error: &io::Error) -> Failure {
+    let what = format!("{}: {error}", inside.display());
+    Failure::of(
+        "not_a_folder",
+        &what,
+        "",
+        "links are not followed and no other filesystem is entered: move it away",
+    )
+}

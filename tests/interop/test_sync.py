@@ -1,0 +1,417 @@
+"""Two devices that keep plain folders in step by a folder of sealed files, as a sync service would carry it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+DEADLINE_S = 120
+
+
+class Device:
+    """A machine: its plain folder and its memory. The sealed folder is the same for all."""
+
+    def __init__(self, server, folder, name):
+        self.server, self.name = server, name
+        self.plain, self.sealed, self.state = folder / name, folder / "sealed", folder / f"state-{name}"
+        self.plain.mkdir(exist_ok=True)
+
+    def command(self, *more):
+        words = ["--json", "sync", "watch", "--plain", self.plain, "--sealed", self.sealed]
+        names = ["--key", "files", "--sign-key", "names", "--device", self.name]
+        return [str(word) for word in [self.server.program, *words, *names, *more]]
+
+    def environment(self):
+        return {**os.environ, **self.server.developer.environment(), "XDG_STATE_HOME": str(self.state)}
+
+    def run(self, *more):
+        command = self.command("--once", *more)
+        return subprocess.run(command, env=self.environment(), capture_output=True, timeout=DEADLINE_S)
+
+    def sign(self):
+        """Signs what lies in the sealed folder, as somebody does by hand once."""
+        command = [self.server.program, "file", "manifest", self.sealed, "--sign-key", "names"]
+        subprocess.run(command, env=self.environment(), check=True, capture_output=True, timeout=DEADLINE_S)
+
+    def once(self, *more):
+        """A pass that must go well: what it did, as (what, path)."""
+        process = self.run(*more)
+        assert process.returncode == 0, (process.stdout, process.stderr)
+        return [(step["what"], step["path"]) for step in json.loads(process.stdout)["steps"]]
+
+    def refused(self):
+        """A pass that must not: the code, and what it did."""
+        process = self.run()
+        assert process.returncode == 1, process.stdout
+        steps = json.loads(process.stdout)["steps"] if process.stdout else []
+        return json.loads(process.stderr.splitlines()[-1])["code"], [(step["what"], step["path"]) for step in steps]
+
+    def verify(self):
+        """What is not as the devices signed it."""
+        command = [self.server.program, "--json", "file", "verify", "--deep", self.sealed]
+        process = subprocess.run(command, env=self.environment(), capture_output=True, timeout=DEADLINE_S)
+        return json.loads(process.stdout)["wrong"]
+
+    def write(self, name, content):
+        path = self.plain / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def files(self):
+        found = (path for path in self.plain.rglob("*") if path.is_file() and ".keyhearth" not in path.parts)
+        return {str(path.relative_to(self.plain)): path.read_bytes() for path in found}
+
+    def trash(self):
+        found = (self.plain / ".keyhearth/trash").rglob("*")
+        return sorted(path.read_bytes() for path in found if path.is_file())
+
+    def names(self):
+        found = (path for path in self.sealed.rglob("*") if path.is_file() and ".keyhearth" not in path.parts)
+        return sorted(str(path.relative_to(self.sealed)) for path in found)
+
+
+@pytest.fixture
+def keys(server):
+    """The names of the keys that seal and sign."""
+    server.done(server.developer, "key", "create", "aes-256", "--alias", "files")
+    server.done(server.developer, "key", "create", "ed25519", "--alias", "names")
+
+
+@pytest.fixture
+def make(server, keys, tmp_path):
+    """Makes devices; the sealed folder is signed once."""
+    (tmp_path / "sealed").mkdir()
+    Device(server, tmp_path, "first").sign()
+    return lambda name: Device(server, tmp_path, name)
+
+
+def test_files_go_there_and_back(make):
+    here, there = make("here"), make("there")
+    contents = {"a.txt": b"a", "b/c/d.txt": b"d" * 200_000, "empty": b"", "e.age": b"no sealed file"}
+    for name, content in contents.items():
+        here.write(name, content)
+    assert here.once() == [("sealed", name) for name in sorted(contents)]
+    assert here.names() == sorted(f"{name}.age" for name in contents)
+    assert all(b"d" * 100 not in (here.sealed / name).read_bytes() for name in here.names())
+    assert there.once() == [("opened", name) for name in sorted(contents)]
+    assert there.files() == contents
+    assert here.once() == [] and there.once() == []
+    # Changes, in both directions in one pass.
+    there.write("a.txt", b"changed there")
+    there.write("new.txt", b"new there")
+    assert there.once() == [("sealed", "a.txt"), ("sealed", "new.txt")]
+    here.write("b/c/d.txt", b"changed here")
+    assert here.once() == [("opened", "a.txt"), ("opened", "new.txt"), ("sealed", "b/c/d.txt")]
+    assert there.once() == [("opened", "b/c/d.txt")] and there.files() == here.files()
+    # What was replaced is in the trash.
+    assert b"a" in here.trash() and b"d" * 200_000 in there.trash()
+    # New headers are nothing new.
+    here.server.done(here.server.developer, "file", "rekey", here.sealed)
+    assert here.once() == [] and there.once() == []
+    assert here.verify() == []
+
+
+def test_a_deletion_goes_over_unless_the_other_side_changed(make):
+    here, there = make("here"), make("there")
+    for name in ("keep", "x/gone", "changed", "both"):
+        here.write(name, name.encode())
+    here.once()
+    there.once()
+    for name in ("x/gone", "changed", "both"):
+        (here.plain / name).unlink()
+    (here.plain / "x").rmdir()
+    (there.plain / "both").unlink()
+    there.write("changed", b"newer")
+    assert here.once() == [("deleted_sealed", name) for name in ("both", "changed", "x/gone")]
+    assert here.names() == ["keep.age"]
+    assert there.once() == [("sealed", "changed"), ("deleted_plain", "x/gone")]
+    assert sorted(there.files()) == ["changed", "keep"] and not (there.plain / "x").exists()
+    assert there.trash() == [b"x/gone"]
+    assert here.once() == [("opened", "changed")] and here.files() == there.files()
+    assert here.verify() == []
+
+
+def test_a_folder_that_is_not_the_one_that_was_deletes_nothing(make):
+    here = make("here")
+    for name in "abc":
+        here.write(name, b"x")
+    here.once()
+    here.plain.rename(here.plain.with_name("unmounted"))
+    here.plain.mkdir()
+    assert here.refused() == ("other_folder", []) and len(here.names()) == 3
+    here.plain.rmdir()
+    here.plain.with_name("unmounted").rename(here.plain)
+    assert here.once() == []
+    # The sealed one: without its manifest nothing is done at all.
+    here.sealed.rename(here.sealed.with_name("unmounted"))
+    here.sealed.mkdir()
+    code, done = here.refused()
+    assert done == [("waits", name) for name in "abc"] and len(here.files()) == 3
+    here.sealed.rmdir()
+    here.sealed.with_name("unmounted").rename(here.sealed)
+    assert here.once() == []
+
+
+def test_most_files_are_deleted_only_if_that_is_said(make):
+    here, there = make("here"), make("there")
+    names = [f"{number:02}" for number in range(20)]
+    for name in names:
+        here.write(name, name.encode())
+    here.once()
+    there.once()
+    for name in names[:11]:
+        (here.plain / name).unlink()
+    assert here.refused() == ("many_deletions", [("held", str(here.plain))]) and len(here.names()) == 20
+    assert here.once("--delete-many") == [("deleted_sealed", name) for name in names[:11]]
+    assert there.refused() == ("many_deletions", [("held", str(there.sealed))]) and len(there.files()) == 20
+    assert there.once("--delete-many") == [("deleted_plain", name) for name in names[:11]]
+    assert sorted(there.files()) == names[11:] and len(there.trash()) == 11
+
+
+def test_where_both_changed_both_stay(make):
+    here, there = make("here"), make("there")
+    here.write("a/report.pdf", b"first")
+    here.once()
+    there.once()
+    here.write("a/report.pdf", b"from here")
+    there.write("a/report.pdf", b"from there")
+    here.once()
+    done = there.once()
+    (aside,) = [name for name in there.files() if "conflict" in name]
+    assert done == [("conflict", "a/report.pdf"), ("sealed", aside)]
+    assert aside.startswith("a/report (conflict ") and aside.endswith(" there).pdf")
+    assert there.files() == {"a/report.pdf": b"from here", aside: b"from there"}
+    here.once()
+    assert here.files() == there.files()
+    # The same change on both sides is none.
+    here.write("same", b"same")
+    there.write("same", b"same")
+    here.once()
+    assert there.once() == [] and here.once() == []
+
+
+def test_what_no_device_signed_waits(make):
+    here, there = make("here"), make("there")
+    here.write("a", b"first")
+    here.write("b", b"b")
+    here.once()
+    there.once()
+    first = (here.sealed / "a.age").read_bytes()
+    here.write("a", b"second")
+    here.once()
+    assert there.once() == [("opened", "a")]
+    second = (here.sealed / "a.age").read_bytes()
+    # The service puts an older file back, removes one, adds one.
+    (here.sealed / "a.age").write_bytes(first)
+    (here.sealed / "c.age").write_bytes(first)
+    removed = (here.sealed / "b.age").read_bytes()
+    (here.sealed / "b.age").unlink()
+    for device in (here, there):
+        code, done = device.refused()
+        assert code == "not_signed" and done == [("waits", name) for name in "abc"]
+        assert device.files() == {"a": b"second", "b": b"b"}
+    # Nor is it overwritten by what is changed here: it may be news whose manifest is on its way.
+    here.write("a", b"third")
+    assert here.refused()[0] == "not_signed" and (here.sealed / "a.age").read_bytes() == first
+    (here.sealed / "a.age").write_bytes(second)
+    (here.sealed / "b.age").write_bytes(removed)
+    (here.sealed / "c.age").unlink()
+    assert here.once() == [("sealed", "a")] and there.once() == [("opened", "a")]
+    # A deletion that a device signed is one.
+    (here.plain / "b").unlink()
+    assert here.once() == [("deleted_sealed", "b")] and there.once() == [("deleted_plain", "b")]
+    assert here.verify() == []
+
+
+def test_files_that_were_swapped_wait(make):
+    here, there = make("here"), make("there")
+    here.write("a", b"one")
+    here.write("b", b"two")
+    here.once()
+    one, two = (here.sealed / "a.age"), (here.sealed / "b.age")
+    contents = one.read_bytes(), two.read_bytes()
+    one.write_bytes(contents[1])
+    two.write_bytes(contents[0])
+    assert there.refused() == ("not_signed", [("waits", "a"), ("waits", "b")]) and there.files() == {}
+
+
+def test_a_folder_without_a_manifest_is_refused(server, keys, tmp_path):
+    device = Device(server, tmp_path, "device")
+    device.sealed.mkdir()
+    device.write("a", b"a")
+    assert device.refused() == ("no_manifest", []) and device.names() == []
+
+
+def test_a_file_that_could_not_be_sealed_keeps_what_may_be_its_older_name(make):
+    here = make("here")
+    here.write("old", b"content")
+    here.write("other", b"other")
+    here.once()
+    (here.plain / "old").rename(here.plain / ("n" * 254))
+    (here.plain / "other").unlink()
+    code, done = here.refused()
+    assert [step for step in done if step[0] == "deleted_sealed"] == [("deleted_sealed", name) for name in ("old", "other")]
+    assert here.names() == ["old.age"]
+    (here.plain / ("n" * 254)).rename(here.plain / "new")
+    assert here.once() == [("sealed", "new"), ("deleted_sealed", "old")]
+
+
+def test_no_link_leads_out(make, tmp_path):
+    here, there = make("here"), make("there")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    here.write("dir/x", b"x")
+    here.once()
+    (there.plain / "dir").symlink_to(outside)
+    assert there.refused()[0] == "not_a_file" and sorted(os.listdir(outside)) == ["secret"]
+    (there.plain / "dir").unlink()
+    # A link of the sync service, to where files would be written and deleted.
+    (here.sealed / "links").symlink_to(outside)
+    here.write("links/secret", b"mine")
+    (here.plain / "file").symlink_to(outside / "secret")
+    assert here.refused()[0] == "not_a_file"
+    assert (outside / "secret").read_bytes() == b"secret" and sorted(os.listdir(outside)) == ["secret"]
+
+
+def test_refusals_and_a_server_that_is_away_change_nothing(make):
+    here, there = make("here"), make("there")
+    here.write("a", b"a")
+    here.write("b", b"b")
+    here.once()
+    there.once()
+    # Damaged on the way: it is not what was signed, and the others are opened.
+    content = bytearray((here.sealed / "a.age").read_bytes())
+    content[-1] ^= 1
+    (here.sealed / "a.age").write_bytes(content)
+    here.write("c", b"c")
+    here.refused()
+    assert there.refused() == ("not_signed", [("opened", "c"), ("waits", "a")])
+    assert there.files() == {"a": b"a", "b": b"b", "c": b"c"}
+    content[-1] ^= 1
+    (here.sealed / "a.age").write_bytes(content)
+    here.server.stop()
+    there.write("b", b"changed")
+    names = there.names()
+    assert there.run().returncode == 1 and there.names() == names and there.files()["b"] == b"changed"
+    here.server.start()
+    assert there.once() == [("sealed", "b")] and here.once() == [("opened", "b")]
+
+
+def test_folders_inside_each_other_and_second_watchers_are_refused(make, tmp_path):
+    here = make("here")
+    here.write("a", b"a")
+    here.sealed.rmdir()
+    here.sealed = here.plain / "sealed"
+    here.sealed.mkdir()
+    assert here.run().returncode == 1 and here.names() == []
+
+
+def until(holds):
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_a_watcher_sees_what_happens_and_is_alone(make):
+    here, there = make("here"), make("there")
+    command = here.command("--rescan", "86400")
+    with subprocess.Popen(command, env=here.environment(), stdout=subprocess.PIPE) as watcher:
+        try:
+            assert json.loads(watcher.stdout.readline()) == {"steps": []}
+            here.write("a/b/new", b"from here")
+            until(lambda: here.names() == ["a/b/new.age"])
+            there.once()
+            there.write("other", b"from there")
+            there.once()
+            until(lambda: here.files().get("other") == b"from there")
+            assert here.refused()[0] == "busy"
+        finally:
+            watcher.kill()
+    assert here.once() == []
+
+
+def test_a_full_disk_leaves_everything_as_it_was(make, tmp_path):
+    here = make("here")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], check=True)
+    try:
+        here.sealed = small
+        here.write("a", b"a")
+        here.write("large", os.urandom(2 << 20))
+        assert here.refused()[1] == [("sealed", "a"), ("sealed", "large")]
+        assert here.names() == ["a.age"] and os.listdir(small) == ["a.age"]
+        subprocess.run(["mount", "-o", "remount,size=8m", small], check=True)
+        assert here.once() == [("sealed", "large")]
+        # The other way round: what is opened finds no room.
+        there = make("there")
+        there.sealed = small
+        full = tmp_path / "full"
+        full.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", full], check=True)
+        try:
+            there.plain = full
+            there.refused()
+            assert os.listdir(full) == ["a"]
+            assert here.once() == []
+        finally:
+            subprocess.run(["umount", full], check=True)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("direction", ["seal", "open", "conflict"])
+def test_nothing_is_lost_whenever_it_is_killed(make, direction):
+    """Killed at points that are drawn, again and again, until a pass comes to its end by itself."""
+    here, there = make("here"), make("there")
+    draw = random.Random(direction)
+    contents = {f"{number // 4}/{number}": draw.randbytes(draw.randrange(100_000)) for number in range(10)}
+    for name, content in contents.items():
+        here.write(name, content)
+    device, versions = here, {name: {content} for name, content in contents.items()}
+    if direction != "seal":
+        here.once()
+        device = there
+    if direction == "conflict":
+        there.once()
+        for name in sorted(contents)[:5]:
+            versions[name] = {here.write(name, b"here" + contents[name]).read_bytes()}
+            versions[name].add(there.write(name, b"there" + contents[name]).read_bytes())
+        here.once()
+    calls = kill_at_each_step(device, draw)
+    assert calls > 3
+    device.once()
+    for other in (here, there, here, there):
+        other.once()
+    assert here.files() == there.files()
+    kept = list(here.files().values())
+    for name, expected in versions.items():
+        assert here.files()[name] in expected
+        assert all(content in kept for content in expected), f"a version of {name} was lost"
+    leftover = [name for name in [*here.files(), *here.names()] if "keyhearth-" in name]
+    assert len(leftover) <= calls
+    assert here.verify() == [] and there.verify() == []
+
+
+def kill_at_each_step(device, draw):
+    """Lets a pass run up to its Nth renaming, naming or removal of a file, with N growing, and kills it there."""
+    calls = 0
+    while True:
+        at = 1 + calls + draw.randrange(2)
+        inject = f"inject=rename,renameat,renameat2,linkat,unlink,unlinkat:signal=KILL:when={at}"
+        process = subprocess.run(
+            ["strace", "-f", "-qq", "-e", "trace=rename,renameat,renameat2,linkat,unlink,unlinkat", "-e", inject,
+             "-o", "/dev/null", *device.command("--once")],
+            env=device.environment(), capture_output=True, timeout=DEADLINE_S,
+        )
+        if process.returncode >= 0 and process.returncode != 128 + signal.SIGKILL:
+            assert process.returncode == 0, (process.stdout, process.stderr)
+            return calls
+        calls += 1
