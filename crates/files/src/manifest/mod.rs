@@ -1,10 +1,10 @@
 //! What lies in a folder of sealed files, and what differs from that.
 //!
-//! A manifest is a join-semilattice: every path has a version counter and what it has at that version, and
+//! A manifest is a join-semilattice: of every path it has what was said of it last and what that came after, and
 //! [`Manifest::join`] of two is what both know, in any order and however often. So devices that write at the same time
-//! lose nothing: a sync service keeps both files, and whoever reads them joins them. Two contents of one version are a
-//! conflict, which stays visible until the next version. Before the newest version the fronts of earlier ones are kept,
-//! by which an older file is known as one.
+//! lose nothing: a sync service keeps both files, and whoever reads them joins them. What two devices said without knowing
+//! of each other is a conflict, however often each of them spoke, until somebody says something who knows of both. The
+//! fronts of earlier versions are also those by which an older file is known as one.
 //!
 //! How it is written and signed: [`Signed`] and `docs/formats/manifest.md`. What is wrong in a folder: [`compare`]. Not
 //! here: keys and walking through folders.
@@ -37,7 +37,7 @@ pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// The longest name of a device, in bytes.
 pub const DEVICE_BYTES_MAX: usize = 64;
-/// Fronts of earlier versions that are kept of one path.
+/// Earlier versions that are kept of one path.
 pub const EARLIER_MAX: usize = 16;
 /// The last version of a path. Nobody gets there by counting.
 const VERSION_MAX: u64 = 1 << 53;
@@ -164,54 +164,71 @@ pub struct Record {
     pub device: Device,
 }
 
+/// One version of a path, as those know it that came after it: which, and the front of what lay there; none if nothing did.
+type Earlier = (u64, Option<Front>);
+
 /// What is known of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    version: u64,
-    /// What was said at this version; never empty.
-    newest: BTreeSet<Record>,
-    /// What lay there at the last versions before it.
-    earlier: BTreeSet<(u64, Front)>,
+    /// What was said and nobody knew when they said something newer: never empty. One, unless there is a conflict. The
+    /// highest version of a path is one of these.
+    newest: BTreeSet<(u64, Record)>,
+    /// What the newest came after: the last versions. All up to the oldest of them are known if there are as many as are
+    /// kept.
+    earlier: BTreeSet<Earlier>,
 }
 
 impl Entry {
-    /// The newest version: 1 or more.
+    /// The highest version: 1 or more.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.version
+        self.newest.last().map_or(0, |(version, _)| *version)
     }
 
-    /// What was said at the newest version: one record or more.
+    /// What was said last: one record, or several that did not know of each other.
     pub fn newest(&self) -> impl Iterator<Item = &Record> {
-        self.newest.iter()
+        self.newest.iter().map(|(_, record)| record)
     }
 
     /// What lies there, if all agree.
     fn agreed(&self) -> Option<&Option<Content>> {
-        let mut contents = self.newest.iter().map(|record| &record.content);
+        let mut contents = self.newest().map(|record| &record.content);
         let first = contents.next()?;
         contents.all(|content| content == first).then_some(first)
     }
 
     fn was(&self, front: Front) -> bool {
-        self.earlier.iter().any(|&(_, earlier)| earlier == front)
+        self.earlier.iter().any(|(_, earlier)| *earlier == Some(front))
+    }
+
+    /// Up to this version everything is known, though it is not kept.
+    fn known_to(&self) -> u64 {
+        if self.earlier.len() < EARLIER_MAX {
+            0
+        } else {
+            self.earlier.first().map_or(0, |(version, _)| *version)
+        }
     }
 
     fn join(&mut self, mut other: Self) {
-        if other.version > self.version {
-            std::mem::swap(self, &mut other);
-        }
+        self.newest.append(&mut other.newest);
         self.earlier.append(&mut other.earlier);
-        if other.version == self.version {
-            self.newest.append(&mut other.newest);
-        } else {
-            let fronts = other.newest.iter().filter_map(|record| record.content.map(|content| content.front));
-            self.earlier.extend(fronts.map(|front| (other.version, front)));
-        }
+        self.settle();
+    }
+
+    /// Leaves of the newest what is not known to others of them, and of the earlier as many as are kept.
+    fn settle(&mut self) {
         while self.earlier.len() > EARLIER_MAX {
             self.earlier.pop_first();
         }
+        let known_to = self.known_to();
+        let Self { newest, earlier } = self;
+        newest.retain(|said| said.0 > known_to && !earlier.contains(&as_earlier(said)));
     }
+}
+
+fn as_earlier((version, record): &(u64, Record)) -> Earlier {
+    (*version, record.content.map(|content| content.front))
 }
 
 /// What lies in a folder, and what lay there.
@@ -237,7 +254,7 @@ impl Manifest {
     /// How many files lie there; those in conflict count.
     #[must_use]
     pub fn files(&self) -> usize {
-        let is_file = |entry: &&Entry| entry.newest.iter().any(|record| record.content.is_some());
+        let is_file = |entry: &&Entry| entry.newest().any(|record| record.content.is_some());
         self.entries.values().filter(is_file).count()
     }
 
@@ -276,30 +293,34 @@ impl Manifest {
 
     /// Takes note of what lies at `path` now, as its next version; ends a conflict. Gives whether that is new.
     pub fn record(&mut self, path: InsidePath, record: Record) -> bool {
-        let now = self.at(&path).map_or(0, Entry::version);
-        self.record_after(path, now, record)
+        self.record_over(path, |_| true, record)
     }
 
-    /// Takes note of what was put at `path` by who knew it at the version `after`, 0 if not at all: its next version; or, if
-    /// somebody recorded another one since, a conflict with that. Gives whether that is new.
-    pub fn record_after(&mut self, path: InsidePath, after: u64, record: Record) -> bool {
-        let known = self.entries.get(&path);
-        let is_known = match known {
-            Some(entry) => entry.agreed() == Some(&record.content),
-            None => record.content.is_none(),
+    /// Takes note of what was put at `path` in place of what is `seen`, as its next version: what others recorded and
+    /// who put it there had not seen stays, as a conflict with it. Gives whether that is new.
+    pub fn record_over(
+        &mut self,
+        path: InsidePath,
+        seen: impl Fn(Option<&Content>) -> bool,
+        record: Record,
+    ) -> bool {
+        let mut entry = match self.entries.get(&path) {
+            Some(entry) => entry.clone(),
+            None if record.content.is_none() => return false,
+            None => Entry { newest: BTreeSet::new(), earlier: BTreeSet::new() },
         };
-        if is_known {
+        let is_over =
+            |said: &&(u64, Record)| said.1.content == record.content || seen(said.1.content.as_ref());
+        let over: Vec<_> = entry.newest.iter().filter(is_over).cloned().collect();
+        if !over.is_empty() && over.iter().all(|(_, over)| over.content == record.content) {
             return false;
         }
-        let now = known.map_or(0, |entry| entry.version);
-        let version = if now > after { now } else { now + 1 };
-        let next = Entry { version, newest: BTreeSet::from([record]), earlier: BTreeSet::new() };
-        match self.entries.entry(path) {
-            Place::Vacant(place) => {
-                place.insert(next);
-            }
-            Place::Occupied(mut known) => known.get_mut().join(next),
-        }
+        let version = entry.version() + 1;
+        entry.newest.retain(|said| !over.contains(said));
+        entry.earlier.extend(over.iter().map(as_earlier));
+        entry.newest.insert((version, record));
+        entry.settle();
+        self.entries.insert(path, entry);
         true
     }
 }

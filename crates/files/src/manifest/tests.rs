@@ -63,6 +63,46 @@ proptest! {
         prop_assert_eq!(a.behind(&b).next().is_none(), join(&a, &b) == a);
     }
 
+    /// However often each of two devices speaks, and whatever both knew before, what they said last without knowing of each
+    /// other stays.
+    #[test]
+    fn what_devices_say_at_once_stays(both in manifest(), left in 1u8..40, right in 1u8..40) {
+        let mut devices = [both.clone(), both];
+        for (device, (count, name)) in devices.iter_mut().zip([(left, "left"), (right, "right")]) {
+            for number in 0..count {
+                let content = (number % 3 > 0 || number + 1 == count).then(|| content(10 + number + count));
+                device.record(path("0"), record(content, name));
+            }
+        }
+        let last = devices.each_ref().map(|device| device.at(&path("0")).unwrap().newest().cloned().collect::<Vec<_>>());
+        let [left_manifest, right_manifest] = devices;
+        let joined = left_manifest.join(right_manifest);
+        let newest: Vec<_> = joined.at(&path("0")).unwrap().newest().cloned().collect();
+        let is_far = left.abs_diff(right) >= 16;
+        prop_assert!(is_far || last.iter().flatten().all(|said| newest.contains(said)), "{:?} {:?}", last, newest);
+    }
+
+    /// What is put in place of one of several leaves the others.
+    #[test]
+    fn only_what_was_seen_is_replaced(left in 0u8..3, right in 0u8..3) {
+        let mut devices = ["left", "right"].map(|name| (name, Manifest::new(FOLDER_ID)));
+        for ((name, device), (count, first)) in devices.iter_mut().zip([(left, 10), (right, 20)]) {
+            for number in 0..=count {
+                device.record(path("a"), record(Some(content(first + number)), name));
+            }
+        }
+        let [(_, left_manifest), (_, right_manifest)] = devices;
+        let mut joined = left_manifest.join(right_manifest);
+        let (mine, theirs) = (content(10 + left), content(20 + right));
+        let next = || record(None, "left");
+        prop_assert!(joined.record_over(path("a"), |seen| seen == Some(&mine), next()));
+        let contents = |manifest: &Manifest| manifest.at(&path("a")).unwrap().newest().map(|said| said.content).collect::<Vec<_>>();
+        prop_assert!(contents(&joined).len() == 2 && contents(&joined).contains(&Some(theirs)));
+        prop_assert!(!joined.record_over(path("a"), |seen| seen == Some(&mine), next()), "it is said");
+        prop_assert!(joined.record_over(path("a"), |seen| seen == Some(&theirs), next()));
+        prop_assert_eq!(contents(&joined), vec![None]);
+    }
+
     #[test]
     fn a_manifest_has_one_text(manifest in manifest(), byte: u8, at: usize) {
         let text = manifest.to_text();
@@ -243,7 +283,9 @@ fn broken_texts_are_refused_by_their_line() {
         (format!("{head}{}", file("1", "")), 3),
         (format!("{head}{}{}", file("1", "b"), file("1", "a")), 1),
         (format!("{head}{}{}", file("1", "a"), file("1", "a")), 1),
-        (format!("{head}{}{}", file("1", "a"), file("2", "a")), 4),
+        (format!("{head}{}{}", file("2", "a"), file("1", "a")), 1),
+        (format!("{head}{}{}was 1 {front} a\n", file("1", "a"), file("2", "a")), 1),
+        (format!("{head}{}was 1 {front} a\nwas 1 - a\n", file("2", "a")), 1),
         (format!("{head}{}was 1 {front} a\n", file("1", "a")), 4),
         (format!("{head}was 1 {front} a\n"), 3),
         (format!("{head}gone 1 1 {} a\n", "d".repeat(DEVICE_BYTES_MAX + 1)), 3),

@@ -1,6 +1,6 @@
 //! Manifests as text, and what is signed of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use keyhearth_crypto::digest;
 
 use super::{
-    Content, Device, EARLIER_MAX, Entry, FolderId, Front, Hash, InsidePath, MANIFEST_BYTES_MAX, Manifest,
-    Record, VERSION_MAX,
+    Content, Device, Earlier, Entry, FolderId, Front, Hash, InsidePath, MANIFEST_BYTES_MAX, Manifest, Record,
+    VERSION_MAX,
 };
 use crate::hex;
 
@@ -123,8 +123,8 @@ impl Manifest {
 
 impl Entry {
     fn write(&self, path: &InsidePath, text: &mut String) -> fmt::Result {
-        let (version, path) = (self.version, path.as_str());
-        for Record { content, when, device } in &self.newest {
+        let path = path.as_str();
+        for (version, Record { content, when, device }) in &self.newest {
             let device = device.as_str();
             match content {
                 Some(Content { front, hash, payload_bytes, file }) => {
@@ -137,7 +137,10 @@ impl Entry {
                 None => writeln!(text, "gone {version} {when} {device} {path}")?,
             }
         }
-        self.earlier.iter().try_for_each(|(version, front)| writeln!(text, "was {version} {front} {path}"))
+        self.earlier.iter().try_for_each(|(version, front)| {
+            let front = front.map_or(NONE.to_owned(), |front| front.to_string());
+            writeln!(text, "was {version} {front} {path}")
+        })
     }
 }
 
@@ -180,55 +183,37 @@ impl<'t> Lines<'t> {
         let folder = self.expect("folder ", "must be the folder's id", FolderId::read)?;
         let mut entries: BTreeMap<InsidePath, Entry> = BTreeMap::new();
         loop {
-            if self.rest.starts_with("file ") {
-                let (path, version, record) = self.expect(
-                    "file ",
-                    "must be a file: version, id, length, front, hash, time, device, path",
-                    file,
-                )?;
-                self.newest(&mut entries, path, version, record)?;
+            let (path, said, was) = if self.rest.starts_with("file ") {
+                const RULE: &str = "must be a file: version, id, length, front, hash, time, device, path";
+                let (path, version, record) = self.expect("file ", RULE, file)?;
+                (path, Some((version, record)), None)
             } else if self.rest.starts_with("gone ") {
-                let (path, version, record) =
-                    self.expect("gone ", "must be a deleted file: version, time, device, path", gone)?;
-                self.newest(&mut entries, path, version, record)?;
+                const RULE: &str = "must be a deleted file: version, time, device, path";
+                let (path, version, record) = self.expect("gone ", RULE, gone)?;
+                (path, Some((version, record)), None)
             } else if self.rest.starts_with("was ") {
-                let (path, version, front) =
-                    self.expect("was ", "must be an earlier file: version, front, path", was)?;
-                let broken = Malformed { line: self.number - 1, rule: "an earlier version has a newer one" };
-                let entry = entries.get_mut(&path).filter(|entry| version < entry.version).ok_or(broken)?;
-                entry.earlier.insert((version, front));
-                if entry.earlier.len() > EARLIER_MAX {
-                    let rule = "a path has at most 16 earlier versions";
-                    return Err(Malformed { line: self.number - 1, rule });
-                }
+                let (path, was) =
+                    self.expect("was ", "must be an earlier version: version, front, path", was)?;
+                (path, None, Some(was))
             } else {
                 break;
+            };
+            let new = || Entry { newest: BTreeSet::new(), earlier: BTreeSet::new() };
+            let entry = entries.entry(path).or_insert_with(new);
+            entry.newest.extend(said);
+            entry.earlier.extend(was);
+            if entry.earlier.last().is_some_and(|(version, _)| *version >= entry.version()) {
+                return Err(Malformed { line: self.number - 1, rule: "an earlier version has a newer one" });
             }
+            entry.settle();
         }
         let manifest = Manifest { folder, entries };
         // One manifest has one text: what is signed is what is compared.
         if manifest.to_text() == whole[..whole.len() - self.rest.len()] {
             Ok(manifest)
         } else {
-            Err(Malformed { line: 1, rule: "its lines are not in their order" })
+            Err(Malformed { line: 1, rule: "its lines are not all, each once and in their order" })
         }
-    }
-
-    fn newest(
-        &self,
-        entries: &mut BTreeMap<InsidePath, Entry>,
-        path: InsidePath,
-        version: u64,
-        record: Record,
-    ) -> Result<(), Malformed> {
-        let new = || Entry { version, newest: [].into(), earlier: [].into() };
-        let entry = entries.entry(path).or_insert_with(new);
-        if entry.version != version {
-            let rule = "a path has one newest version";
-            return Err(Malformed { line: self.number - 1, rule });
-        }
-        entry.newest.insert(record);
-        Ok(())
     }
 
     fn end(&self) -> Result<(), Malformed> {
@@ -258,10 +243,14 @@ fn gone(rest: &str) -> Option<(InsidePath, u64, Record)> {
     Some((InsidePath::new(words.next()?)?, version, Record { content: None, when, device }))
 }
 
-fn was(rest: &str) -> Option<(InsidePath, u64, Front)> {
+fn was(rest: &str) -> Option<(InsidePath, Earlier)> {
     let mut words = rest.splitn(3, ' ');
-    let (version, front) = (self::version(words.next()?)?, Front(hex::read(words.next()?)?));
-    Some((InsidePath::new(words.next()?)?, version, front))
+    let version = self::version(words.next()?)?;
+    let front = match words.next()? {
+        NONE => None,
+        front => Some(Front(hex::read(front)?)),
+    };
+    Some((InsidePath::new(words.next()?)?, (version, front)))
 }
 
 /// A version of a path, from 1 on.

@@ -5,7 +5,7 @@
 //! on the sealed side before. So what a crash leaves is an older memory, by which files that were done since are found
 //! equal, and the words that this device has yet to sign.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -63,8 +63,8 @@ struct Memory {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pending {
-    /// The version that the manifest had of the path when this was decided.
-    pub after: u64,
+    /// What it was done in place of, by hashes; `None` is nothing.
+    pub seen: BTreeSet<Option<String>>,
     /// The hashes of the plain and the sealed file; `None` if both are deleted.
     pub files: Option<(String, String)>,
 }

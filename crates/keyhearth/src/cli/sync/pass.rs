@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::super::failure::Failure;
 use super::super::file::failure;
-use super::super::file::manifest::Folder;
+use super::super::file::manifest::{Folder, Word};
 use super::super::file::many::{LARGE_BYTES, each};
 use super::super::file::open::{Opener, Unlocked};
 use super::super::file::seal::{Head, Sealer};
@@ -65,17 +65,17 @@ struct Found<'s> {
     path: InsidePath,
     plain: Option<&'s Lies>,
     sealed: Option<&'s Lies>,
-    /// The manifest's version of it; 0 if nobody spoke of it.
-    version: u64,
+    /// The hashes of what was in step there and of what lies on the sealed side; `None` is nothing.
+    seen: BTreeSet<Option<String>>,
     /// What the manifest has of the sealed file, if that has to be said again: several devices signed at once.
     settles: Option<Content>,
 }
 
 /// What was done on the sealed side, to be signed.
-struct Word {
+struct Done {
     path: String,
-    /// The version that the manifest had of the path when it was decided.
-    after: u64,
+    /// What this device knew and saw there, by its hashes: it is in place of that and of nothing else.
+    seen: BTreeSet<Option<String>>,
     content: Option<Content>,
     /// What is in step once it is signed.
     in_step: Option<InStep>,
@@ -197,11 +197,12 @@ impl Pass<'_> {
     }
 
     /// What this device did in earlier passes and did not sign.
-    fn left(&mut self, sealed: &Seen) -> Result<Vec<Word>, Failure> {
+    fn left(&mut self, sealed: &Seen) -> Result<Vec<Done>, Failure> {
         let mut words = Vec::new();
         for (path, pending) in self.pair.pending() {
             let lies = sealed.files.get(path.as_str());
-            let word = |content, in_step| Word { path: path.clone(), after: pending.after, content, in_step };
+            let word =
+                |content, in_step| Done { path: path.clone(), seen: pending.seen.clone(), content, in_step };
             match (&pending.files, lies) {
                 (None, None) if !sealed.is_hidden(path) => words.push(word(None, None)),
                 (Some((plain, hash)), Some(lies)) if lies.hash == *hash && lies.content.is_some() => {
@@ -237,8 +238,10 @@ impl Pass<'_> {
                 continue;
             }
             let (plain, sealed) = (plain.files.get(&path), sealed.files.get(&path));
-            let (action, version, settles) = self.decide_one(name, plain, sealed);
-            todo.push((action, Found { path, plain, sealed, version, settles }));
+            let (action, settles) = self.decide_one(name, plain, sealed);
+            let known = self.pair.get(name).map(|known| known.sealed.hash.clone());
+            let seen = BTreeSet::from([known, sealed.map(|lies| lies.hash.clone())]);
+            todo.push((action, Found { path, plain, sealed, seen, settles }));
         }
         if !self.deletes_many {
             self.hold_deletions(&mut todo);
@@ -246,12 +249,7 @@ impl Pass<'_> {
         todo
     }
 
-    fn decide_one(
-        &self,
-        path: &str,
-        plain: Option<&Lies>,
-        lies: Option<&Lies>,
-    ) -> (Action, u64, Option<Content>) {
+    fn decide_one(&self, path: &str, plain: Option<&Lies>, lies: Option<&Lies>) -> (Action, Option<Content>) {
         let known = self.pair.get(path);
         let plain = match plain {
             None => Plain::Absent,
@@ -270,7 +268,7 @@ impl Pass<'_> {
             .into_iter()
             .flatten()
             .find(|content| theirs.1 && hash.is_some_and(|hash| content.hash.to_string() == *hash));
-        (decide(plain, theirs), entry.map_or(0, |entry| entry.version()), settles)
+        (decide(plain, theirs), settles)
     }
 
     /// Leaves most files where they are, though they are gone on the other side: that may be a mistake.
@@ -334,7 +332,7 @@ impl Pass<'_> {
         found: &[&Found<'_>],
         has_unknown: bool,
         unsealed: &BTreeSet<String>,
-    ) -> Result<Vec<Word>, Failure> {
+    ) -> Result<Vec<Done>, Failure> {
         let (mut done, mut words) = (Vec::new(), Vec::new());
         for found in found {
             let path = found.path.as_str();
@@ -348,7 +346,7 @@ impl Pass<'_> {
                 done.push((found, path, sealed));
             }
         }
-        self.begin(done.iter().map(|(found, path, _)| (*path, found.version, None)))?;
+        self.begin(done.iter().map(|(found, path, _)| (*path, &found.seen, None)))?;
         for (found, path, lies) in done {
             let deleted = check(self.plain, path, None).and_then(|()| {
                 let place = self.sealed.find(path)?;
@@ -360,9 +358,9 @@ impl Pass<'_> {
                 Ok(())
             });
             if deleted.is_ok() {
-                words.push(Word {
+                words.push(Done {
                     path: path.to_owned(),
-                    after: found.version,
+                    seen: found.seen.clone(),
                     content: None,
                     in_step: None,
                 });
@@ -374,15 +372,16 @@ impl Pass<'_> {
 
     fn begin<'a>(
         &mut self,
-        more: impl IntoIterator<Item = (&'a str, u64, Option<(String, String)>)>,
+        more: impl IntoIterator<Item = (&'a str, &'a BTreeSet<Option<String>>, Option<(String, String)>)>,
     ) -> Result<(), Failure> {
-        let pending =
-            more.into_iter().map(|(path, after, files)| (path.to_owned(), Pending { after, files }));
+        let pending = more
+            .into_iter()
+            .map(|(path, seen, files)| (path.to_owned(), Pending { seen: seen.clone(), files }));
         self.pair.begin(pending)
     }
 
     /// Opens sealed files, or compares them with the plain ones.
-    fn open(&mut self, found: &[&Found<'_>], action: Action, trash: &Trash) -> Vec<Word> {
+    fn open(&mut self, found: &[&Found<'_>], action: Action, trash: &Trash) -> Vec<Done> {
         let (mut read, mut files, mut words) = (Vec::new(), Vec::new(), Vec::new());
         for &found in found {
             match self.header(found) {
@@ -408,9 +407,9 @@ impl Pass<'_> {
             match unlocked.and_then(|unlocked| self.open_one(found, &file, unlocked, action, trash)) {
                 Ok((what, see, in_step)) => {
                     match found.settles {
-                        Some(content) => words.push(Word {
+                        Some(content) => words.push(Done {
                             path: path.to_owned(),
-                            after: found.version,
+                            seen: found.seen.clone(),
                             content: Some(content),
                             in_step: Some(in_step),
                         }),
@@ -479,7 +478,7 @@ impl Pass<'_> {
     }
 
     /// Seals plain files; the hashes of those that could not be go to `unsealed`.
-    fn seal(&mut self, found: &[&Found<'_>], unsealed: &mut BTreeSet<String>) -> Result<Vec<Word>, Failure> {
+    fn seal(&mut self, found: &[&Found<'_>], unsealed: &mut BTreeSet<String>) -> Result<Vec<Done>, Failure> {
         let heads = match self.sealer.heads(found.len()) {
             Ok(heads) => heads,
             Err(refusal) => {
@@ -503,7 +502,7 @@ impl Pass<'_> {
         filesystem::synchronise(&File::open(&self.sealed.path)?)?;
         self.begin(made.iter().filter_map(|(found, made)| {
             let hashes = (found.plain?.hash.clone(), made.as_ref().ok()?.hash.clone());
-            Some((found.path.as_str(), found.version, Some(hashes)))
+            Some((found.path.as_str(), &found.seen, Some(hashes)))
         }))?;
         let mut words = Vec::new();
         for (found, made) in made {
@@ -519,15 +518,16 @@ impl Pass<'_> {
     }
 
     /// Signs what this device did.
-    fn sign(&mut self, words: &[Word]) -> Result<(), Failure> {
-        if words.is_empty() {
+    fn sign(&mut self, done: &[Done]) -> Result<(), Failure> {
+        if done.is_empty() {
             return self.folder.remember();
         }
-        let said = words.iter().filter_map(|word| {
-            Some((signed_path(&self.folder, self.sealed, &word.path)?, word.after, word.content))
+        let said = done.iter().filter_map(|done| {
+            let path = signed_path(&self.folder, self.sealed, &done.path)?;
+            Some(Word { path, seen: done.seen.clone(), content: done.content })
         });
         let said = said.collect();
-        self.folder.sign_after(said, &self.device).map(drop)
+        self.folder.sign_over(said, &self.device).map(drop)
     }
 }
 
@@ -547,7 +547,7 @@ fn make(plain: &Tree, sealed: &Tree, found: &Found<'_>, head: Head, threads: usi
 }
 
 /// Gives a sealed file its name.
-fn put(made: Made, found: &Found<'_>) -> Result<Word, Failure> {
+fn put(made: Made, found: &Found<'_>) -> Result<Done, Failure> {
     let Made { output, place, part, hash, content } = made;
     check_place(&place, found.sealed)?;
     output.finish()?;
@@ -557,7 +557,7 @@ fn put(made: Made, found: &Found<'_>) -> Result<Word, Failure> {
     }
     let sealed = Half { hash, stamp: None };
     let in_step = found.plain.map(|plain| InStep { plain: plain.half(), sealed });
-    Ok(Word { path: found.path.as_str().to_owned(), after: found.version, content, in_step })
+    Ok(Done { path: found.path.as_str().to_owned(), seen: found.seen.clone(), content, in_step })
 }
 
 /// Refuses unless what lies at a path is what was seen.

@@ -7,6 +7,7 @@ pub mod lying;
 pub mod remembered;
 mod trust;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,14 @@ impl DeviceName {
         };
         self.device.clone().or_else(host).or_else(|| Device::new("unnamed")).expect("the last is a name")
     }
+}
+
+/// What was done at a path.
+pub struct Word {
+    pub path: InsidePath,
+    /// The hashes of what it was put in place of; `None` is nothing.
+    pub seen: BTreeSet<Option<String>>,
+    pub content: Option<Content>,
 }
 
 /// A folder and everything that is known of it.
@@ -187,17 +196,15 @@ impl<'t> Folder<'t> {
         self.commit()
     }
 
-    /// The same with what was done at some paths, each by who knew them at a version and not what came since.
-    pub fn sign_after(
-        &mut self,
-        words: Vec<(InsidePath, u64, Option<Content>)>,
-        device: &Device,
-    ) -> Result<bool, Failure> {
+    /// The same with what was done at some paths, by who had not seen everything that others did there.
+    pub fn sign_over(&mut self, words: Vec<Word>, device: &Device) -> Result<bool, Failure> {
         self.join_newer()?;
         self.check()?;
-        for (path, after, content) in words {
+        for Word { path, seen, content } in words {
+            let is_seen =
+                |other: Option<&Content>| seen.contains(&other.map(|content| content.hash.to_string()));
             let record = Record { content, when: keys::now(), device: device.clone() };
-            self.manifest.record_after(path, after, record);
+            self.manifest.record_over(path, is_seen, record);
         }
         self.commit()
     }
