@@ -6,8 +6,9 @@
 //! equal, and the words that this device has yet to sign.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use keyhearth_crypto::{digest, random};
@@ -25,7 +26,7 @@ use super::tree::{Half, Tree};
 /// The mark, in the plain folder's `.keyhearth`.
 const MARK: &str = "pair";
 const KNOWN: &str = "known.json";
-const PENDING: &str = "pending.json";
+const PENDING: &str = "pending.jsonl";
 /// The longest mark, in bytes.
 const MARK_BYTES_MAX: usize = 1024;
 /// The longest memory of a pair that is read, in bytes: about a million files.
@@ -59,10 +60,11 @@ struct Memory {
     paths: BTreeMap<String, InStep>,
 }
 
-/// What this device does on the sealed side, until it is signed.
+/// What this device does on the sealed side, until it is signed: a line of a file that grows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pending {
+    pub path: String,
     /// What it was done in place of, by hashes; `None` is nothing.
     pub seen: BTreeSet<Option<String>>,
     /// The hashes of the plain and the sealed file; `None` if both are deleted.
@@ -95,7 +97,7 @@ impl Pair {
             Failure::of("busy", &error.to_string(), "", next)
         })?;
         let memory: Option<Memory> = read(&place.join(KNOWN))?;
-        let pending = read(&place.join(PENDING))?.unwrap_or_default();
+        let pending = read_pending(&place.join(PENDING))?;
         let other = |what: &str| {
             let what = format!("{} is not the folder that was in step: {what}", plain.path.display());
             let next = format!(
@@ -157,17 +159,36 @@ impl Pair {
     }
 
     /// Writes down what is about to be done on the sealed side.
-    pub fn begin(&mut self, more: impl IntoIterator<Item = (String, Pending)>) -> Result<(), Failure> {
-        self.pending.extend(more);
-        write(&self.place.join(PENDING), &self.pending)
+    pub fn begin(&mut self, more: Vec<Pending>) -> Result<(), Failure> {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(made::PRIVATE)
+            .open(self.place.join(PENDING))?;
+        file.write_all(&lines(&more)?)?;
+        file.sync_all()?;
+        self.pending.extend(more.into_iter().map(|pending| (pending.path.clone(), pending)));
+        Ok(())
     }
 
     /// Takes note of what was not done, or is signed and remembered.
     pub fn ended(&mut self, holds: impl Fn(&str) -> bool) -> Result<(), Failure> {
         let before = self.pending.len();
         self.pending.retain(|path, _| !holds(path));
-        if self.pending.len() == before { Ok(()) } else { write(&self.place.join(PENDING), &self.pending) }
+        if self.pending.len() == before {
+            return Ok(());
+        }
+        remembered::write(&self.place.join(PENDING), &lines(self.pending.values())?)
     }
+}
+
+fn lines<'p>(pending: impl IntoIterator<Item = &'p Pending>) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    for pending in pending {
+        serde_json::to_writer(&mut text, pending).map_err(|error| Failure::new(error, "report this"))?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
 impl Mark {
@@ -224,10 +245,28 @@ fn read<M: DeserializeOwned>(place: &Path) -> Result<Option<M>, Failure> {
         return Ok(None);
     }
     let memory = serde_json::from_slice(&remembered::read(place, MEMORY_BYTES_MAX)?);
-    memory.map(Some).map_err(|error| {
-        let next = "remove its folder: all files are compared then, and none is deleted";
-        Failure::new(format_args!("{}: {error}", place.display()), next)
-    })
+    memory.map(Some).map_err(|error| broken(place, &error))
+}
+
+fn broken(place: &Path, error: &serde_json::Error) -> Failure {
+    let next = "remove its folder: all files are compared then, and none is deleted";
+    Failure::new(format_args!("{}: {error}", place.display()), next)
+}
+
+/// What a crash cut off at the end was not begun.
+fn read_pending(place: &Path) -> Result<BTreeMap<String, Pending>, Failure> {
+    if !place.try_exists()? {
+        return Ok(BTreeMap::new());
+    }
+    let bytes = remembered::read(place, MEMORY_BYTES_MAX)?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        OpenOptions::new().write(true).open(place)?.set_len(whole as u64)?;
+    }
+    let pending = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let pending =
+        pending.map(|line| serde_json::from_slice::<Pending>(line).map_err(|error| broken(place, &error)));
+    pending.map(|pending| pending.map(|pending| (pending.path.clone(), pending))).collect()
 }
 
 fn write(place: &Path, memory: &impl Serialize) -> Result<(), Failure> {

@@ -71,6 +71,13 @@ struct Found<'s> {
     settles: Option<Content>,
 }
 
+impl Found<'_> {
+    /// What is about to be done there.
+    fn pending(&self, files: Option<(String, String)>) -> Pending {
+        Pending { path: self.path.as_str().to_owned(), seen: self.seen.clone(), files }
+    }
+}
+
 /// What was done on the sealed side, to be signed.
 struct Done {
     path: String,
@@ -103,8 +110,8 @@ impl Pass<'_> {
             self.tell("refused", &path.to_string_lossy(), Err(refusal));
         }
         self.tidy(&sealed);
-        let mut words = self.left(&sealed)?;
-        let skipped: BTreeSet<String> = words.iter().map(|word| word.path.clone()).collect();
+        let mut done = self.left(&sealed)?;
+        let skipped: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
         let mut todo = self.decide(&plain, &sealed, &skipped);
         todo.sort_by_key(|(action, _)| *action);
         self.bar.set_length(todo.iter().filter(|(action, _)| *action != Action::Nothing).count() as u64);
@@ -115,10 +122,10 @@ impl Pass<'_> {
             let found: Vec<&Found<'_>> = batch.iter().map(|(_, found)| found).collect();
             match action {
                 Action::Nothing => found.iter().for_each(|found| self.in_step(found)),
-                Action::Open | Action::Compare => words.extend(self.open(&found, *action, &trash)),
-                Action::Seal => words.extend(self.seal(&found, &mut unsealed)?),
+                Action::Open | Action::Compare => done.extend(self.open(&found, *action, &trash)),
+                Action::Seal => done.extend(self.seal(&found, &mut unsealed)?),
                 Action::DeleteSealed => {
-                    words.extend(self.delete_sealed(&found, plain.has_unknown, &unsealed)?);
+                    done.extend(self.delete_sealed(&found, plain.has_unknown, &unsealed)?);
                 }
                 Action::DeletePlain => found.iter().for_each(|found| self.delete_plain(found, &trash)),
                 Action::Forget => found.iter().for_each(|found| self.pair.forget(found.path.as_str())),
@@ -132,12 +139,12 @@ impl Pass<'_> {
         for tree in [self.plain, self.sealed] {
             filesystem::synchronise(&File::open(&tree.path)?)?;
         }
-        let signed = self.sign(&words);
+        let signed = self.sign(&done);
         if signed.is_ok() {
-            for word in words {
-                match word.in_step {
-                    Some(in_step) => self.pair.put(&word.path, in_step),
-                    None => self.pair.forget(&word.path),
+            for done in done {
+                match done.in_step {
+                    Some(in_step) => self.pair.put(&done.path, in_step),
+                    None => self.pair.forget(&done.path),
                 }
             }
         }
@@ -198,27 +205,27 @@ impl Pass<'_> {
 
     /// What this device did in earlier passes and did not sign.
     fn left(&mut self, sealed: &Seen) -> Result<Vec<Done>, Failure> {
-        let mut words = Vec::new();
+        let mut done = Vec::new();
         for (path, pending) in self.pair.pending() {
             let lies = sealed.files.get(path.as_str());
-            let word =
+            let was_done =
                 |content, in_step| Done { path: path.clone(), seen: pending.seen.clone(), content, in_step };
             match (&pending.files, lies) {
-                (None, None) if !sealed.is_hidden(path) => words.push(word(None, None)),
+                (None, None) if !sealed.is_hidden(path) => done.push(was_done(None, None)),
                 (Some((plain, hash)), Some(lies)) if lies.hash == *hash && lies.content.is_some() => {
                     let in_step = InStep {
                         plain: Half { hash: plain.clone(), stamp: None },
                         sealed: Half { hash: hash.clone(), stamp: None },
                     };
-                    words.push(word(lies.content, Some(in_step)));
+                    done.push(was_done(lies.content, Some(in_step)));
                 }
                 // It was not done, or something else lies there since.
                 _ => {}
             }
         }
-        let done: BTreeSet<String> = words.iter().map(|word| word.path.clone()).collect();
-        self.pair.ended(|path| !done.contains(path))?;
-        Ok(words)
+        let paths: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
+        self.pair.ended(|path| !paths.contains(path))?;
+        Ok(done)
     }
 
     /// What to do about each path.
@@ -273,14 +280,12 @@ impl Pass<'_> {
 
     /// Leaves most files where they are, though they are gone on the other side: that may be a mistake.
     fn hold_deletions(&mut self, todo: &mut Vec<(Action, Found<'_>)>) {
-        for deletion in [Action::DeleteSealed, Action::DeletePlain] {
+        let sides =
+            [(Action::DeleteSealed, self.plain, self.sealed), (Action::DeletePlain, self.sealed, self.plain)];
+        for (deletion, gone, left) in sides {
             let count = todo.iter().filter(|(action, _)| *action == deletion).count();
             if count > DELETIONS_MAX && 2 * count > self.pair.count() {
                 todo.retain(|(action, _)| *action != deletion);
-                let (gone, left) = match deletion {
-                    Action::DeleteSealed => (self.plain, self.sealed),
-                    _ => (self.sealed, self.plain),
-                };
                 let what = format!(
                     "{count} of {} files are gone there at once, so none was deleted in {}",
                     self.pair.count(),
@@ -333,7 +338,7 @@ impl Pass<'_> {
         has_unknown: bool,
         unsealed: &BTreeSet<String>,
     ) -> Result<Vec<Done>, Failure> {
-        let (mut done, mut words) = (Vec::new(), Vec::new());
+        let (mut todo, mut done) = (Vec::new(), Vec::new());
         for found in found {
             let path = found.path.as_str();
             let Some(sealed) = found.sealed else { continue };
@@ -343,11 +348,11 @@ impl Pass<'_> {
                 let refusal = Failure::of("maybe_renamed", what, "", "correct that first");
                 self.tell("deleted_sealed", path, Err(&refusal));
             } else {
-                done.push((found, path, sealed));
+                todo.push((found, path, sealed));
             }
         }
-        self.begin(done.iter().map(|(found, path, _)| (*path, &found.seen, None)))?;
-        for (found, path, lies) in done {
+        self.pair.begin(todo.iter().map(|(found, ..)| found.pending(None)).collect())?;
+        for (found, path, lies) in todo {
             let deleted = check(self.plain, path, None).and_then(|()| {
                 let place = self.sealed.find(path)?;
                 check_place(&place, Some(lies))?;
@@ -358,7 +363,7 @@ impl Pass<'_> {
                 Ok(())
             });
             if deleted.is_ok() {
-                words.push(Done {
+                done.push(Done {
                     path: path.to_owned(),
                     seen: found.seen.clone(),
                     content: None,
@@ -367,22 +372,12 @@ impl Pass<'_> {
             }
             self.tell("deleted_sealed", path, deleted.as_ref().map(|()| None));
         }
-        Ok(words)
-    }
-
-    fn begin<'a>(
-        &mut self,
-        more: impl IntoIterator<Item = (&'a str, &'a BTreeSet<Option<String>>, Option<(String, String)>)>,
-    ) -> Result<(), Failure> {
-        let pending = more
-            .into_iter()
-            .map(|(path, seen, files)| (path.to_owned(), Pending { seen: seen.clone(), files }));
-        self.pair.begin(pending)
+        Ok(done)
     }
 
     /// Opens sealed files, or compares them with the plain ones.
     fn open(&mut self, found: &[&Found<'_>], action: Action, trash: &Trash) -> Vec<Done> {
-        let (mut read, mut files, mut words) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut read, mut files, mut done) = (Vec::new(), Vec::new(), Vec::new());
         for &found in found {
             match self.header(found) {
                 Ok((file, opened)) => {
@@ -393,13 +388,13 @@ impl Pass<'_> {
             }
         }
         if files.is_empty() {
-            return words;
+            return done;
         }
         let unlocked = match Opener::Server(self.server).unlock(files) {
             Ok(unlocked) => unlocked,
             Err(refusal) => {
                 read.iter().for_each(|(found, _)| self.tell("opened", found.path.as_str(), Err(&refusal)));
-                return words;
+                return done;
             }
         };
         for ((found, file), unlocked) in read.into_iter().zip(unlocked) {
@@ -407,7 +402,7 @@ impl Pass<'_> {
             match unlocked.and_then(|unlocked| self.open_one(found, &file, unlocked, action, trash)) {
                 Ok((what, see, in_step)) => {
                     match found.settles {
-                        Some(content) => words.push(Done {
+                        Some(content) => done.push(Done {
                             path: path.to_owned(),
                             seen: found.seen.clone(),
                             content: Some(content),
@@ -420,7 +415,7 @@ impl Pass<'_> {
                 Err(refusal) => self.tell("opened", path, Err(&refusal)),
             }
         }
-        words
+        done
     }
 
     /// The sealed file that was seen, and its header.
@@ -500,21 +495,21 @@ impl Pass<'_> {
         let mut made = each(threads, small, |(found, head)| (found, make(found, head, 1)));
         made.extend(large.into_iter().map(|(found, head)| (found, make(found, head, threads))));
         filesystem::synchronise(&File::open(&self.sealed.path)?)?;
-        self.begin(made.iter().filter_map(|(found, made)| {
-            let hashes = (found.plain?.hash.clone(), made.as_ref().ok()?.hash.clone());
-            Some((found.path.as_str(), &found.seen, Some(hashes)))
-        }))?;
-        let mut words = Vec::new();
+        let pending = made.iter().filter_map(|(found, made)| {
+            Some(found.pending(Some((found.plain?.hash.clone(), made.as_ref().ok()?.hash.clone()))))
+        });
+        self.pair.begin(pending.collect())?;
+        let mut done = Vec::new();
         for (found, made) in made {
             let path = found.path.as_str();
-            let word = made.and_then(|made| put(made, found));
-            self.tell("sealed", path, word.as_ref().map(|_| None));
-            match word {
-                Ok(word) => words.push(word),
+            let put = made.and_then(|made| put(made, found));
+            self.tell("sealed", path, put.as_ref().map(|_| None));
+            match put {
+                Ok(one) => done.push(one),
                 Err(_) => unsealed.extend(found.plain.map(|plain| plain.hash.clone())),
             }
         }
-        Ok(words)
+        Ok(done)
     }
 
     /// Signs what this device did.

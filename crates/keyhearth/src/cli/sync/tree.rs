@@ -97,7 +97,7 @@ impl Hashing<'_> {
     /// The hash of a file, and what a manifest has of it.
     pub fn of(&self, file: &File) -> Result<(String, Option<Content>), Failure> {
         match self {
-            Self::Plain(secret) => Ok((hash_of(file, *secret)?, None)),
+            Self::Plain(secret) => Ok((hash_of(file, secret)?, None)),
             Self::Sealed => {
                 let mut start = file;
                 start.seek(SeekFrom::Start(0))?;
