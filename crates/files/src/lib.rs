@@ -9,6 +9,8 @@
 //!
 //! [`Scratch`] holds what is not sealed yet, while it is being written.
 //!
+//! [`names`] encrypts what files are called.
+//!
 //! Not here: the server. Who calls brings the file's key, or what a header says must be asked for.
 
 pub mod age;
@@ -18,6 +20,7 @@ pub mod esdk;
 pub mod held;
 mod hex;
 pub mod manifest;
+pub mod names;
 mod rewrite;
 mod scratch;
 mod transform;

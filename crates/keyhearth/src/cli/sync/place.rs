@@ -78,10 +78,13 @@ impl Place {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let place = Self::find(root, folder)?;
-                    DirBuilder::new()
-                        .mode(0o700)
-                        .create(place.path())
-                        .map_err(|error| Failure::at(folder.display(), &error))?;
+                    match DirBuilder::new().mode(0o700).create(place.path()) {
+                        // Another thread, or somebody else, made it meanwhile.
+                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                            return Err(place.told(&error));
+                        }
+                        Ok(()) | Err(_) => {}
+                    }
                 }
                 Err(error) => return Err(no_folder(folder, &error)),
             }
