@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -129,7 +130,7 @@ def test_a_deletion_goes_over_unless_the_other_side_changed(make):
     there.write("changed", b"newer")
     assert here.once() == [("deleted_sealed", name) for name in ("both", "changed", "x/gone")]
     assert here.names() == ["keep.age"]
-    assert there.once() == [("sealed", "changed"), ("deleted_plain", "x/gone")]
+    assert there.once() == [("deleted_plain", "x/gone"), ("sealed", "changed")]
     assert sorted(there.files()) == ["changed", "keep"] and not (there.plain / "x").exists()
     assert there.trash() == [b"x/gone"]
     assert here.once() == [("opened", "changed")] and here.files() == there.files()
@@ -150,11 +151,62 @@ def test_a_folder_that_is_not_the_one_that_was_deletes_nothing(make):
     # The sealed one: without its manifest nothing is done at all.
     here.sealed.rename(here.sealed.with_name("unmounted"))
     here.sealed.mkdir()
-    code, done = here.refused()
-    assert done == [("waits", name) for name in "abc"] and len(here.files()) == 3
+    here.write("new", b"new")
+    assert here.refused() == ("manifest_missing", []) and len(here.files()) == 4 and here.names() == []
     here.sealed.rmdir()
     here.sealed.with_name("unmounted").rename(here.sealed)
-    assert here.once() == []
+    assert here.once() == [("sealed", "new")]
+
+
+def test_a_folder_takes_the_place_of_a_file_and_a_file_that_of_a_folder(make):
+    here, there = make("here"), make("there")
+    here.write("a", b"file")
+    here.write("b/c", b"below")
+    here.once()
+    there.once()
+    (here.plain / "a").unlink()
+    here.write("a/x", b"below now")
+    (here.plain / "b/c").unlink()
+    (here.plain / "b").rmdir()
+    here.write("b", b"file now")
+    here.once()
+    there.once()
+    assert there.files() == here.files() == {"a/x": b"below now", "b": b"file now"}
+    assert here.once() == [] and there.once() == [] and here.verify() == []
+
+
+def test_what_the_service_lost_is_sealed_again_when_somebody_says_so(make):
+    here, there = make("here"), make("there")
+    here.write("a", b"a")
+    here.once()
+    there.once()
+    (here.sealed / "a.age").unlink()
+    assert here.refused() == ("not_signed", [("waits", "a")])
+    assert here.once("--seal-missing") == [("sealed", "a")]
+    assert there.once() == [("opened", "a")] and there.files() == {"a": b"a"}
+
+
+def test_a_version_that_nobody_heard_of_is_not_forgotten(make, tmp_path):
+    """One device changes a file once, apart; another one more often than a manifest remembers."""
+    here, there = make("here"), make("there")
+    here.write("a", b"first")
+    here.once()
+    there.once()
+    apart = tmp_path / "apart"
+    shutil.copytree(there.sealed, apart)
+    together, there.sealed = there.sealed, apart
+    there.write("a", b"from there")
+    assert there.once() == [("sealed", "a")]
+    for number in range(20):
+        here.write("a", b"from here %d" % number)
+        assert here.once() == [("sealed", "a")]
+    # The service keeps the last one at the name, and both manifests.
+    shutil.copy(apart / ".keyhearth/manifest", together / ".keyhearth/manifest (conflicted copy)")
+    there.sealed = together
+    done = there.once()
+    assert done[0] == ("conflict", "a") and set(there.files().values()) == {b"from here 19", b"from there"}
+    here.once()
+    assert here.files() == there.files() and here.verify() == []
 
 
 def test_most_files_are_deleted_only_if_that_is_said(make):

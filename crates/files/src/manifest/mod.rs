@@ -190,6 +190,12 @@ impl Entry {
         self.newest.iter().map(|(_, record)| record)
     }
 
+    /// The fronts of everything that is kept of the path.
+    pub fn fronts(&self) -> impl Iterator<Item = Front> {
+        let newest = self.newest().filter_map(|record| record.content.map(|content| content.front));
+        newest.chain(self.earlier.iter().filter_map(|(_, front)| *front))
+    }
+
     /// What lies there, if all agree.
     fn agreed(&self) -> Option<&Option<Content>> {
         let mut contents = self.newest().map(|record| &record.content);

@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod many;
 pub mod mount;
 pub mod open;
+pub mod place;
 pub mod plugin;
 pub mod seal;
 mod share;

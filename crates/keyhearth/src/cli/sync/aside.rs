@@ -11,12 +11,14 @@ use keyhearth_proto::rest::Is;
 
 use super::super::failure::Failure;
 use super::super::file::keys;
+use super::super::file::place::Place;
 use super::super::output;
-use super::place::Place;
 use super::tree::Tree;
 
 /// Names that are tried.
 const TRIES_MAX: u32 = 1000;
+/// The longest name that is given, in bytes.
+const NAME_BYTES_MAX: usize = 251;
 const TRASH: &str = "trash";
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
@@ -71,7 +73,10 @@ fn names(name: &OsStr, words: &str) -> impl Iterator<Item = OsString> {
     let (stem, suffix, words) = (stem.to_owned(), suffix.to_owned(), words.to_owned());
     (0..TRIES_MAX).map(move |number| {
         let number = if number == 0 { String::new() } else { format!(" {number}") };
-        format!("{stem} ({words}{number}){suffix}").into()
+        let rest = format!(" ({words}{number}){suffix}");
+        // It must have room for the suffix of a sealed file.
+        let room = NAME_BYTES_MAX.saturating_sub(rest.len());
+        format!("{}{rest}", &stem[..stem.floor_char_boundary(room)]).into()
     })
 }
 
@@ -85,6 +90,8 @@ mod tests {
         assert_eq!(made("report.pdf", 0), "report (conflict desk-2).pdf");
         assert_eq!(made("Makefile", 1), "Makefile (conflict desk-2 1)");
         assert_eq!(made(".profile", 0), ".profile (conflict desk-2)");
+        let long = made(&format!("{}.txt", "ä".repeat(125)), 2);
+        assert!(long.len() <= NAME_BYTES_MAX && long.to_str().unwrap().ends_with(" (conflict desk-2 2).txt"));
         assert_eq!(date(1_795_304_710), "2026-11-21 23.45.10");
     }
 }

@@ -48,6 +48,8 @@ pub enum Sealed {
 pub enum Action {
     /// They are in step.
     Nothing,
+    /// Delete the plain file. Before others are opened: a folder may take its place.
+    DeletePlain,
     /// Put the sealed file's content in place of the plain one.
     Open,
     /// Open the sealed file: if they differ both stay.
@@ -56,8 +58,8 @@ pub enum Action {
     Seal,
     /// Delete the sealed file.
     DeleteSealed,
-    /// Delete the plain file.
-    DeletePlain,
+    /// Sign again what this device sealed: it was forgotten.
+    SayAgain,
     /// Neither is there any more.
     Forget,
     /// Do nothing before the sealed side fits what was signed.

@@ -1,14 +1,13 @@
 //! `sync …`: a folder of plain files and a folder of sealed ones, kept in step.
 //!
 //! The sealed folder is the one that a sync service has; the plain one lies elsewhere. What is decided about a path is in
-//! [`decide`], how it is done in [`pass`], by what means in [`place`] and [`aside`], what was in step before in [`pair`].
+//! [`decide`], how it is done in [`pass`], by what means in [`place`](super::file::place) and [`aside`], what was in step before in [`pair`].
 //! Nothing is destroyed: where both sides changed both stay, and what makes room for others is in the trash for a while.
 
 mod aside;
 mod decide;
 mod pair;
 mod pass;
-mod place;
 mod tree;
 mod watching;
 
@@ -19,6 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use keyhearth_core::request::KeyRef;
+use keyhearth_files::manifest::FOLDER;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -31,10 +31,12 @@ use aside::Trash;
 use pair::Pair;
 use pass::{Pass, Step};
 use tree::Tree;
-use watching::Watching;
+use watching::{QUIET, Watching};
 
 /// Passes in a row: what was moved aside or signed late in one is sealed in the next.
 const PASSES_MAX: usize = 3;
+/// The longest that it is waited for rest.
+const QUIET_MAX: Duration = Duration::from_secs(60);
 /// What sealed files are called besides.
 const SUFFIX: &str = ".age";
 
@@ -69,6 +71,9 @@ pub struct Watch {
     /// Delete files even if most are gone on the other side
     #[arg(long, requires = "once")]
     delete_many: bool,
+    /// Seal again what is missing on the sealed side though no device deleted it
+    #[arg(long, requires = "once")]
+    seal_missing: bool,
     /// After how many seconds to look though nothing seemed to happen
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     rescan: u64,
@@ -130,10 +135,12 @@ impl Watch {
             return done.end;
         }
         let mut watching = Watching::new()?;
-        let (mut told, mut is_first) = (Told::default(), true);
+        let (mut told, mut is_first, mut quiet) = (Told::default(), true, QUIET);
         loop {
             // Watched before it is looked: what happens meanwhile is seen in the next pass.
-            let is_covered = [&self.plain, &self.sealed].map(|folder| watching.cover(folder)) == [true, true];
+            // What goes into the trash is nothing that happened.
+            let is_covered =
+                [watching.cover(&self.plain, Some(FOLDER)), watching.cover(&self.sealed, None)] == [true; 2];
             if is_first && !is_covered {
                 session.hint("not all folders can be watched: changes there are found when time has gone by");
             }
@@ -145,8 +152,11 @@ impl Watch {
                     failure.print(session.json());
                 }
             }
+            // What failed in the same way again is not tried each time that something happens.
+            let is_stuck = !done.did_something() && !done.is_idle() && now == told;
+            quiet = if is_stuck { (2 * quiet).min(QUIET_MAX) } else { QUIET };
             (told, is_first) = (now, false);
-            watching.wait(Duration::from_secs(self.rescan));
+            watching.wait(Duration::from_secs(self.rescan), quiet);
         }
     }
 
@@ -173,7 +183,7 @@ impl Watch {
 
     /// Both folders are opened anew: they may have been unmounted, or mounted.
     fn pass(&self, session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
-        let (plain, sealed) = (Tree::new(&self.plain, "")?, Tree::new(&self.sealed, SUFFIX)?);
+        let (plain, sealed) = (Tree::new(&self.plain, "", None)?, Tree::new(&self.sealed, SUFFIX, None)?);
         if plain.path.starts_with(&sealed.path) || sealed.path.starts_with(&plain.path) {
             let next = "keep the plain files outside the folder that is synchronised";
             return Err(Failure::new("one of the folders lies in the other", next));
@@ -182,8 +192,13 @@ impl Watch {
         let trust = Trust::new(session, &[], Some(&self.sign_key))?;
         let folder = Folder::open(&Folder::root_of(&sealed.path)?, &trust, false)?;
         folder.check()?;
+        if folder.present.is_none() {
+            let what = format!("{} had a manifest and has none now", sealed.path.display());
+            let next = "mount it, or let the sync service come to its end; `keyhearth file verify` says more";
+            return Err(Failure::of("manifest_missing", &what, "", next));
+        }
         let mut pair = Pair::open(&plain, folder.manifest.folder)?;
-        Trash::empty(&plain, self.trash_days)?;
+        let emptied = Trash::empty(&plain, self.trash_days);
         let mut pass = Pass {
             plain: &plain,
             sealed: &sealed,
@@ -192,12 +207,13 @@ impl Watch {
             folder,
             device: self.name.device(),
             threads: thread::available_parallelism().map_or(1, NonZero::get),
+            seals_missing: self.seal_missing,
             deletes_many: self.delete_many,
             pair: &mut pair,
             bar: many::bar(session, 0, "files"),
             steps: Vec::new(),
         };
-        let end = pass.run();
+        let end = pass.run().and(emptied);
         pass.bar.finish_and_clear();
         steps.append(&mut pass.steps);
         end

@@ -48,6 +48,17 @@ struct Mark {
 pub struct InStep {
     pub plain: Half,
     pub sealed: Half,
+    /// The front of the sealed file, if this device sealed it. If the manifest has forgotten it nobody else may have seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<String>,
+}
+
+/// What lay at a path that is not in step, so that it is not read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Looked {
+    pub plain: Option<Half>,
+    pub sealed: Option<Half>,
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +69,7 @@ struct Memory {
     /// The sealed folder's id.
     folder: String,
     paths: BTreeMap<String, InStep>,
+    looked: BTreeMap<String, Looked>,
 }
 
 /// What this device does on the sealed side, until it is signed: a line of a file that grows.
@@ -92,6 +104,14 @@ impl Pair {
         let hash = digest::sha256(&[plain.path.as_os_str().as_encoded_bytes()]);
         let place = remembered::state()?.join("pairs").join(hex(&hash[..16]));
         made::folder(&place)?;
+        // Each pass would change what it keeps in step.
+        if place.canonicalize()?.starts_with(&plain.path) {
+            let what = format!("{} lies in the plain folder", place.display());
+            return Err(Failure::new(
+                what,
+                "keep a folder below it in step, or set XDG_STATE_HOME to another place",
+            ));
+        }
         let lock = DirLock::acquire(&place).map_err(|error| {
             let next = "this folder is kept in step already; end that first";
             Failure::of("busy", &error.to_string(), "", next)
@@ -113,20 +133,38 @@ impl Pair {
             (None, None) => Mark::make(plain)?,
         };
         let folder = folder.to_string();
+        let written = memory.clone().unwrap_or_default();
         let memory = match memory {
             Some(memory) if memory.folder != folder => return other("it was with another sealed folder"),
             Some(memory) => memory,
-            None => Memory { mark: mark.id.clone(), folder, paths: BTreeMap::new() },
+            None => Memory { mark: mark.id.clone(), folder, ..Memory::default() },
         };
         let secret = unhex(&mark.secret).ok_or_else(|| Mark::malformed(plain))?;
         // Written before anything is done: from now on the folder must be this one.
-        let mut pair = Self { place, written: Memory::default(), memory, pending, secret, _lock: lock };
+        let mut pair = Self { place, written, memory, pending, secret, _lock: lock };
         pair.save()?;
         Ok(pair)
     }
 
     pub fn get(&self, path: &str) -> Option<&InStep> {
         self.memory.paths.get(path)
+    }
+
+    /// What lay there, by which files are known without reading them.
+    pub fn plain_halves(&self, path: &str) -> [Option<&Half>; 2] {
+        let looked = self.memory.looked.get(path).and_then(|looked| looked.plain.as_ref());
+        [self.get(path).map(|known| &known.plain), looked]
+    }
+
+    /// The same of the sealed side.
+    pub fn sealed_halves(&self, path: &str) -> [Option<&Half>; 2] {
+        let looked = self.memory.looked.get(path).and_then(|looked| looked.sealed.as_ref());
+        [self.get(path).map(|known| &known.sealed), looked]
+    }
+
+    /// Takes note of what lies at paths that are not in step.
+    pub fn looked(&mut self, looked: BTreeMap<String, Looked>) {
+        self.memory.looked = looked;
     }
 
     pub fn paths(&self) -> impl Iterator<Item = &str> {

@@ -4,11 +4,13 @@
 //! down, names are exchanged, what was done is signed, and then it is remembered. A pass that ends anywhere in between
 //! leaves words that the next one signs, or files that it finds equal.
 
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use indicatif::ProgressBar;
-use keyhearth_files::manifest::{Content, Device, InsidePath};
+use keyhearth_files::manifest::{Content, Device, Entry, InsidePath, MANIFEST_BYTES_MAX, PATH_BYTES_MAX};
 use keyhearth_files::{AnyOpened, Error};
 use keyhearth_sys::filesystem;
 use serde::Serialize;
@@ -18,16 +20,18 @@ use super::super::file::failure;
 use super::super::file::manifest::{Folder, Word};
 use super::super::file::many::{LARGE_BYTES, each};
 use super::super::file::open::{Opener, Unlocked};
+use super::super::file::place::{Place, Stamp, Unnamed};
 use super::super::file::seal::{Head, Sealer};
 use super::super::session::Server;
 use super::aside::{Trash, conflict};
 use super::decide::{Action, Plain, Sealed, decide, sealed};
-use super::pair::{InStep, Pair, Pending};
-use super::place::{Place, Unnamed};
-use super::tree::{Half, Hashing, Lies, Seen, Stamp, Tree};
+use super::pair::{InStep, Looked, Pair, Pending};
+use super::tree::{Half, Hashing, Lies, Seen, Tree};
 
 /// Files that are worked on at once: each takes up to five descriptors.
 const BATCH: usize = 128;
+/// What a line of a manifest has besides the path, at most, in bytes.
+const LINE_BYTES: usize = 512;
 /// So many deletions are done whatever they are of.
 const DELETIONS_MAX: usize = 10;
 
@@ -53,6 +57,8 @@ pub struct Pass<'p> {
     pub folder: Folder<'p>,
     pub device: Device,
     pub threads: usize,
+    /// Whether to seal again what is missing on the sealed side though nobody deleted it.
+    pub seals_missing: bool,
     /// Whether to delete most files of a side, if that is what happened on the other.
     pub deletes_many: bool,
     pub pair: &'p mut Pair,
@@ -110,7 +116,7 @@ impl Pass<'_> {
             self.tell("refused", &path.to_string_lossy(), Err(refusal));
         }
         self.tidy(&sealed);
-        let mut done = self.left(&sealed)?;
+        let mut done = self.left(&plain, &sealed)?;
         let skipped: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
         let mut todo = self.decide(&plain, &sealed, &skipped);
         todo.sort_by_key(|(action, _)| *action);
@@ -128,6 +134,7 @@ impl Pass<'_> {
                     done.extend(self.delete_sealed(&found, plain.has_unknown, &unsealed)?);
                 }
                 Action::DeletePlain => found.iter().for_each(|found| self.delete_plain(found, &trash)),
+                Action::SayAgain => done.extend(self.say_again(&found)),
                 Action::Forget => found.iter().for_each(|found| self.pair.forget(found.path.as_str())),
                 Action::Wait => found.iter().for_each(|found| self.wait(found)),
             }
@@ -136,10 +143,11 @@ impl Pass<'_> {
             }
         }
         // Names are durable before they are signed and remembered.
-        for tree in [self.plain, self.sealed] {
-            filesystem::synchronise(&File::open(&tree.path)?)?;
+        if todo.iter().any(|(action, _)| !matches!(action, Action::Nothing | Action::Wait)) {
+            self.synchronise()?;
         }
         let signed = self.sign(&done);
+        let said: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
         if signed.is_ok() {
             for done in done {
                 match done.in_step {
@@ -148,9 +156,19 @@ impl Pass<'_> {
                 }
             }
         }
+        self.note(&plain, &sealed);
         self.pair.save()?;
         signed?;
-        self.pair.ended(|_| true)
+        // What may have been done though it failed is looked at in the next pass.
+        self.pair.ended(|path| said.contains(path))
+    }
+
+    /// Waits until both folders are on their disks: also what users wrote, so that no crash takes what was sealed for deleted.
+    fn synchronise(&self) -> Result<(), Failure> {
+        for tree in [self.plain, self.sealed] {
+            filesystem::synchronise(&File::open(&tree.path)?)?;
+        }
+        Ok(())
     }
 
     fn tell(&mut self, what: &'static str, path: &str, outcome: Result<Option<String>, &Failure>) {
@@ -162,13 +180,33 @@ impl Pass<'_> {
     }
 
     fn look(&self) -> (Seen, Seen) {
-        let plain = |path: &str| self.pair.get(path).map(|known| &known.plain);
-        let sealed = |path: &str| self.pair.get(path).map(|known| &known.sealed);
+        let plain = |path: &str| self.pair.plain_halves(path);
+        let sealed = |path: &str| self.pair.sealed_halves(path);
         let hashing = Hashing::Plain(&self.pair.secret);
         (
             self.plain.look(&hashing, plain, self.threads),
             self.sealed.look(&Hashing::Sealed, sealed, self.threads),
         )
+    }
+
+    /// Remembers what is not in step by its stamps, so that it is not read again until it changes.
+    fn note(&mut self, plain: &Seen, sealed: &Seen) {
+        let mut looked: BTreeMap<String, Looked> = BTreeMap::new();
+        let settled = |(path, lies): (&InsidePath, &Lies)| {
+            let half = Some(lies.half()).filter(|half| half.stamp.is_some())?;
+            Some((path.as_str().to_owned(), half))
+        };
+        for (path, half) in plain.files.iter().filter_map(settled) {
+            if self.pair.get(&path).is_none_or(|known| known.plain.hash != half.hash) {
+                looked.entry(path).or_default().plain = Some(half);
+            }
+        }
+        for (path, half) in sealed.files.iter().filter_map(settled) {
+            if self.pair.get(&path).is_none_or(|known| known.sealed.hash != half.hash) {
+                looked.entry(path).or_default().sealed = Some(half);
+            }
+        }
+        self.pair.looked(looked);
     }
 
     /// Removes files on their way that a crash left on the sealed side, if they are known; of others nobody knows whose they are.
@@ -189,6 +227,10 @@ impl Pass<'_> {
         for part in &sealed.parts {
             let removed = self.sealed.make_at(part).and_then(|place| {
                 let Some(file) = place.open()? else { return Ok(()) };
+                // Another command may be at it.
+                if !Stamp::of(&file.metadata()?).is_settled() {
+                    return Ok(());
+                }
                 let (hash, _) = Hashing::Sealed.of(&file)?;
                 if known.contains(&hash) {
                     return place.remove();
@@ -204,7 +246,7 @@ impl Pass<'_> {
     }
 
     /// What this device did in earlier passes and did not sign.
-    fn left(&mut self, sealed: &Seen) -> Result<Vec<Done>, Failure> {
+    fn left(&mut self, plain_seen: &Seen, sealed: &Seen) -> Result<Vec<Done>, Failure> {
         let mut done = Vec::new();
         for (path, pending) in self.pair.pending() {
             let lies = sealed.files.get(path.as_str());
@@ -213,11 +255,13 @@ impl Pass<'_> {
             match (&pending.files, lies) {
                 (None, None) if !sealed.is_hidden(path) => done.push(was_done(None, None)),
                 (Some((plain, hash)), Some(lies)) if lies.hash == *hash && lies.content.is_some() => {
-                    let in_step = InStep {
-                        plain: Half { hash: plain.clone(), stamp: None },
-                        sealed: Half { hash: hash.clone(), stamp: None },
-                    };
-                    done.push(was_done(lies.content, Some(in_step)));
+                    // Unless the plain file is still that one, it is compared: the crash may have taken it.
+                    let lies_there =
+                        plain_seen.files.get(path.as_str()).is_some_and(|lies| lies.hash == *plain);
+                    let half = |hash: &String| Half { hash: hash.clone(), stamp: None };
+                    let in_step =
+                        InStep { plain: half(plain), sealed: half(hash), own: front_of(lies.content) };
+                    done.push(was_done(lies.content, Some(in_step).filter(|_| lies_there)));
                 }
                 // It was not done, or something else lies there since.
                 _ => {}
@@ -245,10 +289,14 @@ impl Pass<'_> {
                 continue;
             }
             let (plain, sealed) = (plain.files.get(&path), sealed.files.get(&path));
-            let (action, settles) = self.decide_one(name, plain, sealed);
-            let known = self.pair.get(name).map(|known| known.sealed.hash.clone());
-            let seen = BTreeSet::from([known, sealed.map(|lies| lies.hash.clone())]);
-            todo.push((action, Found { path, plain, sealed, seen, settles }));
+            match self.decide_one(name, plain, sealed) {
+                Ok((action, settles)) => {
+                    let known = self.pair.get(name).map(|known| known.sealed.hash.clone());
+                    let seen = BTreeSet::from([known, sealed.map(|lies| lies.hash.clone())]);
+                    todo.push((action, Found { path, plain, sealed, seen, settles }));
+                }
+                Err(refusal) => self.tell("refused", name, Err(&refusal)),
+            }
         }
         if !self.deletes_many {
             self.hold_deletions(&mut todo);
@@ -256,26 +304,47 @@ impl Pass<'_> {
         todo
     }
 
-    fn decide_one(&self, path: &str, plain: Option<&Lies>, lies: Option<&Lies>) -> (Action, Option<Content>) {
-        let known = self.pair.get(path);
+    fn decide_one(
+        &self,
+        path: &str,
+        plain: Option<&Lies>,
+        lies: Option<&Lies>,
+    ) -> Result<(Action, Option<Content>), Failure> {
+        let in_step = self.pair.get(path);
         let plain = match plain {
             None => Plain::Absent,
-            Some(plain) if known.is_some_and(|known| known.plain.hash == plain.hash) => Plain::Same,
+            Some(plain) if in_step.is_some_and(|known| known.plain.hash == plain.hash) => Plain::Same,
             Some(_) => Plain::Changed,
         };
-        let entry =
-            signed_path(&self.folder, self.sealed, path).and_then(|path| self.folder.manifest.at(&path));
+        let entry = self.folder.manifest.at(&signed_path(&self.folder, self.sealed, path)?);
         let newest: Vec<Option<Content>> =
-            entry.into_iter().flat_map(|entry| entry.newest()).map(|record| record.content).collect();
-        let signed = newest.iter().map(|content| content.map(|content| content.hash.to_string())).collect();
-        let known = known.map(|known| &known.sealed.hash);
+            entry.into_iter().flat_map(Entry::newest).map(|record| record.content).collect();
+        let hashes: BTreeSet<_> =
+            newest.iter().map(|content| content.map(|content| content.hash.to_string())).collect();
+        let known = in_step.map(|known| &known.sealed.hash);
         let hash = lies.map(|lies| &lies.hash);
-        let theirs: (Sealed, bool) = sealed(known, hash, &signed);
-        let settles = newest
+        let is_newest = |hash: Option<&String>| hashes.contains(&hash.cloned());
+        // What this device sealed and the manifest has nothing of any more: too much happened elsewhere before it was heard of.
+        let is_unheard = in_step.and_then(|known| known.own.as_ref()).is_some_and(|own| {
+            !is_newest(known)
+                && !entry.into_iter().flat_map(Entry::fronts).any(|front| front.to_string() == *own)
+        });
+        if is_unheard && known == hash {
+            return Ok((Action::SayAgain, None));
+        }
+        let (what, gave_way) = sealed(known, hash, &hashes);
+        let is_missing = plain != Plain::Absent && what == Sealed::Torn && lies.is_none() && is_newest(known);
+        if is_missing && self.seals_missing {
+            return Ok((Action::Seal, None));
+        }
+        let gave_way = gave_way || is_unheard && what != Sealed::Torn;
+        // Whoever has seen all that was said at once says what is left of it.
+        let ends_conflict = gave_way || known.is_none() && newest.len() > 1 && is_newest(None);
+        let lying = newest
             .into_iter()
             .flatten()
-            .find(|content| theirs.1 && hash.is_some_and(|hash| content.hash.to_string() == *hash));
-        (decide(plain, theirs), settles)
+            .find(|content| hash.is_some_and(|hash| content.hash.to_string() == *hash));
+        Ok((decide(plain, (what, gave_way)), lying.filter(|_| ends_conflict)))
     }
 
     /// Leaves most files where they are, though they are gone on the other side: that may be a mistake.
@@ -301,8 +370,33 @@ impl Pass<'_> {
     /// Both are as they were; perhaps other stamps show that from now on.
     fn in_step(&mut self, found: &Found<'_>) {
         if let (Some(plain), Some(sealed)) = (found.plain, found.sealed) {
-            self.pair.put(found.path.as_str(), InStep { plain: plain.half(), sealed: sealed.half() });
+            let own = self.pair.get(found.path.as_str()).and_then(|known| known.own.clone());
+            self.pair.put(found.path.as_str(), InStep { plain: plain.half(), sealed: sealed.half(), own });
         }
+    }
+
+    /// Says again what this device sealed, as it lies there still.
+    fn say_again(&mut self, found: &[&Found<'_>]) -> Vec<Done> {
+        let mut done = Vec::new();
+        for found in found {
+            let path = found.path.as_str();
+            let content = self.sealed.find(path).and_then(|place| {
+                let file = place.open()?.ok_or_else(|| failure(Error::Changed))?;
+                let (hash, content) = Hashing::Sealed.of(&file)?;
+                check_file(&file, found.sealed)?;
+                content.filter(|_| found.seen.contains(&Some(hash))).ok_or_else(|| failure(Error::Changed))
+            });
+            match content {
+                Ok(content) => done.push(Done {
+                    path: path.to_owned(),
+                    seen: found.seen.clone(),
+                    content: Some(content),
+                    in_step: self.pair.get(path).cloned(),
+                }),
+                Err(refusal) => self.tell("signed", path, Err(&refusal)),
+            }
+        }
+        done
     }
 
     fn wait(&mut self, found: &Found<'_>) {
@@ -317,7 +411,7 @@ impl Pass<'_> {
 
     fn delete_plain(&mut self, found: &Found<'_>, trash: &Trash) {
         let (path, Some(plain)) = (found.path.as_str(), found.plain) else { return };
-        let deleted = check(self.sealed, path, None).and_then(|()| {
+        let deleted = check_absent(self.sealed, path).and_then(|()| {
             let place = self.plain.find(path)?;
             check_place(&place, Some(plain))?;
             let aside = trash.place(self.plain, path)?;
@@ -353,7 +447,7 @@ impl Pass<'_> {
         }
         self.pair.begin(todo.iter().map(|(found, ..)| found.pending(None)).collect())?;
         for (found, path, lies) in todo {
-            let deleted = check(self.plain, path, None).and_then(|()| {
+            let deleted = check_absent(self.plain, path).and_then(|()| {
                 let place = self.sealed.find(path)?;
                 check_place(&place, Some(lies))?;
                 let part = place.part()?;
@@ -447,15 +541,25 @@ impl Pass<'_> {
         let (hash, _) = Hashing::Plain(&self.pair.secret).of(output.file())?;
         // What was opened is what was seen.
         check_file(source, found.sealed)?;
+        if let Some(seen) = found.sealed.filter(|seen| !seen.is_settled())
+            && Hashing::Sealed.of(source)?.0 != seen.hash
+        {
+            return Err(failure(Error::Changed));
+        }
         let sealed = found.sealed.map(Lies::half).ok_or_else(|| failure(Error::Changed))?;
-        let in_step = InStep { plain: Half { hash: hash.clone(), stamp: None }, sealed };
+        let in_step = InStep { plain: Half { hash: hash.clone(), stamp: None }, sealed, own: None };
         if action == Action::Compare && found.plain.is_some_and(|plain| plain.hash == hash) {
             return Ok(("same", None, in_step));
         }
         if let Some(was) = place.open()? {
-            output.file().set_permissions(was.metadata()?.permissions())?;
+            let mode = was.metadata()?.permissions().mode() & 0o777;
+            output.file().set_permissions(Permissions::from_mode(mode))?;
         }
         output.file().sync_all()?;
+        if found.plain.is_none() && place.stamp()?.is_some_and(|stamp| stamp.is_folder()) {
+            // It holds no file any more; if it does this fails.
+            place.remove_folder().map_err(|error| Failure::at(path, &error))?;
+        }
         check_place(&place, found.plain)?;
         output.finish()?;
         let what = match (&aside, found.plain) {
@@ -474,6 +578,15 @@ impl Pass<'_> {
 
     /// Seals plain files; the hashes of those that could not be go to `unsealed`.
     fn seal(&mut self, found: &[&Found<'_>], unsealed: &mut BTreeSet<String>) -> Result<Vec<Done>, Failure> {
+        // What could not be signed is not put there.
+        let room = MANIFEST_BYTES_MAX.saturating_sub(self.folder.manifest.to_text().len());
+        if room < found.len() * (PATH_BYTES_MAX + LINE_BYTES) {
+            let next = "split the folder, and keep each part in step";
+            let refusal = Failure::of("too_large", "the manifest has no room for more files", "", next);
+            found.iter().for_each(|found| self.tell("sealed", found.path.as_str(), Err(&refusal)));
+            unsealed.extend(found.iter().filter_map(|found| found.plain).map(|plain| plain.hash.clone()));
+            return Ok(Vec::new());
+        }
         let heads = match self.sealer.heads(found.len()) {
             Ok(heads) => heads,
             Err(refusal) => {
@@ -494,7 +607,7 @@ impl Pass<'_> {
         };
         let mut made = each(threads, small, |(found, head)| (found, make(found, head, 1)));
         made.extend(large.into_iter().map(|(found, head)| (found, make(found, head, threads))));
-        filesystem::synchronise(&File::open(&self.sealed.path)?)?;
+        self.synchronise()?;
         let pending = made.iter().filter_map(|(found, made)| {
             Some(found.pending(Some((found.plain?.hash.clone(), made.as_ref().ok()?.hash.clone()))))
         });
@@ -515,13 +628,15 @@ impl Pass<'_> {
     /// Signs what this device did.
     fn sign(&mut self, done: &[Done]) -> Result<(), Failure> {
         if done.is_empty() {
-            return self.folder.remember();
+            // What another manifest took the place of is said again.
+            let is_whole = self.folder.present.as_ref() == Some(&self.folder.manifest);
+            return if is_whole { self.folder.remember() } else { self.folder.sign().map(drop) };
         }
-        let said = done.iter().filter_map(|done| {
+        let said = done.iter().map(|done| {
             let path = signed_path(&self.folder, self.sealed, &done.path)?;
-            Some(Word { path, seen: done.seen.clone(), content: done.content })
+            Ok(Word { path, seen: done.seen.clone(), content: done.content })
         });
-        let said = said.collect();
+        let said = said.collect::<Result<_, Failure>>()?;
         self.folder.sign_over(said, &self.device).map(drop)
     }
 }
@@ -551,16 +666,19 @@ fn put(made: Made, found: &Found<'_>) -> Result<Done, Failure> {
         part.remove()?;
     }
     let sealed = Half { hash, stamp: None };
-    let in_step = found.plain.map(|plain| InStep { plain: plain.half(), sealed });
+    let in_step = found.plain.map(|plain| InStep { plain: plain.half(), sealed, own: front_of(content) });
     Ok(Done { path: found.path.as_str().to_owned(), seen: found.seen.clone(), content, in_step })
 }
 
-/// Refuses unless what lies at a path is what was seen.
-fn check(tree: &Tree, path: &str, seen: Option<&Lies>) -> Result<(), Failure> {
-    match tree.find_at(&tree.inside(path))? {
-        Some(place) => check_place(&place, seen),
-        None if seen.is_none() => Ok(()),
-        None => Err(failure(Error::Changed)),
+fn front_of(content: Option<Content>) -> Option<String> {
+    content.map(|content| content.front.to_string())
+}
+
+/// Refuses unless no file lies at a path.
+fn check_absent(tree: &Tree, path: &str) -> Result<(), Failure> {
+    match tree.find_at(&tree.inside(path)?)? {
+        Some(place) if place.stamp()?.is_some_and(|stamp| !stamp.is_folder()) => Err(failure(Error::Changed)),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -574,6 +692,9 @@ fn check_file(file: &File, seen: Option<&Lies>) -> Result<(), Failure> {
 }
 
 /// What the manifest calls a path.
-fn signed_path(folder: &Folder<'_>, sealed: &Tree, path: &str) -> Option<InsidePath> {
-    InsidePath::new(sealed.path.join(sealed.inside(path)).strip_prefix(&folder.root).ok()?.to_str()?)
+fn signed_path(folder: &Folder<'_>, sealed: &Tree, path: &str) -> Result<InsidePath, Failure> {
+    let place = sealed.path.join(sealed.inside(path)?);
+    let inside = place.strip_prefix(&folder.root).ok().and_then(Path::to_str).and_then(InsidePath::new);
+    let what = "no manifest can name it: the path is too long, or a folder above it has no name in UTF-8";
+    inside.ok_or_else(|| Failure::of("bad_name", what, "", "rename it, or a folder above it"))
 }

@@ -1,63 +1,24 @@
 //! A folder of a pair: what lies in it. No link is followed, and no other filesystem entered.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyhearth_crypto::digest::Sha256;
 use keyhearth_files::Error;
 use keyhearth_files::manifest::{Content, FOLDER, InsidePath, observe};
+use keyhearth_files::names::NameKey;
 use serde::{Deserialize, Serialize};
 
 use super::super::failure::Failure;
 use super::super::file::failure;
 use super::super::file::many::each;
 use super::super::file::mount::beneath::Root;
-use super::place::{PART, Place};
+use super::super::file::place::{Place, Stamp, is_part};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;
-/// A file that was changed so shortly before it was looked at may be changed again without showing it: as long as the coarsest
-/// times that filesystems keep, and more.
-const TICK: Duration = Duration::from_secs(3);
-
-/// By what a file is known without reading it: device, number, length, and when it was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp {
-    lies: [u64; 3],
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub fn of(of: &Metadata) -> Self {
-        Self {
-            lies: [of.dev(), of.ino(), of.len()],
-            modified: (of.mtime(), of.mtime_nsec()),
-            changed: (of.ctime(), of.ctime_nsec()),
-        }
-    }
-
-    /// Whether it is the same file with the same content. That it got another name shows in the other time.
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        (self.lies, self.modified) == (other.lies, other.modified)
-    }
-
-    /// The length of the file.
-    pub fn bytes(&self) -> u64 {
-        self.lies[2]
-    }
-
-    /// Whether every later change will show.
-    fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let changed = u64::try_from(self.changed.0).map(Duration::from_secs);
-        changed.is_ok_and(|changed| now > changed + TICK)
-    }
-}
 
 /// One side of a path, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,9 +41,19 @@ pub struct Lies {
 }
 
 impl Lies {
+    /// Whether every later change shows.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
     pub fn half(&self) -> Half {
         Half { hash: self.hash.clone(), stamp: Some(self.stamp).filter(|_| self.is_settled) }
     }
+}
+
+/// Whether nothing can lie below: there is no such folder, or a file in its place.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// How the files of a folder are hashed.
@@ -131,6 +102,7 @@ pub struct Tree {
     root: Root,
     /// What names have at their end besides the path.
     suffix: &'static str,
+    names: Option<NameKey>,
 }
 
 /// What lies in a folder.
@@ -153,44 +125,56 @@ impl Seen {
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         ends.map(|end| &path[..end]).any(|above| self.hidden.contains(above))
     }
-
-    fn refuse(&mut self, inside: PathBuf, suffix: &str, is_unknown: bool, refusal: Failure) {
-        let text = inside.to_string_lossy();
-        self.hidden.extend(text.strip_suffix(suffix).map(str::to_owned));
-        self.hidden.insert(text.into_owned());
-        self.has_unknown |= is_unknown;
-        self.refused.push((inside, refusal));
-    }
 }
 
 impl Tree {
-    /// The folder at `path`, whose files have this `suffix` besides the names that both folders have in common.
-    pub fn new(path: &Path, suffix: &'static str) -> Result<Self, Failure> {
+    /// The folder at `path`, whose files have this `suffix` besides the names that both folders have in common, which are
+    /// encrypted if there is a key for that.
+    pub fn new(path: &Path, suffix: &'static str, names: Option<NameKey>) -> Result<Self, Failure> {
         let at = |error: io::Error| Failure::at(path.display(), &error);
         let canonical = path.canonicalize().map_err(at)?;
         let root = Root::open(&canonical).map_err(at)?;
-        Ok(Self { path: canonical, root, suffix })
+        Ok(Self { path: canonical, root, suffix, names })
     }
 
-    /// The path inside the folder.
-    pub fn inside(&self, path: &str) -> PathBuf {
-        format!("{path}{}", self.suffix).into()
+    /// The path inside the folder of a file.
+    pub fn inside(&self, path: &str) -> Result<PathBuf, Failure> {
+        let mut inside = self.folder(path)?.into_os_string();
+        inside.push(self.suffix);
+        Ok(inside.into())
+    }
+
+    /// The path inside the folder of a folder.
+    fn folder(&self, path: &str) -> Result<PathBuf, Failure> {
+        match &self.names {
+            Some(names) => Ok(names.encrypt(path).map_err(failure)?.into()),
+            None => Ok(path.into()),
+        }
+    }
+
+    /// The path that both folders have in common, without `suffix`.
+    fn common(&self, inside: &Path, suffix: &str) -> Option<String> {
+        let text = inside.to_str()?.strip_suffix(suffix)?;
+        match &self.names {
+            Some(names) => names.decrypt(text).ok(),
+            None => Some(text.to_owned()),
+        }
     }
 
     /// Where a path lies; the folders above it must be there.
     pub fn find(&self, path: &str) -> Result<Place, Failure> {
-        Place::find(&self.root, &self.inside(path))
+        Place::find(&self.root, &self.inside(path)?)
     }
 
     /// Where a path lies, with the folders above it, which are made.
     pub fn make(&self, path: &str) -> Result<Place, Failure> {
-        Place::make(&self.root, &self.inside(path))
+        Place::make(&self.root, &self.inside(path)?)
     }
 
     /// Where something else lies in the folder; `None` if the folders above it are missing.
     pub fn find_at(&self, inside: &Path) -> Result<Option<Place>, Failure> {
         match self.root.folder(inside.parent().unwrap_or(Path::new(""))) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             _ => Place::find(&self.root, inside).map(Some),
         }
     }
@@ -202,11 +186,11 @@ impl Tree {
 
     /// Removes the folders above `path` that are empty and that `other` does not have.
     pub fn prune(&self, path: &str, other: &Self) {
-        for inside in Path::new(path).ancestors().skip(1).take_while(|inside| !inside.as_os_str().is_empty())
-        {
-            let is_left =
-                || Place::find(&self.root, inside).and_then(|place| Ok(place.remove_folder()?)).is_err();
-            if other.root.folder(inside).is_ok() || is_left() {
+        for (at, _) in path.rmatch_indices('/') {
+            let above = &path[..at];
+            let is_there = other.folder(above).is_ok_and(|inside| other.root.folder(&inside).is_ok());
+            let remove = |inside: PathBuf| Ok(Place::find(&self.root, &inside)?.remove_folder()?);
+            if is_there || self.folder(above).and_then(remove).is_err() {
                 break;
             }
         }
@@ -216,7 +200,7 @@ impl Tree {
     pub fn look<'k>(
         &self,
         hashing: &Hashing<'_>,
-        known: impl Fn(&str) -> Option<&'k Half> + Sync,
+        known: impl Fn(&str) -> [Option<&'k Half>; 2] + Sync,
         threads: usize,
     ) -> Seen {
         let mut seen = Seen::default();
@@ -224,27 +208,46 @@ impl Tree {
         while let Some(inside) = folders.pop() {
             if let Err(error) = self.list(&inside, &mut folders, &mut files, &mut seen) {
                 let refusal = Failure::at(self.path.join(&inside).display(), &error);
-                seen.refuse(inside, self.suffix, true, refusal);
+                self.refuse(&mut seen, inside, true, refusal);
             }
         }
         let looked = each(threads, files, |inside| {
-            let text = inside.to_str().and_then(|text| InsidePath::new(text.strip_suffix(self.suffix)?));
-            let lies = text.map(|path| Ok((self.lies(hashing, &inside, known(path.as_str()))?, path)));
-            let no_name = || {
-                let what = "its path is no UTF-8, has control characters or is too long";
-                Err(Failure::of("bad_name", what, "", "rename it"))
+            let path = self.common(&inside, self.suffix).and_then(|path| InsidePath::new(&path));
+            let Some(path) = path else {
+                let what = match &self.names {
+                    Some(_) => "its path is not encrypted as the names of this folder are",
+                    None => "its path is no UTF-8, has control characters or is too long",
+                };
+                return (inside, Err((true, Failure::of("bad_name", what, "", "rename it"))));
             };
-            (inside, lies.unwrap_or_else(no_name))
+            let known = known(path.as_str());
+            let lies = self.lies(hashing, &inside, known).map(|lies| (path, lies));
+            // What has its own name still is not what is missing elsewhere.
+            let lies = lies.map_err(|refusal| (!self.is_same(&inside, known), refusal));
+            (inside, lies)
         });
         for (inside, looked) in looked {
             match looked {
-                Ok((Some(lies), path)) => drop(seen.files.insert(path, lies)),
+                Ok((path, Some(lies))) => drop(seen.files.insert(path, lies)),
                 // It is gone since the folder was listed.
-                Ok((None, _)) => {}
-                Err(refusal) => seen.refuse(inside, self.suffix, true, refusal),
+                Ok((_, None)) => {}
+                Err((is_unknown, refusal)) => self.refuse(&mut seen, inside, is_unknown, refusal),
             }
         }
         seen
+    }
+
+    fn refuse(&self, seen: &mut Seen, inside: PathBuf, is_unknown: bool, refusal: Failure) {
+        // As a file, and as the folder of others.
+        seen.hidden.extend([self.suffix, ""].into_iter().filter_map(|suffix| self.common(&inside, suffix)));
+        seen.has_unknown |= is_unknown;
+        seen.refused.push((inside, refusal));
+    }
+
+    fn is_same(&self, inside: &Path, known: [Option<&Half>; 2]) -> bool {
+        let now = Place::find(&self.root, inside).and_then(|place| place.stamp()).ok().flatten();
+        let mut stamps = known.into_iter().flatten().filter_map(|half| half.stamp);
+        stamps.any(|stamp| now.is_some_and(|now| now.is_same_number(&stamp)))
     }
 
     fn list(
@@ -259,7 +262,7 @@ impl Tree {
             let entry = entry?;
             let (name, kind) = (entry.file_name(), entry.file_type()?);
             let path = inside.join(&name);
-            let is_ours = name.to_str().is_some_and(|name| PART.is_one(name));
+            let is_ours = name.to_str().is_some_and(is_part);
             if kind.is_dir() {
                 folders.extend((name != FOLDER).then_some(path));
             } else if kind.is_file() && is_ours {
@@ -267,7 +270,7 @@ impl Tree {
             } else if !name.as_encoded_bytes().ends_with(self.suffix.as_bytes()) {
                 // Not one of those that are kept in step; but a link may stand for a folder.
                 if !kind.is_file() {
-                    seen.hidden.extend(path.to_str().map(str::to_owned));
+                    seen.hidden.extend(self.common(&path, ""));
                 }
             } else if kind.is_file() {
                 files.push(path);
@@ -275,7 +278,7 @@ impl Tree {
                 let what = if kind.is_symlink() { "a symbolic link" } else { "a device, a socket or a pipe" };
                 let refusal =
                     Failure::of("not_a_file", &format!("it is {what}"), "", "it is not kept in step");
-                seen.refuse(path, self.suffix, false, refusal);
+                self.refuse(seen, path, false, refusal);
             }
         }
         Ok(())
@@ -285,12 +288,12 @@ impl Tree {
         &self,
         hashing: &Hashing<'_>,
         inside: &Path,
-        known: Option<&Half>,
+        known: [Option<&Half>; 2],
     ) -> Result<Option<Lies>, Failure> {
         let Some(file) = Place::find(&self.root, inside)?.open()? else { return Ok(None) };
         let stamp = Stamp::of(&file.metadata()?);
         let is_settled = stamp.is_settled();
-        if let Some(half) = known.filter(|half| half.stamp == Some(stamp)) {
+        if let Some(half) = known.into_iter().flatten().find(|half| half.stamp == Some(stamp)) {
             return Ok(Some(Lies { stamp, hash: half.hash.clone(), is_settled: true, content: None }));
         }
         let (hash, content) = hashing.of(&file)?;

@@ -3,6 +3,7 @@
 //! What a manifest is: [`keyhearth_files::manifest`]. All files in `.keyhearth` are manifests, whatever a sync service
 //! named them; what is signed next takes the place of those that were joined in it.
 
+mod files;
 pub mod lying;
 pub mod remembered;
 mod trust;
@@ -13,21 +14,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyhearth_files::manifest::{
-    Content, DEVICE_BYTES_MAX, Device, FOLDER, FolderId, InsidePath, MANIFEST_BYTES_MAX, Manifest, Record,
-    Signed, Statement,
+    Content, DEVICE_BYTES_MAX, Device, FOLDER, FolderId, InsidePath, Manifest, Record, Signed, Statement,
 };
 
 use super::super::failure::Failure;
-use super::super::made;
 use super::{failure, keys};
+use files::{Files, NAME};
 pub use lying::{Lying, Wrong};
 use remembered::{About, Remembered};
 pub use trust::Trust;
 
-/// The name of the manifest that is written.
-const NAME: &str = "manifest";
-/// The most files in `.keyhearth`.
-const MANIFESTS_MAX: usize = 64;
 /// Where Linux has the machine's name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
@@ -67,6 +63,7 @@ pub struct Word {
 pub struct Folder<'t> {
     /// Where it lies, without links.
     pub root: PathBuf,
+    files: Files,
     trust: &'t Trust<'t>,
     remembered: Remembered,
     about: About,
@@ -87,7 +84,8 @@ impl<'t> Folder<'t> {
     /// [`Failure`] if there is no manifest and never was, unless it is to be `made`.
     pub fn open(root: &Path, trust: &'t Trust<'t>, made: bool) -> Result<Self, Failure> {
         let root = root.canonicalize().map_err(|error| Failure::at(root.display(), &error))?;
-        let (read, mut refused) = read_all(&root)?;
+        let files = Files::of(&root)?;
+        let (read, mut refused) = files.read()?;
         let id = match (remembered::at_place(&root)?, read.first()) {
             (Some(id), _) => id,
             (None, Some((_, signed))) => signed.manifest.folder,
@@ -123,7 +121,7 @@ impl<'t> Folder<'t> {
         }
         let manifest = [present.clone(), remembered.manifest.clone()].into_iter().flatten();
         let manifest = manifest.fold(Manifest::new(id), Manifest::join);
-        Ok(Self { root, trust, remembered, about, manifest, present, joined, refused })
+        Ok(Self { root, files, trust, remembered, about, manifest, present, joined, refused })
     }
 
     /// The folder that a manifest is of, for what lies below `folder`: the nearest one above that has one, or itself.
@@ -166,7 +164,7 @@ impl<'t> Folder<'t> {
 
     /// Joins what a sync service brought since the folder was opened: what is signed next takes its place.
     fn join_newer(&mut self) -> Result<(), Failure> {
-        let (read, refused) = read_all(&self.root)?;
+        let (read, refused) = self.files.read()?;
         self.refused = refused;
         let mut joined = Vec::new();
         for (path, signed) in read {
@@ -219,13 +217,12 @@ impl<'t> Folder<'t> {
             Signed::read(text.as_bytes()).map_err(|error| {
                 Failure::of("too_large", &error.to_string(), "", "split the folder, and sign each part")
             })?;
-            let folder = self.root.join(FOLDER);
-            made::folder(&folder)?;
-            let place = folder.join(NAME);
             // The commit point. After a crash here the manifests that were joined are there still, and are joined again.
-            remembered::write(&place, text.as_bytes())?;
+            let is_joined =
+                |other: &Signed| self.joined.iter().any(|(.., joined)| *joined == other.signature);
+            let place = self.files.put(text.as_bytes(), is_joined)?;
             for (path, ..) in self.joined.drain(..).filter(|(path, ..)| *path != place) {
-                fs::remove_file(&path).map_err(|error| Failure::at(path.display(), &error))?;
+                self.files.remove(&path)?;
             }
             self.joined.push((place, signed.by, signed.signature));
             self.present = Some(signed.manifest);
@@ -233,36 +230,4 @@ impl<'t> Folder<'t> {
         self.remember()?;
         Ok(is_new)
     }
-}
-
-/// The manifests in a folder, the one of our name first, and what can not be read as one.
-#[allow(clippy::type_complexity, reason = "two lists")]
-fn read_all(root: &Path) -> Result<(Vec<(PathBuf, Signed)>, Vec<(PathBuf, Failure)>), Failure> {
-    let folder = root.join(FOLDER);
-    let (mut read, mut refused) = (Vec::new(), Vec::new());
-    match folder.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(Failure::new(format_args!("{} is no folder", folder.display()), "remove it")),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((read, refused)),
-        Err(error) => return Err(Failure::at(folder.display(), &error)),
-    }
-    let mut paths =
-        fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, Failure>>()?;
-    paths.sort_by_key(|path| (*path != folder.join(NAME), path.clone()));
-    if paths.len() > MANIFESTS_MAX {
-        let what = format!("{} has more than {MANIFESTS_MAX} files", folder.display());
-        return Err(Failure::of("too_large", &what, "", "remove what is no manifest of yours"));
-    }
-    for path in paths {
-        let signed = super::many::regular(&path).and_then(|()| {
-            let bytes = remembered::read(&path, MANIFEST_BYTES_MAX)?;
-            Signed::read(&bytes)
-                .map_err(|error| Failure::of("malformed", &error.to_string(), "", "remove it"))
-        });
-        match signed {
-            Ok(signed) => read.push((path, signed)),
-            Err(refusal) => refused.push((path, refusal)),
-        }
-    }
-    Ok((read, refused))
 }

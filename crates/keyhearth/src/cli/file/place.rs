@@ -1,37 +1,76 @@
-//! A name in a folder of a pair, and how something is put there or taken away without losing what somebody else put there
+//! A name in a folder that others write to, reached without following links, and how something is put there or taken away without losing what somebody else put there
 //! meanwhile: names are exchanged, and what came out is looked at.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use keyhearth_crypto::random;
 use keyhearth_files::{Error, Output};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde::{Deserialize, Serialize};
 
 use super::super::failure::Failure;
-use super::super::file::failure;
-use super::super::file::mount::beneath::{Folder, Root};
-use super::tree::Stamp;
+use super::failure;
+use super::mount::beneath::{Folder, Root};
 
-/// What files on their way are called.
-pub const PART: Part = Part;
+/// A file that was changed so shortly before it was looked at may be changed again without showing it: as long as the coarsest
+/// times that filesystems keep, and more.
+const TICK: Duration = Duration::from_secs(3);
 
-/// `.keyhearth-` and letters, ending in `.part`.
-pub struct Part;
+/// Whether a file of this name is on its way from or to another one: `.keyhearth-`, letters and `.part`.
+pub fn is_part(name: &str) -> bool {
+    name.starts_with(".keyhearth-") && name.ends_with(".part")
+}
 
-impl Part {
-    pub fn is_one(&self, name: &str) -> bool {
-        name.starts_with(".keyhearth-") && name.ends_with(".part")
+/// By what a file is known without reading it: device, number, length, and when it was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    is_folder: bool,
+    lies: [u64; 3],
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub fn of(of: &Metadata) -> Self {
+        Self {
+            is_folder: of.is_dir(),
+            lies: [of.dev(), of.ino(), of.len()],
+            modified: (of.mtime(), of.mtime_nsec()),
+            changed: (of.ctime(), of.ctime_nsec()),
+        }
     }
 
-    fn draw(&self) -> Result<OsString, Failure> {
-        let mut bytes = [0; 8];
-        keyhearth_crypto::random::fill("keyhearth/part", &mut bytes)
-            .map_err(|error| Failure::new(error, "try again"))?;
-        Ok(format!(".keyhearth-{:016x}.part", u64::from_ne_bytes(bytes)).into())
+    /// Whether it is the same file with the same content. That it got another name shows in the other time.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.lies, self.modified) == (other.lies, other.modified)
+    }
+
+    /// Whether it is the same file, whatever its content.
+    pub fn is_same_number(&self, other: &Self) -> bool {
+        self.lies[..2] == other.lies[..2]
+    }
+
+    /// Whether it is a folder.
+    pub fn is_folder(&self) -> bool {
+        self.is_folder
+    }
+
+    /// The length of the file.
+    pub fn bytes(&self) -> u64 {
+        self.lies[2]
+    }
+
+    /// Whether every later change will show.
+    pub fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let changed = u64::try_from(self.changed.0).map(Duration::from_secs);
+        changed.is_ok_and(|changed| now > changed + TICK)
     }
 }
 
@@ -99,7 +138,7 @@ impl Place {
 
     /// A name in the same folder for what is on its way.
     pub fn part(&self) -> Result<Self, Failure> {
-        Ok(self.beside(PART.draw()?))
+        Ok(self.beside(format!(".keyhearth-{}.part", drawn()?).into()))
     }
 
     /// The first name of these in the same folder that nothing has.
@@ -183,11 +222,20 @@ impl Place {
 
     /// The same, whatever was there.
     pub fn swap(&self, other: &Self) -> Result<(), Failure> {
+        let ours = self.stamp()?;
         let swapped = self.rename(other, RenameFlags::EXCHANGE);
-        if swapped.is_err() {
+        // A failure may have come after the fact: what is not of our own making stays.
+        if swapped.is_err() && self.stamp()?.zip(ours).is_some_and(|(now, ours)| now.is_same_file(&ours)) {
             self.remove()?;
         }
         swapped
+    }
+
+    /// Moves what has this name to another one in the same folder.
+    pub fn move_aside(&self, stem: &str) -> Result<Self, Failure> {
+        let aside = self.beside(format!("{stem} {}", drawn()?).into());
+        self.rename(&aside, RenameFlags::NOREPLACE)?;
+        Ok(aside)
     }
 
     /// Moves what has this name, and was `expected` there, to `other`, which nothing has. If something else was it is moved back.
@@ -217,14 +265,38 @@ impl Place {
         })
     }
 
+    /// Puts a file in place of what has this name, on filesystems that can not exchange names.
+    pub fn overwrite(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let output = Output::create(&self.path()).map_err(failure)?;
+        let mut file = output.file();
+        file.write_all(bytes).map_err(|error| self.told(&error))?;
+        output.replace().map_err(failure)
+    }
+
+    /// Waits until the names in the folder are on the disk.
+    pub fn synchronise(&self) -> Result<(), Failure> {
+        let folder = File::open(self.folder.path()).and_then(|folder| folder.sync_all());
+        folder.map_err(|error| self.told(&error))
+    }
+
+    /// Removes the file of this name, if it is there still.
     pub fn remove(&self) -> Result<(), Failure> {
-        fs::remove_file(self.path()).map_err(|error| self.told(&error))
+        match fs::remove_file(self.path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.told(&error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Removes the folder of this name, which must be empty.
     pub fn remove_folder(&self) -> io::Result<()> {
         fs::remove_dir(self.path())
     }
+}
+
+fn drawn() -> Result<String, Failure> {
+    let mut bytes = [0; 8];
+    random::fill("keyhearth/part", &mut bytes).map_err(|error| Failure::new(error, "try again"))?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 fn no_folder(inside: &Path, error: &io::Error) -> Failure {
