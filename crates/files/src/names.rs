@@ -156,6 +156,6 @@ mod tests {
     fn what_is_documented_is_what_is_made() {
         let secret: Vec<u8> = (0..32).collect();
         let encrypted = NameKey::new(&secret).unwrap().encrypt("reports/june.pdf").unwrap();
-        assert_eq!(encrypted, "");
+        assert_eq!(encrypted, "fret901tnmiu13s732934te6uc/sdnh6mo3m17fbsqdr81hohgnqg");
     }
 }
