@@ -3,7 +3,8 @@
 
     bench/files.py [--mib 1024] [--files 10000] [--rounds 3] [--folder /dev/shm] [--program target/release/keyhearth] [--json]
 
-One large file on one thread: Keyhearth in both formats, Debian's age, rage. Many small ones: Keyhearth,
+One large file on one thread: Keyhearth in both formats, Debian's age, rage; and through mounts, of gocryptfs too, each mounted
+anew, so that nothing is in a cache. Many small ones: Keyhearth,
 with a key, a decision and a log entry for each, over mutual TLS with the durable log; rclone crypt and gocryptfs, each
 with one key for all. Bare is `cp`. A throw-away server on loopback lets one identity ask as often as it wants. Figures
 are medians; user time is what counts for one large file, since other work on the machine changes it less. What is held
@@ -14,6 +15,7 @@ missing has no rows.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -157,6 +159,60 @@ def pairs(rows, folder, server, big):
     sealed.unlink()
 
 
+@contextlib.contextmanager
+def mounted(words, environment, mount):
+    """A folder that a program shows in another one, until it is unmounted."""
+    mount.mkdir(exist_ok=True)
+    process = subprocess.Popen(words, env={**os.environ, **environment}, stderr=subprocess.PIPE)
+    try:
+        while not os.path.ismount(mount):
+            if process.poll() is not None:
+                raise SystemExit(f"{words[0]} mounted nothing: {process.stderr.read().decode()}")
+            time.sleep(0.01)
+        yield
+    finally:
+        subprocess.run(["fusermount", "-u", mount], check=True)
+        if process.wait():
+            raise SystemExit(f"{words[0]} failed: {process.stderr.read().decode()}")
+
+
+def mounts(rows, folder, server, big):
+    """The same file through mounts, in pieces of 1 MiB."""
+    mount = folder / "mount"
+
+    def copied(source, target):
+        return run(["dd", f"if={source}", f"of={target}", "bs=1M", "conv=fsync", "status=none"], {})
+
+    def each(who, words, environment, make=lambda: None):
+        def write():
+            with mounted(words, environment, mount):
+                return copied(big, mount / "big")
+
+        def read():
+            with mounted(words, environment, mount):
+                # What is read goes nowhere; that it is the same was seen before.
+                return run(["dd", f"if={mount / 'big'}", "of=/dev/null", "bs=1M", "status=none"], {})
+
+        def empty():
+            shutil.rmtree(folder / "mounted", ignore_errors=True)
+            (folder / "mounted").mkdir()
+            make()
+
+        rows.measure("write", who, write, empty)
+        with mounted(words, environment, mount):
+            done(["cmp", big, mount / "big"])
+        rows.measure("read", who, read)
+        empty()
+
+    (folder / "mounted").mkdir()
+    one = [server.program, "--quiet", "file", "mount", "--key", "files", folder / "mounted", mount]
+    each("Keyhearth age", one, server.environment)
+    if shutil.which("gocryptfs"):
+        password = ["-q", "-extpass", f"echo {PASSPHRASE}"]
+        words = ["gocryptfs", "-fg", *password, folder / "mounted", mount]
+        each("gocryptfs", words, {}, lambda: done(["gocryptfs", "-init", *password, folder / "mounted"]))
+
+
 def remote(folder):
     """Rclone's words for a crypt remote in a folder."""
     password = done(["rclone", "obscure", PASSPHRASE]).decode().strip()
@@ -192,7 +248,7 @@ def many(rows, folder, server, plain, count):
         each("rclone crypt", [*words, plain, remote(sealed)], [*words, remote(sealed), opened])
     if shutil.which("gocryptfs"):
         mount = folder / "mount"
-        mount.mkdir()
+        mount.mkdir(exist_ok=True)
         password = ["-q", "-extpass", f"echo {PASSPHRASE}"]
 
         def mounted(words):
@@ -246,6 +302,7 @@ def main():
                 for _ in range(options.mib):
                     file.write(os.urandom(1 << 20))
             pairs(rows, folder, server, big)
+            mounts(rows, folder, server, big)
             big.unlink()
             plain = folder / "plain"
             for number in range(options.files):

@@ -1,5 +1,6 @@
 """Folders of sealed files that programs write through a mount: nothing half, nothing in clear, and nothing lost."""
 
+import concurrent.futures
 import contextlib
 import errno
 import json
@@ -453,6 +454,28 @@ def test_a_database_is_kept_in_it(mounts):
     copy = mounts.folder / "copy.db"
     copy.write_bytes(mounts.opened(mounts.sealed / "db.age"))
     assert sqlite3.connect(copy).execute("select count(*), sum(length(value)) from t").fetchall() == [(10, 50_000)]
+
+
+def test_many_write_at_once(mounts):
+    def work(number):
+        draw = random.Random(number)
+        for _ in range(10):
+            content = draw.randbytes(draw.randrange(3 * CHUNK))
+            written_whole(point / f"{number}.new", content)
+            os.rename(point / f"{number}.new", point / str(number))
+            with open(point / str(number), "ab", buffering=0) as file:
+                file.write(b"more")
+                os.fsync(file.fileno())
+            assert (point / str(number)).read_bytes() == content + b"more"
+            with open(point / "shared", "ab", buffering=0) as file:
+                file.write(b"%d\n" % number)
+            os.listdir(point)
+
+    with mounts.mounted(*WRITE) as point, concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(work, number) for number in range(6)]:
+            done.result()
+    assert sorted(mounts.opened(mounts.sealed / "shared.age").split()) == sorted(b"%d" % (n % 6) for n in range(60))
+    assert sorted(os.listdir(mounts.sealed)) == [*(f"{number}.age" for number in range(6)), "shared.age"]
 
 
 class Twins:

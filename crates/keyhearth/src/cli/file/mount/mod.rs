@@ -28,6 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::super::failure::Failure;
+use super::super::output;
 use super::super::session::Session;
 use super::super::spelled::{self, seconds, text_of};
 use beneath::Root;
@@ -94,8 +95,11 @@ impl Mount {
         let holding = Arc::clone(&files);
         // Not joined: it may wait for the server.
         thread::spawn(move || holding.held.iter().for_each(|held| held.watch(&holding)));
-        let saved = Arc::clone(&files);
-        thread::spawn(move || saved.save_again());
+        if self.key.is_some() {
+            let saved = Arc::clone(&files);
+            // Nor this: what it does not save is saved in the end.
+            thread::spawn(move || saved.save_again());
+        }
         let (ended, end) = oneshot::channel();
         thread::spawn(move || ended.send(mounted.run()));
         session.hint(&format!("{} is mounted; `umount` or Ctrl+C ends it", self.mountpoint.display()));
@@ -115,7 +119,8 @@ impl Mount {
         if unsaved.is_empty() {
             return Ok(());
         }
-        let names: Vec<_> = unsaved.iter().map(|path| path.display().to_string()).collect();
+        let names: Vec<_> =
+            unsaved.iter().map(|path| output::visible(&path.to_string_lossy()).into_owned()).collect();
         let what = "what was written last to these files is lost";
         Err(Failure::of(
             "unsaved",

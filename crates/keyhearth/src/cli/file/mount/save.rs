@@ -306,7 +306,11 @@ impl Files {
         let folder = self.root.folder(inside)?;
         let output = Output::create(&folder.path().join(sealed_name(name, SUFFIX)))?;
         let base = document.base();
-        output.file().set_permissions(base.sealed.metadata()?.permissions())?;
+        let permissions = base.sealed.metadata()?.permissions();
+        // Some filesystems have the same for all files, and refuse to set them.
+        if output.file().metadata()?.permissions() != permissions {
+            output.file().set_permissions(permissions)?;
+        }
         let changes = {
             let mut draft = document.draft.lock();
             let Some(draft) = draft.as_mut() else { return Ok(()) };
