@@ -5,7 +5,9 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -27,6 +29,44 @@ def until(what, condition):
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
+
+
+class Gate:
+    """The way to a server, which can be shut: a server that is gone, and comes back under its address."""
+
+    def __init__(self, url):
+        host, port = url.removeprefix("https://").split(":")
+        self.server, self.is_open, self.sockets = (host, int(port)), True, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"https://{host}:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                if not self.is_open:
+                    client.close()
+                    continue
+                server = socket.create_connection(self.server)
+                self.sockets += (client, server)
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self.carry, args=ends, daemon=True).start()
+
+    def carry(self, source, target):
+        with contextlib.suppress(OSError):
+            while part := source.recv(1 << 16):
+                target.sendall(part)
+            target.shutdown(socket.SHUT_WR)
+
+    def shut(self):
+        self.is_open = False
+        for each in self.sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def open(self):
+        self.is_open = True
 
 
 class Mounts:

@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from mounting import HELLO, installed, mounts, refused, until  # noqa: F401
+from mounting import HELLO, Gate, installed, mounts, refused, until  # noqa: F401
 
 CHUNK = 64 * 1024
 WRITE = ("--key", "files")
@@ -191,14 +191,17 @@ def test_who_may_not_open_or_seal_writes_nothing(mounts):
 @pytest.mark.parametrize("how", ["suspended", "gone"])
 def test_what_the_server_does_not_let_be_saved_waits_until_it_does(how, mounts):
     sealed = mounts.seal("file", b"old")
-    with mounts.mounted(*WRITE, "--lease", "1h") as point:
+    gate = Gate(mounts.server.url)
+    who = mounts.server.identity(mounts.who.certificate, mounts.who.key)
+    who.url = gate.url
+    with mounts.mounted(*WRITE, "--lease", "1h", who=who) as point:
         file = os.open(point / "file", os.O_RDWR)
         os.pwrite(file, b"new", 0)
         new = os.open(point / "new", os.O_RDWR | os.O_CREAT)
         os.write(new, HELLO)
         before = sealed.read_bytes()
         if how == "gone":
-            mounts.server.kill()
+            gate.shut()
         else:
             mounts.server.done(mounts.who, "key", "suspend", "files", "--reason", "test")
         refused(errno.EIO, lambda: os.fsync(file))
@@ -208,7 +211,7 @@ def test_what_the_server_does_not_let_be_saved_waits_until_it_does(how, mounts):
         assert (point / "file").stat().st_size == 3 and (point / "new").stat().st_size == len(HELLO)
         assert "file: not saved, and tried again until it is" in mounts.said()
         if how == "gone":
-            mounts.server.start()
+            gate.open()
         else:
             mounts.server.done(mounts.who, "key", "resume", "files")
         until("it is not saved", lambda: mounts.said().count(": saved") == 2)
@@ -275,6 +278,14 @@ def test_attributes_that_change_are_no_other_version(mounts):
         assert mounts.opened(sealed) == b"new" and sealed.stat().st_mode & 0o777 == 0o640
         with open(point / "file", "r+b") as file:
             os.utime(point / "file", (1e9, 1e9))
+            file.write(b"NEW")
+            file.flush()
+            os.utime(point / "file", (2e9, 2e9))
+        with open(point / "file", "r+b") as file:
+            sealed.chmod(0o600)
+            os.utime(point / "file", (3e9, 3e9))
+            os.rename(point / "file", point / "moved")
+            os.rename(point / "moved", point / "file")
             file.write(b"NEW")
             file.flush()
             os.utime(point / "file", (2e9, 2e9))
@@ -346,6 +357,21 @@ def test_half_of_a_file_is_not_saved_while_somebody_writes(mounts):
         writer.communicate(b"x")
         until("it is not saved", lambda: sealed.read_bytes() != before)
         assert mounts.opened(sealed) == b"HALF and half"
+
+
+def test_what_two_programs_write_by_one_opening_is_saved_when_both_are_done(mounts):
+    sealed = mounts.seal("file", b"old")
+    before = sealed.read_bytes()
+    with mounts.mounted(*WRITE) as point:
+        with open(point / "file", "wb", buffering=0) as file:
+            file.write(b"parent")
+            script = "import os; os.write(1, b' and'); os.read(0, 1); os.write(1, b' child')"
+            child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=file)
+            until("it does not write", lambda: (point / "file").stat().st_size == 10)
+        assert sealed.read_bytes() == before
+        child.communicate(b"x")
+        until("it is not saved", lambda: sealed.read_bytes() != before)
+        assert mounts.opened(sealed) == b"parent and child"
 
 
 def test_killed_it_leaves_the_version_before_and_nothing_in_clear(mounts):

@@ -63,6 +63,12 @@ impl Stamp {
         self.content == other.content
     }
 
+    /// The stamp of the same file, after this changed into that by what was done here: when it was changed otherwise before that stays
+    /// to be seen.
+    pub fn after(&self, before: &Self, after: &Self) -> Self {
+        if self == before { *after } else { Self { content: after.content, ..*self } }
+    }
+
     /// Whether it is the same file, whatever is in it.
     pub fn is_file_of(&self, other: &Self) -> bool {
         (self.content.device, self.content.number) == (other.content.device, other.content.number)

@@ -191,8 +191,8 @@ impl Files {
         if let Some(placed) = placed {
             let base = placed.document.base();
             let mut stamp = base.stamp.lock();
-            if *stamp == before {
-                *stamp = after;
+            if stamp.has_content_of(&before) {
+                *stamp = stamp.after(&before, &after);
             }
         }
     }

@@ -88,9 +88,10 @@ pub struct Writers {
 }
 
 impl Writers {
-    /// Whether this program is one of them.
-    pub fn is_written_by(&self, owner: u64) -> bool {
-        self.owners.contains(&owner) || self.owners.is_empty() && self.anybody
+    /// This program closes the file; gives whether it was the last of them.
+    pub fn leave(&mut self, owner: u64) -> bool {
+        let is_one = self.owners.remove(&owner) || self.anybody;
+        is_one && self.owners.is_empty()
     }
 }
 

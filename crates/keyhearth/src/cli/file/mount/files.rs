@@ -236,14 +236,16 @@ impl Files {
     /// Wipes what is needed no more of a document.
     pub fn settle(&self, document: &Document) {
         let mut tree = self.tree.lock();
+        let Some(placed) = tree.of(document).filter(|placed| placed.writers == 0) else { return };
         // Who saves it now does this later.
-        let Some(mut draft) = document.draft.try_lock() else { return };
-        let Some(placed) = tree.of(document) else { return };
+        let draft =
+            if document.is_drafted() { document.draft.try_lock() } else { Some(document.draft.lock()) };
+        let Some(mut draft) = draft else { return };
         let is_gone = placed.path.is_none();
         if !is_gone && draft.as_ref().is_some_and(|draft| draft.is_unsaved()) {
             return;
         }
-        if placed.handles == 0 || (placed.writers == 0 && !is_gone) {
+        if placed.handles == 0 || !is_gone {
             document.set_draft(&mut draft, None);
         }
         if placed.handles == 0 {

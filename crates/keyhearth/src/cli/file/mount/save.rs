@@ -246,9 +246,10 @@ impl Files {
     /// still does.
     pub fn flush(&self, handle: u64, owner: u64) -> Result<(), Errno> {
         let open = self.held(handle)?;
-        let has_written = open.document.draft.lock().as_ref().is_some_and(|draft| {
-            let writers = draft.unsaved.get(&handle);
-            writers.is_some_and(|writers| writers.is_written_by(owner) && !draft.is_made_empty())
+        let has_written = open.document.draft.lock().as_mut().is_some_and(|draft| {
+            let is_made_empty = draft.is_made_empty();
+            let writers = draft.unsaved.get_mut(&handle);
+            writers.is_some_and(|writers| writers.leave(owner) && !is_made_empty)
         });
         if has_written { self.has_written(handle) } else { Ok(()) }
     }
@@ -271,14 +272,8 @@ impl Files {
     /// Saves what is not saved yet of a document.
     fn save(&self, document: &Document) -> Result<(), Errno> {
         let _saving = document.saving.lock();
-        let unsaved = document
-            .draft
-            .lock()
-            .as_ref()
-            .filter(|draft| draft.is_unsaved())
-            .map(|draft| draft.identity.clone());
-        let (Some(identity), Some(path)) = (unsaved, self.path_of(document)) else { return Ok(()) };
-        let saved = self.save_as(document, identity.as_ref(), &path);
+        let (Some(_), Some(path)) = (document.is_unsaved(), self.path_of(document)) else { return Ok(()) };
+        let saved = self.save_as(document, &path);
         let mut draft = document.draft.lock();
         let Some(draft) = draft.as_mut() else { return saved.map_err(Unsaved::errno) };
         match saved {
@@ -300,8 +295,7 @@ impl Files {
     }
 
     /// Seals a document's draft with a key of its own, and puts that in the place of what it was made of.
-    fn save_as(&self, document: &Document, identity: Option<&Identity>, path: &Path) -> Result<(), Unsaved> {
-        let head = self.head(identity)?;
+    fn save_as(&self, document: &Document, path: &Path) -> Result<(), Unsaved> {
         let (inside, name) = parts(path);
         let folder = self.root.folder(inside)?;
         let output = Output::create(&folder.path().join(sealed_name(name, SUFFIX)))?;
@@ -311,13 +305,19 @@ impl Files {
         if output.file().metadata()?.permissions() != permissions {
             output.file().set_permissions(permissions)?;
         }
-        let changes = {
+        let (head, identity, changes) = loop {
+            let identity = document.draft.lock().as_ref().map(|draft| draft.identity.clone());
+            let Some(identity) = identity else { return Ok(()) };
+            let head = self.head(identity.as_ref())?;
             let mut draft = document.draft.lock();
             let Some(draft) = draft.as_mut() else { return Ok(()) };
-            let (reader, mut sealed) = (&mut draft.scratch.reader(), output.file());
-            keyhearth_files::seal_stream(&head.file_key, &head.header, reader, &mut sealed)?;
-            output.file().set_modified(draft.modified)?;
-            draft.changes
+            // Who made it empty meanwhile made a new file of it.
+            if draft.identity == identity {
+                let (reader, mut sealed) = (&mut draft.scratch.reader(), output.file());
+                keyhearth_files::seal_stream(&head.file_key, &head.header, reader, &mut sealed)?;
+                output.file().set_modified(draft.modified)?;
+                break (head, identity, draft.changes);
+            }
         };
         output.file().sync_all()?;
         let (sealed, new) = output.name()?;
@@ -347,7 +347,7 @@ impl Files {
         remember(&mut self.known.lock(), put_at.clone(), *new_base.stamp.lock());
         if let Some(draft) = document.draft.lock().as_mut() {
             draft.saved = changes;
-            if draft.identity.as_ref() == identity {
+            if draft.identity == identity {
                 draft.identity = Some(head.identity);
             }
             if !draft.is_unsaved() {
