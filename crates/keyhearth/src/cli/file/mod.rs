@@ -83,6 +83,7 @@ pub enum Verb {
     /// Shows the plaintext of a folder of sealed files in another folder, for all programs, until it is unmounted
     ///
     /// Sealed files are shown under their names without `.age` or `.esdk`; nothing else is shown. Only you see them.
+    /// With --key programs write there, too.
     Mount(mount::Mount),
     /// Lets somebody open files, by a grant on their key for these files alone
     Share(share::Share),
