@@ -1,8 +1,9 @@
-"""Files that are sealed on the command line, opened by Debian's age, shared, rekeyed, and attacked."""
+"""Files that are sealed on the command line, opened by age and rage, shared, rekeyed, and attacked."""
 
 import base64
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 import pytest
 
 CHUNK = 64 * 1024
+PROGRAMS = f"{pathlib.Path(__file__).parents[2]}/target/interop/bin:{os.environ['PATH']}"
 SEALED_CHUNK = CHUNK + 16
 HELLO = b"what nobody else may read\n"
 
@@ -19,7 +21,7 @@ HELLO = b"what nobody else may read\n"
 @pytest.fixture(scope="module", autouse=True)
 def installed():
     """These tests are of other people's programs: without them they fail, and are not skipped."""
-    missing = [name for name in ("age", "age-keygen") if not shutil.which(name)]
+    missing = [name for name in ("age", "age-keygen", "rage") if not shutil.which(name, path=PROGRAMS)]
     assert not missing, f"missing: {missing}; scripts/test install"
 
 
@@ -60,18 +62,22 @@ class Files:
     def inspect(self, path):
         return json.loads(self.server.done(self.who, "--json", "file", "inspect", path))
 
-    def age(self, *words, stdin=None):
+    def age(self, *words, stdin=None, program="age"):
         environment = {
             **os.environ,
             **self.who.environment(),
-            "PATH": f"{self.path}:{os.environ['PATH']}",
+            "PATH": f"{self.path}:{PROGRAMS}",
         }
         return subprocess.run(
-            ["age", *map(str, words)], input=stdin, env=environment, capture_output=True, timeout=60
+            [shutil.which(program, path=PROGRAMS), *map(str, words)],
+            input=stdin,
+            env=environment,
+            capture_output=True,
+            timeout=60,
         )
 
-    def age_done(self, *words, stdin=None):
-        process = self.age(*words, stdin=stdin)
+    def age_done(self, *words, **more):
+        process = self.age(*words, **more)
         assert process.returncode == 0, process.stderr.decode()
         return process.stdout
 
@@ -92,19 +98,21 @@ def test_files_open_as_they_were_here_and_in_age(files, length):
     path = files.sealed("file", content)
     assert files.opened(path) == content
     identity = files.make("identity", files.file("identity"))
-    assert files.age_done("-d", "-i", identity, path) == content
+    for program in ("age", "rage"):
+        assert files.age_done("-d", "-i", identity, path, program=program) == content
     assert HELLO not in path.read_bytes()
 
 
-def test_what_age_seals_opens_here(files):
+@pytest.mark.parametrize("other", ["age", "rage"])
+def test_what_age_seals_opens_here(other, files):
     recipient = files.file("recipient", "files").decode().strip()
     content = os.urandom(100_000)
-    path = files.make("theirs.age", files.age_done("-r", recipient, stdin=content))
+    path = files.make("theirs.age", files.age_done("-r", recipient, stdin=content, program=other))
     assert files.opened(path) == content
     # Armor is text; so is what it opens to here.
-    armored = files.make("text.age", files.age_done("-a", "-r", recipient, stdin=content))
+    armored = files.make("text.age", files.age_done("-a", "-r", recipient, stdin=content, program=other))
     assert files.opened(armored) == content
-    process = files.age("-r", files.file("recipient", "nokey").decode().strip(), stdin=content)
+    process = files.age("-r", files.file("recipient", "nokey").decode().strip(), stdin=content, program=other)
     assert process.returncode != 0 and b"alias not found" in process.stderr, process.stderr
 
 

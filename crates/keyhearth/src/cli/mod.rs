@@ -33,7 +33,6 @@ mod tenant;
 mod tests;
 mod volume;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -127,10 +126,9 @@ fn describe(command: Command, words: &[&'static str], summary: &'static str) -> 
 
 /// Runs the command of this process: 0 if it is done, 1 if it was refused or failed, 2 if it is misspelled.
 ///
-/// Called by the name of the plugin of `age`, it is that one.
+/// Called as the plugin of `age` and `rage`, it is that one.
 pub fn main() -> ExitCode {
-    let called = std::env::args_os().next().map(PathBuf::from);
-    if called.is_some_and(|path| path.file_name().is_some_and(|name| name == file::plugin::PROGRAM)) {
+    if file::plugin::is_called(std::env::args_os()) {
         return file::plugin::main();
     }
     let arguments =

@@ -5,7 +5,9 @@
 //!
 //! Source: C2SP age-plugin.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use keyhearth_core::request::KeyRef;
@@ -18,11 +20,19 @@ use super::super::spelled::text_of;
 use super::{failure, keys};
 
 /// What the program is called when it is a plugin.
-pub const PROGRAM: &str = "age-plugin-keyhearth";
+const PROGRAM: &str = "age-plugin-keyhearth";
 /// Recipients, identities and keys that are taken in one run.
 const ITEMS_MAX: usize = 10_000;
 /// The longest stanza that is read, in bytes.
 const STANZA_BYTES_MAX: u64 = 64 * 1024;
+
+/// Whether these are the arguments of a plugin. `age` calls it by its name; `rage` by that of the file that a link of this
+/// name leads to.
+pub fn is_called(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    let program = arguments.next().map(PathBuf::from);
+    program.is_some_and(|path| path.file_name().is_some_and(|name| name == PROGRAM))
+        || arguments.next().is_some_and(|first| first.as_encoded_bytes().starts_with(b"--age-plugin="))
+}
 
 /// Runs as a plugin: 0 if the conversation came to its end, whatever was said.
 pub fn main() -> ExitCode {
@@ -272,6 +282,16 @@ mod tests {
         let heard = converse(&said, unwrap).unwrap();
         assert!(heard.starts_with("-> error stanza 1 1\n") && heard.ends_with("-> done\n\n"), "{heard}");
         assert_eq!(heard.matches("-> ").count(), 2);
+    }
+
+    #[test]
+    fn it_is_called_by_its_name_or_by_what_it_is_asked() {
+        let is_called = |words: &[&str]| super::is_called(words.iter().map(OsString::from));
+        assert!(is_called(&["/bin/age-plugin-keyhearth"]));
+        assert!(is_called(&["/bin/keyhearth", "--age-plugin=identity-v1"]));
+        for words in [&["/bin/keyhearth"][..], &["/bin/keyhearth", "file", "--age-plugin=identity-v1"], &[]] {
+            assert!(!is_called(words), "{words:?}");
+        }
     }
 
     #[test]
