@@ -33,9 +33,9 @@ class Device:
         command = self.command("--once", *more)
         return subprocess.run(command, env=self.environment(), capture_output=True, timeout=DEADLINE_S)
 
-    def sign(self):
+    def sign(self, *more):
         """Signs what lies in the sealed folder, as somebody does by hand once."""
-        command = [self.server.program, "file", "manifest", self.sealed, "--sign-key", "names"]
+        command = [self.server.program, "file", "manifest", self.sealed, "--sign-key", "names", *more]
         subprocess.run(command, env=self.environment(), check=True, capture_output=True, timeout=DEADLINE_S)
 
     def once(self, *more):
@@ -311,6 +311,45 @@ def test_a_file_that_could_not_be_sealed_keeps_what_may_be_its_older_name(make):
     assert here.names() == ["old.age"]
     (here.plain / ("n" * 254)).rename(here.plain / "new")
     assert here.once() == [("sealed", "new"), ("deleted_sealed", "old")]
+
+
+def test_names_are_encrypted_if_the_manifest_says_so(server, keys, tmp_path):
+    (tmp_path / "sealed").mkdir()
+    here, there = Device(server, tmp_path, "here"), Device(server, tmp_path, "there")
+    server.done(server.developer, "secret", "create", "documents", "--key", "files", "--generate", "32")
+    here.sign("--encrypt-names", "documents")
+    contents = {"reports/june.pdf": b"june", "reports/july.pdf": b"july", "notes": b"notes", "ä/ö": "ü".encode()}
+    for name, content in contents.items():
+        here.write(name, content)
+    here.once()
+    names = here.names()
+    assert len(names) == 4 and not [name for name in names if "june" in name or "reports" in name or "notes" in name]
+    assert len({name.partition("/")[0] for name in names}) == 3
+    there.once()
+    assert there.files() == contents
+    (there.plain / "notes").unlink()
+    (there.plain / "reports/june.pdf").rename(there.plain / "reports/moved.pdf")
+    there.once()
+    here.once()
+    assert here.files() == there.files() and sorted(here.files()) == ["reports/july.pdf", "reports/moved.pdf", "ä/ö"]
+    assert here.once() == [] and here.verify() == []
+    command = [server.program, "--json", "file", "names", here.sealed]
+    listed = subprocess.run(command, env=here.environment(), check=True, capture_output=True).stdout
+    assert sorted(entry["name"] for entry in json.loads(listed)) == sorted(here.files())
+    # A name too long to be encrypted, and one that nobody encrypted, are told; nothing goes there in clear.
+    here.write("n" * 145, b"x")
+    (here.sealed / "clear.age").write_bytes((here.sealed / here.names()[0]).read_bytes())
+    code, done = here.refused()
+    assert code == "bad_name" or code == "invalid"
+    assert [name for name in here.names() if "nn" in name] == []
+    # Names are encrypted from the beginning or not at all.
+    other = tmp_path / "other"
+    other.mkdir()
+    here.sealed = other
+    here.sign()
+    (other / "a.age").write_bytes((tmp_path / "sealed" / names[0]).read_bytes())
+    with pytest.raises(subprocess.CalledProcessError):
+        here.sign("--encrypt-names", "documents")
 
 
 def test_no_link_leads_out(make, tmp_path):

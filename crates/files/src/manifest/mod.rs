@@ -242,6 +242,8 @@ fn as_earlier((version, record): &(u64, Record)) -> Earlier {
 pub struct Manifest {
     /// Which folder.
     pub folder: FolderId,
+    /// The name of the secret that its names are encrypted by ([`crate::names`]), if they are.
+    pub names: Option<String>,
     entries: BTreeMap<InsidePath, Entry>,
 }
 
@@ -249,7 +251,7 @@ impl Manifest {
     /// Of an empty folder.
     #[must_use]
     pub fn new(folder: FolderId) -> Self {
-        Self { folder, entries: BTreeMap::new() }
+        Self { folder, names: None, entries: BTreeMap::new() }
     }
 
     /// What is known of each path, in their order.
@@ -267,8 +269,11 @@ impl Manifest {
     /// What both know. Commutative, associative and idempotent; of another folder nothing is taken.
     #[must_use]
     pub fn join(mut self, other: Self) -> Self {
-        let entries = if other.folder == self.folder { other.entries } else { BTreeMap::new() };
-        for (path, entry) in entries {
+        if other.folder != self.folder {
+            return self;
+        }
+        self.names = self.names.max(other.names);
+        for (path, entry) in other.entries {
             match self.entries.entry(path) {
                 Place::Vacant(place) => {
                     place.insert(entry);

@@ -36,7 +36,7 @@ fn history() -> impl Strategy<Value = Vec<(u8, u8, bool)>> {
 
 /// A manifest that devices wrote, who sometimes knew of each other and sometimes not.
 fn manifest() -> impl Strategy<Value = Manifest> {
-    (history(), 0usize..24).prop_map(|(history, joined_at)| {
+    (history(), 0usize..24, proptest::option::of("[a-c]")).prop_map(|(history, joined_at, names)| {
         let mut devices = [Manifest::new(FOLDER_ID), Manifest::new(FOLDER_ID)];
         for (step, (at, what, device)) in history.into_iter().enumerate() {
             let name = if device { "left" } else { "right" };
@@ -48,7 +48,7 @@ fn manifest() -> impl Strategy<Value = Manifest> {
             }
         }
         let [left, right] = devices;
-        left.join(right)
+        Manifest { names, ..left.join(right) }
     })
 }
 
@@ -60,7 +60,7 @@ proptest! {
         prop_assert_eq!(join(&join(&a, &b), &c), join(&a, &join(&b, &c)));
         prop_assert_eq!(join(&a, &a), a.clone());
         prop_assert_eq!(join(&a, &b).behind(&a).count(), 0);
-        prop_assert_eq!(a.behind(&b).next().is_none(), join(&a, &b) == a);
+        prop_assert_eq!(a.behind(&b).next().is_none() && a.names >= b.names, join(&a, &b) == a);
     }
 
     /// However often each of two devices speaks, and whatever both knew before, what they said last without knowing of each
@@ -289,6 +289,8 @@ fn broken_texts_are_refused_by_their_line() {
         (format!("{head}{}was 1 {front} a\n", file("1", "a")), 4),
         (format!("{head}was 1 {front} a\n"), 3),
         (format!("{head}gone 1 1 {} a\n", "d".repeat(DEVICE_BYTES_MAX + 1)), 3),
+        (format!("{head}names \n"), 3),
+        (format!("{head}names a\nnames a\n"), 4),
         (format!("{head}more\n"), 3),
         (format!("{head}gone 1 1 d a"), 3),
     ];

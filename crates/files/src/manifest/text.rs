@@ -102,6 +102,7 @@ impl Manifest {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!("{VERSION}\nfolder {}\n", self.folder);
+        text.extend(self.names.iter().map(|names| format!("names {names}\n")));
         for (path, entry) in &self.entries {
             // Writing to a `String` fails never.
             let _ = entry.write(path, &mut text);
@@ -181,6 +182,10 @@ impl<'t> Lines<'t> {
         let whole = self.rest;
         self.expect(VERSION, "must be `keyhearth/manifest1`", |rest| rest.is_empty().then_some(()))?;
         let folder = self.expect("folder ", "must be the folder's id", FolderId::read)?;
+        let names = match self.rest.starts_with("names ") {
+            true => Some(self.expect("names ", "must be the secret of names", id)?),
+            false => None,
+        };
         let mut entries: BTreeMap<InsidePath, Entry> = BTreeMap::new();
         loop {
             let (path, said, was) = if self.rest.starts_with("file ") {
@@ -207,7 +212,7 @@ impl<'t> Lines<'t> {
             }
             entry.settle();
         }
-        let manifest = Manifest { folder, entries };
+        let manifest = Manifest { folder, names, entries };
         // One manifest has one text: what is signed is what is compared.
         if manifest.to_text() == whole[..whole.len() - self.rest.len()] {
             Ok(manifest)

@@ -10,6 +10,7 @@ mod look;
 pub mod manifest;
 pub mod many;
 pub mod mount;
+pub mod names;
 pub mod open;
 pub mod place;
 pub mod plugin;
@@ -109,6 +110,8 @@ pub enum Verb {
     ///
     /// Prints what was different before. `seal --sign-key` does the same for the files that it makes.
     Manifest(verify::Manifested),
+    /// Lists what the sealed files of a folder are called, if `sync watch` encrypts their names
+    Names(names::Names),
 }
 
 impl Verb {
@@ -130,6 +133,7 @@ impl Verb {
             Self::Rekey(verb) => verb.run(session),
             Self::Verify(verb) => verb.run(session),
             Self::Manifest(verb) => verb.run(session),
+            Self::Names(verb) => verb.run(session),
         }
     }
 }

@@ -6,14 +6,17 @@ use std::thread;
 
 use clap::Args;
 use keyhearth_core::request::KeyRef;
+use keyhearth_core::secret::SecretName;
 use keyhearth_files::manifest::{Device, FOLDER, InsidePath, compare};
+use keyhearth_proto::rest::Is;
 use serde::Serialize;
 
 use super::super::failure::Failure;
 use super::super::output;
 use super::super::session::Session;
-use super::super::spelled::text_of;
+use super::super::spelled::{spelled, text_of};
 use super::manifest::{DeviceName, Folder, Lying, Trust, Wrong, lying};
+use super::names;
 
 /// Notes that are told one by one.
 const NOTED_MAX: usize = 10;
@@ -45,6 +48,9 @@ pub struct Manifested {
     /// The key that signs what lies in the folder, by its id or an alias: Ed25519 or P-256
     #[arg(long, value_name = "KEY", value_parser = text_of::<KeyRef>)]
     sign_key: String,
+    /// Encrypt the names of files that `sync watch` seals here by this secret; of a new, empty folder
+    #[arg(long, value_name = "SECRET", value_parser = spelled::<SecretName>())]
+    encrypt_names: Option<Is<SecretName>>,
     #[command(flatten)]
     name: DeviceName,
 }
@@ -157,6 +163,10 @@ fn of_manifests(folder: &Folder<'_>) -> Vec<Wrong> {
     match &folder.present {
         None => wrong.push(manifest("manifest_missing", None)),
         Some(present) => {
+            if present.names != folder.manifest.names {
+                let see = "it says nothing of the encrypted names that were seen here".to_owned();
+                wrong.push(manifest("manifest_older", Some(see)));
+            }
             let mut behind = present.behind(&folder.manifest);
             if let Some(first) = behind.next() {
                 let see =
@@ -184,6 +194,17 @@ impl Manifested {
             let what = format!("nothing was signed: {refused} things in the folder can not be");
             return Err(Failure::of("not_recorded", &what, "", "take them away, or rename them"));
         }
+        if let Some(secret) = &self.encrypt_names {
+            let secret = secret.to_string();
+            let is_new = folder.manifest.names.is_none() && folder.manifest.entries().next().is_none();
+            if folder.manifest.names.as_ref() != Some(&secret) && !(is_new && lying.files.is_empty()) {
+                let what = "names of a folder are encrypted from its beginning, and by one secret";
+                return Err(Failure::of("not_empty", what, "", "begin a new folder"));
+            }
+            // Not before it is known that it serves.
+            drop(names::key(&session.server()?, &secret)?);
+            folder.manifest.names = Some(secret);
+        }
         let device = self.name.device();
         let listed: Vec<InsidePath> = folder.manifest.entries().map(|(path, _)| path.clone()).collect();
         for path in listed.into_iter().filter(|path| !lying.files.contains_key(path)) {
@@ -210,6 +231,10 @@ impl<'t> Recorder<'t> {
     pub fn new(output: &Path, trust: &'t Trust<'t>, device: Device) -> Result<Self, Failure> {
         let folder = Folder::open(&Folder::root_of(output)?, trust, true)?;
         folder.check()?;
+        if folder.manifest.names.is_some() {
+            let next = "let `keyhearth sync watch` seal them";
+            return Err(Failure::of("encrypted_names", "the names of this folder are encrypted", "", next));
+        }
         Ok(Self { folder, device })
     }
 

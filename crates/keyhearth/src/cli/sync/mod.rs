@@ -23,8 +23,8 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::file::manifest::{DeviceName, Folder, Trust};
-use super::file::many;
 use super::file::seal::Sealer;
+use super::file::{many, names};
 use super::session::Session;
 use super::spelled::text_of;
 use aside::Trash;
@@ -183,20 +183,23 @@ impl Watch {
 
     /// Both folders are opened anew: they may have been unmounted, or mounted.
     fn pass(&self, session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
-        let (plain, sealed) = (Tree::new(&self.plain, "", None)?, Tree::new(&self.sealed, SUFFIX, None)?);
-        if plain.path.starts_with(&sealed.path) || sealed.path.starts_with(&plain.path) {
+        let plain = Tree::new(&self.plain, "", None)?;
+        let sealed =
+            self.sealed.canonicalize().map_err(|error| Failure::at(self.sealed.display(), &error))?;
+        if plain.path.starts_with(&sealed) || sealed.starts_with(&plain.path) {
             let next = "keep the plain files outside the folder that is synchronised";
             return Err(Failure::new("one of the folders lies in the other", next));
         }
         let server = session.server()?;
         let trust = Trust::new(session, &[], Some(&self.sign_key))?;
-        let folder = Folder::open(&Folder::root_of(&sealed.path)?, &trust, false)?;
+        let folder = Folder::open(&Folder::root_of(&sealed)?, &trust, false)?;
         folder.check()?;
         if folder.present.is_none() {
-            let what = format!("{} had a manifest and has none now", sealed.path.display());
+            let what = format!("{} had a manifest and has none now", sealed.display());
             let next = "mount it, or let the sync service come to its end; `keyhearth file verify` says more";
             return Err(Failure::of("manifest_missing", &what, "", next));
         }
+        let sealed = Tree::new(&sealed, SUFFIX, names::of(&server, &folder.manifest)?)?;
         let mut pair = Pair::open(&plain, folder.manifest.folder)?;
         let emptied = Trash::empty(&plain, self.trash_days);
         let mut pass = Pass {
