@@ -197,11 +197,15 @@ fn ended(grant: &Grant, now: Now) -> bool {
     grant.expires.is_some_and(|end| now.may_have_passed(end))
 }
 
-/// Refuses a lease that would go on when the grant that allows it has ended, or the version's use.
+/// Refuses a lease that would go on when the grant that allows it has ended, the version's use, or its imported material.
 fn outlasts_lease(basis: &Basis, version: Option<u32>, facts: &Facts<'_>) -> Result<(), Error> {
     let grant = facts.grants.iter().find(|grant| *basis == Basis::Grant(grant.id));
     let version = version.and_then(|number| facts.key?.version(number).ok());
-    let ends = [grant.and_then(|grant| grant.expires), version.and_then(|version| version.process_end)];
+    let ends = [
+        grant.and_then(|grant| grant.expires),
+        version.and_then(|version| version.process_end),
+        version.and_then(|version| version.expires),
+    ];
     let Some(end) = ends.into_iter().flatten().min() else { return Ok(()) };
     let left_s = end.unix_ms().saturating_sub(facts.now.latest.unix_ms()) / 1_000;
     if u64::from(facts.lease_seconds) > left_s {

@@ -288,3 +288,33 @@ fn a_suspended_key_is_as_usable_as_a_suspended_version_at_most() {
         }
     }
 }
+
+#[test]
+fn a_lease_does_not_outlast_what_it_is_of() {
+    let (mut imported, mut processed) = (key(), key());
+    let end = Some(Time::from_unix_ms(NOW.latest.unix_ms() + 100_999));
+    imported.versions[0].expires = end;
+    processed.versions[0].process_end = end;
+    let tenant = tenant(TENANT);
+    let ask = |key: &Key, lease_seconds| {
+        let facts = Facts {
+            tenant: &tenant,
+            key: Some(key),
+            version: None,
+            grants: &[],
+            context: &[],
+            boot: None,
+            lease_seconds,
+            reason_given: false,
+            now: NOW,
+        };
+        let decided = decide(&caller(TENANT), Operation::Decrypt, &facts, &allow());
+        decided.map(drop).map_err(|refusal| refusal.error)
+    };
+    for ends in [&imported, &processed] {
+        assert_eq!(ask(ends, 0), Ok(()));
+        assert_eq!(ask(ends, 100), Ok(()));
+        assert_eq!(ask(ends, 101), Err(Error::TooLarge { field: "lease_seconds", limit: 100 }));
+    }
+    assert_eq!(ask(&key(), 604_800), Ok(()));
+}

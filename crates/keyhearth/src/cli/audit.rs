@@ -197,6 +197,8 @@ struct Held {
 #[derive(Serialize)]
 struct Holdings {
     leases: Vec<Held>,
+    /// Entries that cannot be read: what they say is not among the leases.
+    unreadable: u64,
 }
 
 impl Leases {
@@ -204,10 +206,14 @@ impl Leases {
     fn run(&self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
         let at = self.at.as_ref().map_or_else(wall, |at| at.0);
-        let (mut held, mut next) = (BTreeMap::<_, Held>::new(), Some(self.from));
+        let (mut held, mut next, mut unreadable) = (BTreeMap::<_, Held>::new(), Some(self.from), 0);
         while let Some(from) = next {
             let page = server.wait(server.list_entries(from, Some(PAGE)))?;
-            for one in page.entries.into_iter().filter_map(|logged| logged.entry) {
+            for logged in page.entries {
+                let Some(one) = logged.entry else {
+                    unreadable += 1;
+                    continue;
+                };
                 let (Some(until), Some(identity), Some(key)) = (one.held_until, one.actor, one.key) else {
                     continue;
                 };
@@ -222,13 +228,19 @@ impl Leases {
             }
             next = page.next;
         }
-        let holdings = Holdings { leases: held.into_values().collect() };
+        let holdings = Holdings { leases: held.into_values().collect(), unreadable };
         let row = |one: &Held| {
             let name = one.name.as_ref().map(ToString::to_string).unwrap_or_default();
             let until = output::moment(&one.held_until.to_string());
             vec![name, one.key.to_string(), one.what.clone().unwrap_or_default(), until]
         };
-        session.list(&holdings, &["who", "key", "what", "held until"], holdings.leases.iter().map(row))
+        session.list(&holdings, &["who", "key", "what", "held until"], holdings.leases.iter().map(row))?;
+        if unreadable > 0 {
+            eprintln!(
+                "{unreadable} entries cannot be read: there may be more leases; keyhearth audit export has the entries"
+            );
+        }
+        Ok(())
     }
 }
 
