@@ -60,6 +60,7 @@ def colleague(laptop, *roles):
 
 
 def test_all_files_open_without_the_server_until_it_refuses(laptop):
+    laptop.policy("hold", f"{HOLD};")
     names = ["age", "esdk", "kept", "below/age"]
     sealed = [laptop.seal(names[0]), laptop.seal(names[1], HELLO, "--format", "esdk"), laptop.seal(names[2], HELLO, "--held")]
     (laptop.sealed / "below").mkdir()
@@ -85,6 +86,7 @@ def test_all_files_open_without_the_server_until_it_refuses(laptop):
 
 
 def test_what_is_held_ends_with_its_time(laptop):
+    laptop.policy("hold", f"{HOLD};")
     laptop.seal("file")
     with laptop.mounted("--offline", "3s") as point:
         laptop.holds(1)
@@ -97,6 +99,7 @@ def test_what_is_held_ends_with_its_time(laptop):
 
 
 def test_new_files_are_held_and_leases_are_renewed(laptop):
+    laptop.policy("hold", f"{HOLD};")
     laptop.seal("old")
     with laptop.mounted("--offline", "20s") as point:
         laptop.holds(1)

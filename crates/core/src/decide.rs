@@ -149,7 +149,7 @@ pub fn decide(
         Some(key) if info.scope == Scope::Key => usable_version(operation, key, facts)?,
         Some(_) | None => None,
     };
-    outlasts_lease(&basis, version, facts)?;
+    outlasts_lease(caller, &basis, version, facts)?;
     Ok(Permit { operation, tenant: caller.tenant, key: facts.key.map(|key| key.id), version, basis })
 }
 
@@ -197,11 +197,18 @@ fn ended(grant: &Grant, now: Now) -> bool {
     grant.expires.is_some_and(|end| now.may_have_passed(end))
 }
 
-/// Refuses a lease that would go on when the grant that allows it has ended, the version's use, or its imported material.
-fn outlasts_lease(basis: &Basis, version: Option<u32>, facts: &Facts<'_>) -> Result<(), Error> {
+/// Refuses a lease that would go on when what the caller proves itself by has ended, the grant that allows it, the version's
+/// use, or its imported material.
+fn outlasts_lease(
+    caller: &Caller,
+    basis: &Basis,
+    version: Option<u32>,
+    facts: &Facts<'_>,
+) -> Result<(), Error> {
     let grant = facts.grants.iter().find(|grant| *basis == Basis::Grant(grant.id));
     let version = version.and_then(|number| facts.key?.version(number).ok());
     let ends = [
+        caller.expires,
         grant.and_then(|grant| grant.expires),
         version.and_then(|version| version.process_end),
         version.and_then(|version| version.expires),

@@ -224,6 +224,8 @@ pub struct Caller {
     pub roles: Roles,
     /// How it proved itself.
     pub proof: Proof,
+    /// When the certificate or access key that proves it ends, if it does.
+    pub expires: Option<Time>,
     /// Where the request came from.
     pub address: IpAddr,
 }

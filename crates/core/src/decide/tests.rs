@@ -39,6 +39,7 @@ fn caller(tenant: TenantId) -> Caller {
         name: name("c"),
         roles: Roles::default(),
         proof: Proof::Local,
+        expires: None,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
     }
 }
@@ -296,7 +297,7 @@ fn a_lease_does_not_outlast_what_it_is_of() {
     imported.versions[0].expires = end;
     processed.versions[0].process_end = end;
     let tenant = tenant(TENANT);
-    let ask = |key: &Key, lease_seconds| {
+    let as_caller = |caller: &Caller, key: &Key, lease_seconds| {
         let facts = Facts {
             tenant: &tenant,
             key: Some(key),
@@ -308,13 +309,15 @@ fn a_lease_does_not_outlast_what_it_is_of() {
             reason_given: false,
             now: NOW,
         };
-        let decided = decide(&caller(TENANT), Operation::Decrypt, &facts, &allow());
+        let decided = decide(caller, Operation::Decrypt, &facts, &allow());
         decided.map(drop).map_err(|refusal| refusal.error)
     };
-    for ends in [&imported, &processed] {
-        assert_eq!(ask(ends, 0), Ok(()));
-        assert_eq!(ask(ends, 100), Ok(()));
-        assert_eq!(ask(ends, 101), Err(Error::TooLarge { field: "lease_seconds", limit: 100 }));
+    let (lasting, ending) = (caller(TENANT), Caller { expires: end, ..caller(TENANT) });
+    for (caller, key) in [(&lasting, &imported), (&lasting, &processed), (&ending, &key())] {
+        assert_eq!(as_caller(caller, key, 0), Ok(()));
+        assert_eq!(as_caller(caller, key, 100), Ok(()));
+        let refused = Error::TooLarge { field: "lease_seconds", limit: 100 };
+        assert_eq!(as_caller(caller, key, 101), Err(refused));
     }
-    assert_eq!(ask(&key(), 604_800), Ok(()));
+    assert_eq!(as_caller(&lasting, &key(), 604_800), Ok(()));
 }

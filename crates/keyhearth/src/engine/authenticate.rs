@@ -162,6 +162,7 @@ impl Engine {
             name: principal.name.clone(),
             roles: principal.roles,
             proof: Proof::Certificate(presented.fingerprint),
+            expires: Some(presented.not_after),
             address,
         };
         Ok(Authenticated { caller: Arc::new(caller), identity_epoch, not_after: presented.not_after })
@@ -225,6 +226,7 @@ impl Engine {
             name: principal.name.clone(),
             roles: principal.roles,
             proof: Proof::AccessKey(id.to_owned()),
+            expires: key.end,
             address,
         };
         let not_after = key.end.unwrap_or(Time::MAX);
@@ -304,6 +306,7 @@ fn find_stand_in(
         name: principal.name.clone(),
         roles: principal.roles,
         proof: Proof::Anonymous,
+        expires: None,
         address,
     };
     Ok(Authenticated { caller: Arc::new(caller), identity_epoch, not_after: Time::MAX })

@@ -422,6 +422,7 @@ impl Engine {
                 name: name.clone(),
                 roles: *roles,
                 proof: Proof::Evidence,
+                expires: None,
                 address,
             };
             Ok(Booting {

@@ -272,6 +272,7 @@ fn own_caller() -> Result<Caller, Error> {
         name,
         roles: Roles::default(),
         proof: Proof::Local,
+        expires: None,
         address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
     })
 }

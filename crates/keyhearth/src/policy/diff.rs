@@ -34,6 +34,7 @@ pub fn as_caller(principal: &Principal) -> Caller {
         name: principal.name.clone(),
         roles: principal.roles,
         proof: Proof::Certificate(certificate.unwrap_or(Fingerprint([0; 32]))),
+        expires: None,
         address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use cedar_policy::{
-    ActionConstraint, EntityUid, Policy, PolicyId, PolicySet, PrincipalConstraint, ResourceConstraint,
-    ValidationMode,
+    ActionConstraint, Effect, EntityUid, Policy, PolicyId, PolicySet, PrincipalConstraint,
+    ResourceConstraint, ValidationMode,
 };
 use keyhearth_core::id::{KeyId, Name, PrincipalId, TenantId};
 use keyhearth_core::operation::Operation;
@@ -25,6 +25,7 @@ const _: () = assert!(Operation::ALL.len() <= 128, "one bit for each operation")
 
 impl Operations {
     const ALL: Self = Self(u128::MAX);
+    const ALL_BUT_HOLD: Self = Self(!(1 << Operation::Hold as u32));
 
     pub(super) const fn contains(self, operation: Operation) -> bool {
         self.0 & 1 << operation as u32 != 0
@@ -150,8 +151,10 @@ pub(super) struct Statement {
 }
 
 impl Statement {
+    /// What one keeps without the server is not called back: a permit gives that only if its scope names it.
     fn new(policy: Policy) -> Self {
         let operations = match policy.action_constraint() {
+            ActionConstraint::Any if policy.effect() == Effect::Permit => Operations::ALL_BUT_HOLD,
             ActionConstraint::Any => Operations::ALL,
             ActionConstraint::Eq(action) => Operations::of(&action),
             ActionConstraint::In(actions) => {

@@ -35,6 +35,29 @@ fn a_forbid_beats_every_permit() {
 }
 
 #[test]
+fn a_permit_lets_hold_what_was_opened_only_if_its_scope_names_that() {
+    let verdict = |text| {
+        let policies = compile(&[text]);
+        ask(&policies, &alice([Role::Developer]), Operation::Hold, Some(&key(&[])))
+    };
+    for silent in [
+        r#"permit (principal, action, resource);"#,
+        r#"permit (principal, action, resource) when { action == Keyhearth::Action::"hold" };"#,
+        r#"permit (principal, action in Keyhearth::Action::"use", resource);"#,
+    ] {
+        assert_eq!(verdict(silent), Verdict::Silent, "{silent}");
+    }
+    for allowed in [
+        r#"permit (principal, action == Keyhearth::Action::"hold", resource);"#,
+        r#"permit (principal, action in Keyhearth::Action::"offline", resource);"#,
+        r#"permit (principal, action in [Keyhearth::Action::"decrypt", Keyhearth::Action::"hold"], resource);"#,
+    ] {
+        assert_eq!(verdict(allowed), ALLOWED_BY_P0(), "{allowed}");
+    }
+    assert_eq!(verdict(r#"forbid (principal, action, resource);"#), Verdict::Forbid(by(&["p0"])));
+}
+
+#[test]
 fn policies_see_tags_and_fixed_attributes_of_the_key() {
     let policies = compile(&[r#"permit (principal, action in Keyhearth::Action::"use", resource)
         when {

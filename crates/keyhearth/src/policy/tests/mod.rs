@@ -56,6 +56,7 @@ fn alice(roles: impl IntoIterator<Item = Role>) -> Caller {
         name: name("alice"),
         roles: Roles::new(roles, TENANT).unwrap(),
         proof: Proof::Local,
+        expires: None,
         address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9)),
     }
 }

@@ -58,7 +58,6 @@ fn table() -> Vec<(Role, Vec<&'static str>)> {
                 "export-log",
                 DESTROY,
                 "export-key",
-                "hold",
                 OPERATE,
             ],
         ),
