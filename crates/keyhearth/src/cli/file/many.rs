@@ -7,7 +7,7 @@ use std::fs::File;
 use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -155,6 +155,35 @@ pub fn each<J: Send, R: Send>(threads: usize, jobs: Vec<J>, work: impl Fn(J) -> 
         .into_iter()
         .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner))
         .collect()
+}
+
+/// Does `work` with each batch of files, while `ask` is already at what the next one needs of the server.
+///
+/// # Errors
+/// The first [`Failure`] of either; what comes after is not begun.
+pub fn ahead<F: Sync, A: Send>(
+    files: &[F],
+    ask: impl Fn(&[F]) -> Result<A, Failure> + Send,
+    mut work: impl FnMut(&[F], A) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (give, take) = mpsc::sync_channel(0);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for batch in files.chunks(BATCH) {
+                let asked = ask(batch);
+                let is_last = asked.is_err();
+                // Nobody takes it any more if the work failed.
+                if give.send((batch, asked)).is_err() || is_last {
+                    break;
+                }
+            }
+        });
+        // By value: when the work fails, the other thread must see it.
+        for (batch, asked) in take {
+            work(batch, asked?)?;
+        }
+        Ok(())
+    })
 }
 
 /// What became of a file that was to be written.

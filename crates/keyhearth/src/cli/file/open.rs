@@ -15,7 +15,7 @@ use super::super::failure::Failure;
 use super::super::input;
 use super::super::session::{Server, Session};
 use super::super::spelled::pair;
-use super::many::{BATCH, Found, LARGE_BYTES, Target, Told, Written, each};
+use super::many::{Found, LARGE_BYTES, Target, Told, Written, ahead, each};
 use super::{Place, esdk, failure, is_sealed_name, keys};
 
 /// The longest file of identities that is read, in bytes.
@@ -220,45 +220,52 @@ impl Open {
         let target = Target::new(&self.place, &self.files);
         let told = Told::new(session, found.count(), "opening");
         found.tell_refused(&told);
-        let opening = found.files.chunks(BATCH).try_for_each(|batch| {
-            let (large, small): (Vec<_>, Vec<_>) =
-                self.jobs(&opener, batch, &target, &told)?.into_iter().partition(Job::is_large);
-            let threads = self.place.threads();
-            let mut written = each(threads, small, |job| self.write(job, 1));
-            written.extend(large.into_iter().map(|job| self.write(job, threads)));
-            target.finish(written, &told)
-        });
+        let opening = ahead(
+            &found.files,
+            |batch| self.unlock(&opener, batch),
+            |batch, unlocked| {
+                let (mut large, mut small) = (Vec::new(), Vec::new());
+                for ((path, inside), file) in batch.iter().zip(unlocked) {
+                    let job = file.and_then(|file| {
+                        Ok(Job { source: path.clone(), place: place_of(&target, path, inside)?, file })
+                    });
+                    match job {
+                        Ok(job) if job.is_large() => large.push(job),
+                        Ok(job) => small.push(job),
+                        Err(refusal) => told.tell(path, Err(refusal)),
+                    }
+                }
+                let threads = self.place.threads();
+                let mut written = each(threads, small, |job| self.write(job, 1));
+                written.extend(large.into_iter().map(|job| self.write(job, threads)));
+                target.finish(written, &told)
+            },
+        );
         let flushed = target.synchronise();
         told.finish(session, "opened", opening.and(flushed))
     }
 
-    /// Reads the headers of a batch of files and asks for their keys; tells of those that can not be opened.
-    fn jobs(
+    /// Reads the headers of a batch of files and asks for their keys; gives each, or why not.
+    fn unlock(
         &self,
         opener: &Opener<'_>,
         files: &[(PathBuf, PathBuf)],
-        target: &Target<'_>,
-        told: &Told,
-    ) -> Result<Vec<Job>, Failure> {
-        let (mut places, mut read) = (Vec::new(), Vec::new());
-        for (path, inside) in files {
-            let place = place_of(target, path, inside);
-            match place.and_then(|place| Ok((place, self.demanded(read_any(path)?)?))) {
-                Ok((place, opened)) => {
-                    places.push((path, place));
-                    read.push(opened);
+    ) -> Result<Vec<Result<Unlocked, Failure>>, Failure> {
+        let mut read = Vec::new();
+        let refused: Vec<Result<(), Failure>> = files
+            .iter()
+            .map(|(path, _)| {
+                // A key is asked for only if there is a name for what is made of it.
+                if !is_sealed_name(path) && self.place.output.is_none() {
+                    return Err(no_name());
                 }
-                Err(refusal) => told.tell(path, Err(refusal)),
-            }
-        }
-        let mut jobs = Vec::new();
-        for ((path, place), file) in places.into_iter().zip(opener.unlock(read)?) {
-            match file {
-                Ok(file) => jobs.push(Job { source: path.clone(), place, file }),
-                Err(refusal) => told.tell(path, Err(refusal)),
-            }
-        }
-        Ok(jobs)
+                read.push(self.demanded(read_any(path)?)?);
+                Ok(())
+            })
+            .collect();
+        let mut unlocked = opener.unlock(read)?.into_iter();
+        let none = || Err(failure(Error::NotForUs));
+        Ok(refused.into_iter().map(|read| read.and_then(|()| unlocked.next().unwrap_or_else(none))).collect())
     }
 
     /// Refuses a file that is not bound to the pairs that were given.
@@ -328,10 +335,14 @@ fn place_of(target: &Target<'_>, path: &Path, inside: &Path) -> Result<PathBuf, 
     } else if target.is_named() {
         path.to_owned()
     } else {
-        let next = "name what to make of it with --output";
-        return Err(Failure::of("no_name", "its name does not end in .age or .esdk", "", next));
+        return Err(no_name());
     };
     target.of(path, inside, &name)
+}
+
+fn no_name() -> Failure {
+    let next = "name what to make of it with --output";
+    Failure::of("no_name", "its name does not end in .age or .esdk", "", next)
 }
 
 /// Reads the header of the file at `path`, of either format.

@@ -16,7 +16,7 @@ use super::super::made;
 use super::super::session::{Server, Session};
 use super::super::spelled::{pair, text_of};
 use super::manifest::{DeviceName, Trust};
-use super::many::{BATCH, Found, LARGE_BYTES, Target, Told, Written, each};
+use super::many::{Found, LARGE_BYTES, Target, Told, Written, ahead, each};
 use super::verify::Recorder;
 use super::{Place, SUFFIX, esdk, failure, is_sealed_name, keys, open};
 
@@ -67,9 +67,6 @@ pub struct Seal {
     #[command(flatten)]
     name: DeviceName,
 }
-
-/// A file that was found, and what to do with it or why not.
-type Planned = (PathBuf, Result<Job, Failure>);
 
 /// A file that has its header.
 struct Job {
@@ -238,8 +235,8 @@ impl Seal {
         let target = Target::new(&self.place, &self.files);
         let told = Told::new(session, found.count(), "sealing");
         found.tell_refused(&told);
-        let sealing =
-            found.files.chunks(BATCH).try_for_each(|batch| self.batch(&sealer, batch, &target, &told));
+        let ask = |batch: &[(PathBuf, PathBuf)]| sealer.heads(batch.len());
+        let sealing = ahead(&found.files, ask, |batch, heads| self.batch(batch, heads, &target, &told));
         let flushed = target.synchronise();
         let recorded = recorder.map_or(Ok(()), |recorder| recorder.record(told.made()));
         told.finish(session, "sealed", sealing.and(flushed).and(recorded))
@@ -256,42 +253,28 @@ impl Seal {
 
     fn batch(
         &self,
-        sealer: &Sealer<'_>,
         batch: &[(PathBuf, PathBuf)],
+        heads: Vec<Result<Head, Failure>>,
         target: &Target<'_>,
         told: &Told,
     ) -> Result<(), Failure> {
         let is_large = |job: &Job| job.source.metadata().is_ok_and(|metadata| metadata.len() >= LARGE_BYTES);
         let (mut large, mut small) = (Vec::new(), Vec::new());
-        for (path, job) in self.jobs(sealer, batch, target)? {
-            match job {
+        for ((path, inside), head) in batch.iter().zip(heads) {
+            let place = |head| {
+                let place = target.of(path, inside, &sealed_name(path, self.format.suffix()))?;
+                Ok(Job { source: path.clone(), place, head })
+            };
+            match head.and_then(place) {
                 Ok(job) if is_large(&job) => large.push(job),
                 Ok(job) => small.push(job),
-                Err(refusal) => told.tell(&path, Err(refusal)),
+                Err(refusal) => told.tell(path, Err(refusal)),
             }
         }
         let threads = self.place.threads();
         let mut written = each(threads, small, |job| self.seal(job, 1));
         written.extend(large.into_iter().map(|job| self.seal(job, threads)));
         target.finish(written, told)
-    }
-
-    /// Makes the keys and headers of a batch of files.
-    fn jobs(
-        &self,
-        sealer: &Sealer<'_>,
-        files: &[(PathBuf, PathBuf)],
-        target: &Target<'_>,
-    ) -> Result<Vec<Planned>, Failure> {
-        let heads = sealer.heads(files.len())?;
-        let jobs = files.iter().zip(heads).map(|((path, inside), head)| {
-            let job = head.and_then(|head| {
-                let place = target.of(path, inside, &sealed_name(path, self.format.suffix()))?;
-                Ok(Job { source: path.clone(), place, head })
-            });
-            (path.clone(), job)
-        });
-        Ok(jobs.collect())
     }
 
     fn seal(&self, job: Job, threads: usize) -> Written {
