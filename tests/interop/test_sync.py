@@ -1,5 +1,6 @@
 """Two devices that keep plain folders in step by a folder of sealed files, as a sync service would carry it."""
 
+import base64
 import json
 import os
 import random
@@ -186,6 +187,51 @@ def test_what_the_service_lost_is_sealed_again_when_somebody_says_so(make):
     assert there.once() == [("opened", "a")] and there.files() == {"a": b"a"}
 
 
+def test_a_deletion_waits_while_its_content_is_not_sealed_under_another_name(make):
+    here, there = make("here"), make("there")
+    here.write("a", b"content")
+    here.write("other", b"other")
+    here.once()
+    there.once()
+    # Somebody's unsigned file is where the user moves it.
+    (here.sealed / "b.age").write_bytes((here.sealed / "other.age").read_bytes())
+    (here.plain / "a").rename(here.plain / "b")
+    code, done = here.refused()
+    assert ("waits", "b") in done and ("deleted_sealed", "a") in done and "a.age" in here.names()
+    (here.sealed / "b.age").unlink()
+    assert here.once() == [("sealed", "b"), ("deleted_sealed", "a")]
+    # A link where a folder would be.
+    (here.sealed / "dir").symlink_to("/nowhere")
+    (here.plain / "dir").mkdir()
+    (here.plain / "b").rename(here.plain / "dir/b")
+    code, done = here.refused()
+    assert ("refused", "dir/b") in done and "b.age" in here.names()
+    (here.sealed / "dir").unlink()
+    assert here.once() == [("sealed", "dir/b"), ("deleted_sealed", "b")]
+    there.once()
+    assert here.files() == there.files() and here.verify() == []
+
+
+def test_what_could_not_be_signed_is_signed_later(make):
+    here, there = make("here"), make("there")
+    here.write("a", b"first")
+    here.write("gone", b"gone")
+    here.once()
+    here.write("a", b"second")
+    here.write("new", b"new")
+    (here.plain / "gone").unlink()
+    here.server.done(here.server.developer, "key", "suspend", "names", "--reason", "a test")
+    for _ in range(3):
+        assert here.run().returncode == 1
+        # Until every change would show in the times of the files.
+        time.sleep(3.2)
+    assert there.refused()[0] != "" and there.files() == {}
+    here.server.done(here.server.developer, "key", "resume", "names")
+    here.once()
+    there.once()
+    assert there.files() == here.files() == {"a": b"second", "new": b"new"} and here.verify() == []
+
+
 def test_a_version_that_nobody_heard_of_is_not_forgotten(make, tmp_path):
     """One device changes a file once, apart; another one more often than a manifest remembers."""
     here, there = make("here"), make("there")
@@ -336,6 +382,13 @@ def test_names_are_encrypted_if_the_manifest_says_so(server, keys, tmp_path):
     command = [server.program, "--json", "file", "names", here.sealed]
     listed = subprocess.run(command, env=here.environment(), check=True, capture_output=True).stdout
     assert sorted(entry["name"] for entry in json.loads(listed)) == sorted(here.files())
+    # Another secret of that name is noticed.
+    value = server.done(server.developer, "secret", "get", "documents")["value"]
+    server.done(server.developer, "secret", "create", "documents", "--key", "files", "--generate", "32", "--replace")
+    assert here.refused() == ("other_secret", [])
+    (tmp_path / "value").write_bytes(base64.b64decode(value))
+    server.done(server.developer, "secret", "create", "documents", "--key", "files", "--from", tmp_path / "value", "--replace")
+    assert here.once() == []
     # A name too long to be encrypted, and one that nobody encrypted, are told; nothing goes there in clear.
     here.write("n" * 145, b"x")
     (here.sealed / "clear.age").write_bytes((here.sealed / here.names()[0]).read_bytes())

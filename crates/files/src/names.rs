@@ -1,14 +1,16 @@
 //! Names of files, encrypted so that whoever carries a folder does not read them, and the same on every device.
 //!
-//! Each name of a path is encrypted by itself under a key of the folder that it is in: the same name in another folder is
-//! another one, and what a folder holds moves with it. How: `docs/formats/names.md`.
+//! Each name of a path is encrypted by itself under a key of the path of the folder that it is in: the same name in another
+//! folder is another one. How: `docs/formats/names.md`.
+
+use std::fmt;
 
 use data_encoding::{Encoding, Specification};
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::{kdf, keywrap};
 use zeroize::Zeroizing;
 
-use crate::Error;
+use crate::{Error, hex};
 
 /// What the key of names is made of has at least so many bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -18,6 +20,35 @@ pub const NAME_BYTES_MAX: usize = 144;
 const DEPTH_MAX: usize = 256;
 const LABEL: &str = "keyhearth/names1";
 const KEY_BYTES: usize = 32;
+const CHECK_LABEL: &str = "keyhearth/names-check1";
+const CHECK_BYTES: usize = 16;
+
+/// What tells the key of names from others: 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Check([u8; CHECK_BYTES]);
+
+impl Check {
+    /// Reads its digits.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        hex::read(text).map(Self)
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hex::write(&self.0, f)
+    }
+}
+
+/// By what the names of a folder are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Names {
+    /// The name of the server's secret.
+    pub secret: String,
+    /// Of its key.
+    pub check: Check,
+}
 
 /// The key of a folder's names.
 pub struct NameKey {
@@ -39,6 +70,14 @@ impl NameKey {
         digits.symbols.push_str("0123456789abcdefghijklmnopqrstuv");
         let digits = digits.encoding().map_err(|_| Error::Invalid("the digits of names"))?;
         Ok(Self { secret: SecretBytes::copy_from(secret)?, digits })
+    }
+
+    /// What tells this key from others: of another one the same names would be others.
+    #[must_use]
+    pub fn check(&self) -> Check {
+        let mut check = [0; CHECK_BYTES];
+        kdf::kbkdf(self.secret.expose(), CHECK_LABEL, &[], &mut check);
+        Check(check)
     }
 
     /// The key of the names in a folder; the empty path is the outermost.
@@ -155,7 +194,9 @@ mod tests {
     #[test]
     fn what_is_documented_is_what_is_made() {
         let secret: Vec<u8> = (0..32).collect();
-        let encrypted = NameKey::new(&secret).unwrap().encrypt("reports/june.pdf").unwrap();
+        let key = NameKey::new(&secret).unwrap();
+        assert_eq!(key.check().to_string(), "aca66a80dc6db409281ca8c4170a79eb");
+        let encrypted = key.encrypt("reports/june.pdf").unwrap();
         assert_eq!(encrypted, "fret901tnmiu13s732934te6uc/sdnh6mo3m17fbsqdr81hohgnqg");
     }
 }

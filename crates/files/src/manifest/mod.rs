@@ -27,6 +27,7 @@ use std::fmt;
 use keyhearth_crypto::random;
 
 use crate::held::FileId;
+use crate::names::Names;
 use crate::{Error, hex};
 
 /// The folder that manifests lie in, inside the one they are of.
@@ -242,8 +243,8 @@ fn as_earlier((version, record): &(u64, Record)) -> Earlier {
 pub struct Manifest {
     /// Which folder.
     pub folder: FolderId,
-    /// The name of the secret that its names are encrypted by ([`crate::names`]), if they are.
-    pub names: Option<String>,
+    /// By what its names are encrypted ([`crate::names`]), if they are.
+    pub names: Option<Names>,
     entries: BTreeMap<InsidePath, Entry>,
 }
 

@@ -48,6 +48,8 @@ fn manifest() -> impl Strategy<Value = Manifest> {
             }
         }
         let [left, right] = devices;
+        let check = crate::names::Check::read(&"0".repeat(32)).unwrap();
+        let names = names.map(|secret| crate::names::Names { secret, check });
         Manifest { names, ..left.join(right) }
     })
 }
@@ -290,7 +292,8 @@ fn broken_texts_are_refused_by_their_line() {
         (format!("{head}was 1 {front} a\n"), 3),
         (format!("{head}gone 1 1 {} a\n", "d".repeat(DEVICE_BYTES_MAX + 1)), 3),
         (format!("{head}names \n"), 3),
-        (format!("{head}names a\nnames a\n"), 4),
+        (format!("{head}names a\n"), 3),
+        (format!("{head}names a {front}\nnames a {front}\n"), 4),
         (format!("{head}more\n"), 3),
         (format!("{head}gone 1 1 d a"), 3),
     ];

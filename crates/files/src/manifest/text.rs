@@ -12,6 +12,7 @@ use super::{
     VERSION_MAX,
 };
 use crate::hex;
+use crate::names::{Check, Names};
 
 const VERSION: &str = "keyhearth/manifest1";
 /// What a signature is of begins with this, so that it is of nothing else.
@@ -102,7 +103,7 @@ impl Manifest {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!("{VERSION}\nfolder {}\n", self.folder);
-        text.extend(self.names.iter().map(|names| format!("names {names}\n")));
+        text.extend(self.names.iter().map(|names| format!("names {} {}\n", names.secret, names.check)));
         for (path, entry) in &self.entries {
             // Writing to a `String` fails never.
             let _ = entry.write(path, &mut text);
@@ -183,7 +184,7 @@ impl<'t> Lines<'t> {
         self.expect(VERSION, "must be `keyhearth/manifest1`", |rest| rest.is_empty().then_some(()))?;
         let folder = self.expect("folder ", "must be the folder's id", FolderId::read)?;
         let names = match self.rest.starts_with("names ") {
-            true => Some(self.expect("names ", "must be the secret of names", id)?),
+            true => Some(self.expect("names ", "must be the secret of names and its check", names)?),
             false => None,
         };
         let mut entries: BTreeMap<InsidePath, Entry> = BTreeMap::new();
@@ -224,6 +225,11 @@ impl<'t> Lines<'t> {
     fn end(&self) -> Result<(), Malformed> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.broken("nothing may follow")) }
     }
+}
+
+fn names(rest: &str) -> Option<Names> {
+    let (secret, check) = rest.split_once(' ')?;
+    Some(Names { secret: id(secret)?, check: Check::read(check)? })
 }
 
 fn file(rest: &str) -> Option<(InsidePath, u64, Record)> {

@@ -44,9 +44,23 @@ pub fn key(server: &Server, secret: &str) -> Result<NameKey, Failure> {
 /// The key of a folder's names, if they are encrypted.
 ///
 /// # Errors
-/// As [`key`].
+/// As [`key`]; or if the secret is not the one that the names were encrypted by.
 pub fn of(server: &Server, manifest: &Manifest) -> Result<Option<NameKey>, Failure> {
-    manifest.names.as_ref().map(|secret| key(server, secret)).transpose()
+    let Some(names) = &manifest.names else { return Ok(None) };
+    let key = key(server, &names.secret)?;
+    if key.check() != names.check {
+        let what = format!(
+            "the secret {} is not the one that the names of this folder were encrypted by",
+            names.secret
+        );
+        return Err(Failure::of(
+            "other_secret",
+            &what,
+            "",
+            "put the earlier one back: `keyhearth secret create --replace`",
+        ));
+    }
+    Ok(Some(key))
 }
 
 impl Names {

@@ -196,14 +196,14 @@ impl Manifested {
         }
         if let Some(secret) = &self.encrypt_names {
             let secret = secret.to_string();
+            let check = names::key(&session.server()?, &secret)?.check();
+            let encrypted = Some(keyhearth_files::names::Names { secret, check });
             let is_new = folder.manifest.names.is_none() && folder.manifest.entries().next().is_none();
-            if folder.manifest.names.as_ref() != Some(&secret) && !(is_new && lying.files.is_empty()) {
+            if folder.manifest.names != encrypted && !(is_new && lying.files.is_empty()) {
                 let what = "names of a folder are encrypted from its beginning, and by one secret";
                 return Err(Failure::of("not_empty", what, "", "begin a new folder"));
             }
-            // Not before it is known that it serves.
-            drop(names::key(&session.server()?, &secret)?);
-            folder.manifest.names = Some(secret);
+            folder.manifest.names = encrypted;
         }
         let device = self.name.device();
         let listed: Vec<InsidePath> = folder.manifest.entries().map(|(path, _)| path.clone()).collect();

@@ -17,8 +17,8 @@ use super::tree::Tree;
 
 /// Names that are tried.
 const TRIES_MAX: u32 = 1000;
-/// The longest name that is given, in bytes.
-const NAME_BYTES_MAX: usize = 251;
+/// The longest name that filesystems have, in bytes.
+const NAME_MAX: usize = 255;
 const TRASH: &str = "trash";
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
@@ -28,11 +28,12 @@ fn date(seconds: u64) -> String {
     output::moment(&date).replace('T', " ").replace(':', ".").replace('Z', "")
 }
 
-/// A place beside a file for a version of it that another one made room for: `NAME (conflict DATE DEVICE).ext`.
-pub fn conflict(place: &Place, device: &Device) -> Result<Place, Failure> {
+/// A place beside a file for a version of it that another one made room for: `NAME (conflict DATE DEVICE).ext`, of at most so
+/// many bytes, so that it can be sealed.
+pub fn conflict(place: &Place, device: &Device, bytes_max: usize) -> Result<Place, Failure> {
     // What a device is called may have a slash; a file's name may not.
     let words = format!("conflict {} {}", date(keys::now()), device.as_str().replace('/', "-"));
-    place.free(names(place.name(), &words))
+    place.free(names(place.name(), &words, bytes_max))
 }
 
 /// The plain folder's trash: a folder for each time that something goes there.
@@ -46,7 +47,11 @@ impl Trash {
     /// A place for what lies at `path`.
     pub fn place(&self, plain: &Tree, path: &str) -> Result<Place, Failure> {
         let place = plain.make_at(&self.0.join(path))?;
-        if place.stamp()?.is_none() { Ok(place) } else { place.free(names(place.name(), "earlier")) }
+        if place.stamp()?.is_none() {
+            Ok(place)
+        } else {
+            place.free(names(place.name(), "earlier", NAME_MAX))
+        }
     }
 
     /// Removes what went there more than so many days ago.
@@ -64,7 +69,7 @@ impl Trash {
 }
 
 /// `NAME (WORDS).ext`, and then `NAME (WORDS 1).ext` and so on.
-fn names(name: &OsStr, words: &str) -> impl Iterator<Item = OsString> {
+fn names(name: &OsStr, words: &str, bytes_max: usize) -> impl Iterator<Item = OsString> {
     let name = name.to_string_lossy().into_owned();
     let (stem, suffix) = match name.rfind('.') {
         Some(at) if at > 0 => name.split_at(at),
@@ -74,8 +79,7 @@ fn names(name: &OsStr, words: &str) -> impl Iterator<Item = OsString> {
     (0..TRIES_MAX).map(move |number| {
         let number = if number == 0 { String::new() } else { format!(" {number}") };
         let rest = format!(" ({words}{number}){suffix}");
-        // It must have room for the suffix of a sealed file.
-        let room = NAME_BYTES_MAX.saturating_sub(rest.len());
+        let room = bytes_max.saturating_sub(rest.len());
         format!("{}{rest}", &stem[..stem.floor_char_boundary(room)]).into()
     })
 }
@@ -86,12 +90,13 @@ mod tests {
 
     #[test]
     fn another_version_keeps_its_suffix_and_says_what_it_is() {
-        let made = |given: &str, number| names(OsStr::new(given), "conflict desk-2").nth(number).unwrap();
+        let made =
+            |given: &str, number| names(OsStr::new(given), "conflict desk-2", 144).nth(number).unwrap();
         assert_eq!(made("report.pdf", 0), "report (conflict desk-2).pdf");
         assert_eq!(made("Makefile", 1), "Makefile (conflict desk-2 1)");
         assert_eq!(made(".profile", 0), ".profile (conflict desk-2)");
         let long = made(&format!("{}.txt", "ä".repeat(125)), 2);
-        assert!(long.len() <= NAME_BYTES_MAX && long.to_str().unwrap().ends_with(" (conflict desk-2 2).txt"));
+        assert!(long.len() <= 144 && long.to_str().unwrap().ends_with(" (conflict desk-2 2).txt"));
         assert_eq!(date(1_795_304_710), "2026-11-21 23.45.10");
     }
 }

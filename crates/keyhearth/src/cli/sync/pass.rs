@@ -118,19 +118,20 @@ impl Pass<'_> {
         self.tidy(&sealed);
         let mut done = self.left(&plain, &sealed)?;
         let skipped: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
+        skipped.iter().for_each(|path| self.tell("signed", path, Ok(None)));
         let mut todo = self.decide(&plain, &sealed, &skipped);
         todo.sort_by_key(|(action, _)| *action);
         self.bar.set_length(todo.iter().filter(|(action, _)| *action != Action::Nothing).count() as u64);
         let trash = Trash::now();
-        let mut unsealed = BTreeSet::new();
         for batch in todo.chunk_by(|(a, _), (b, _)| a == b).flat_map(|same| same.chunks(BATCH)) {
             let Some((action, _)) = batch.first() else { continue };
             let found: Vec<&Found<'_>> = batch.iter().map(|(_, found)| found).collect();
             match action {
                 Action::Nothing => found.iter().for_each(|found| self.in_step(found)),
                 Action::Open | Action::Compare => done.extend(self.open(&found, *action, &trash)),
-                Action::Seal => done.extend(self.seal(&found, &mut unsealed)?),
+                Action::Seal => done.extend(self.seal(&found)?),
                 Action::DeleteSealed => {
+                    let unsealed = self.unsealed(&plain, &done);
                     done.extend(self.delete_sealed(&found, plain.has_unknown, &unsealed)?);
                 }
                 Action::DeletePlain => found.iter().for_each(|found| self.delete_plain(found, &trash)),
@@ -143,7 +144,9 @@ impl Pass<'_> {
             }
         }
         // Names are durable before they are signed and remembered.
-        if todo.iter().any(|(action, _)| !matches!(action, Action::Nothing | Action::Wait)) {
+        if !done.is_empty()
+            || todo.iter().any(|(action, _)| !matches!(action, Action::Nothing | Action::Wait))
+        {
             self.synchronise()?;
         }
         let signed = self.sign(&done);
@@ -246,29 +249,39 @@ impl Pass<'_> {
     }
 
     /// What this device did in earlier passes and did not sign.
-    fn left(&mut self, plain_seen: &Seen, sealed: &Seen) -> Result<Vec<Done>, Failure> {
-        let mut done = Vec::new();
+    fn left(&mut self, plain: &Seen, sealed: &Seen) -> Result<Vec<Done>, Failure> {
+        let (mut done, mut kept) = (Vec::new(), BTreeSet::new());
         for (path, pending) in self.pair.pending() {
-            let lies = sealed.files.get(path.as_str());
             let was_done =
                 |content, in_step| Done { path: path.clone(), seen: pending.seen.clone(), content, in_step };
-            match (&pending.files, lies) {
-                (None, None) if !sealed.is_hidden(path) => done.push(was_done(None, None)),
-                (Some((plain, hash)), Some(lies)) if lies.hash == *hash && lies.content.is_some() => {
-                    // Unless the plain file is still that one, it is compared: the crash may have taken it.
+            let lies = sealed.files.get(path.as_str()).map(|lies| &lies.hash);
+            if sealed.is_hidden(path) {
+                kept.insert(path.clone());
+            } else if let (None, None) = (&pending.files, lies) {
+                done.push(was_done(None, None));
+            } else if let Some((plain_hash, hash)) =
+                pending.files.as_ref().filter(|(_, hash)| lies == Some(hash))
+            {
+                let content = self.sealed.find(path).and_then(|place| {
+                    let file = place.open()?.ok_or_else(|| failure(Error::Changed))?;
+                    Hashing::Sealed.of(&file)
+                });
+                // Otherwise it was not done, or something else lies there since.
+                if let Ok((now, content @ Some(_))) = content
+                    && now == *hash
+                {
+                    // Unless the plain file is still that one, it is compared: a crash may have taken it.
                     let lies_there =
-                        plain_seen.files.get(path.as_str()).is_some_and(|lies| lies.hash == *plain);
+                        plain.files.get(path.as_str()).is_some_and(|lies| lies.hash == *plain_hash);
                     let half = |hash: &String| Half { hash: hash.clone(), stamp: None };
                     let in_step =
-                        InStep { plain: half(plain), sealed: half(hash), own: front_of(lies.content) };
-                    done.push(was_done(lies.content, Some(in_step).filter(|_| lies_there)));
+                        InStep { plain: half(plain_hash), sealed: half(hash), own: front_of(content) };
+                    done.push(was_done(content, Some(in_step).filter(|_| lies_there)));
                 }
-                // It was not done, or something else lies there since.
-                _ => {}
             }
         }
-        let paths: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
-        self.pair.ended(|path| !paths.contains(path))?;
+        kept.extend(done.iter().map(|done| done.path.clone()));
+        self.pair.ended(|path| !kept.contains(path))?;
         Ok(done)
     }
 
@@ -285,7 +298,18 @@ impl Pass<'_> {
         let mut todo = Vec::new();
         for path in paths {
             let name = path.as_str();
-            if plain.is_hidden(name) || sealed.is_hidden(name) || skipped.contains(name) {
+            if skipped.contains(name) {
+                continue;
+            }
+            if plain.is_hidden(name) || sealed.is_hidden(name) {
+                let lies = plain.files.get(&path);
+                let is_known = lies.is_some_and(|lies| {
+                    self.pair.get(name).is_some_and(|known| known.plain.hash == lies.hash)
+                });
+                if lies.is_some() && !is_known {
+                    let what = "what lies there on the sealed side, or above it, is no file and no folder";
+                    self.tell("refused", name, Err(&Failure::of("hidden", what, "", "move that away")));
+                }
                 continue;
             }
             let (plain, sealed) = (plain.files.get(&path), sealed.files.get(&path));
@@ -387,12 +411,15 @@ impl Pass<'_> {
                 content.filter(|_| found.seen.contains(&Some(hash))).ok_or_else(|| failure(Error::Changed))
             });
             match content {
-                Ok(content) => done.push(Done {
-                    path: path.to_owned(),
-                    seen: found.seen.clone(),
-                    content: Some(content),
-                    in_step: self.pair.get(path).cloned(),
-                }),
+                Ok(content) => {
+                    self.tell("signed", path, Ok(None));
+                    done.push(Done {
+                        path: path.to_owned(),
+                        seen: found.seen.clone(),
+                        content: Some(content),
+                        in_step: self.pair.get(path).cloned(),
+                    });
+                }
                 Err(refusal) => self.tell("signed", path, Err(&refusal)),
             }
         }
@@ -423,6 +450,18 @@ impl Pass<'_> {
             self.pair.forget(path);
         }
         self.tell("deleted_plain", path, deleted.as_ref().map(|aside| Some(aside.clone())));
+    }
+
+    /// The content of plain files that is not sealed under their names: whatever is deleted may be one of them.
+    fn unsealed(&self, plain: &Seen, done: &[Done]) -> BTreeSet<String> {
+        let in_step = done.iter().filter_map(|done| Some((done.path.as_str(), done.in_step.as_ref()?)));
+        let in_step: BTreeMap<&str, &InStep> = in_step.collect();
+        let is_sealed = |path: &str, lies: &Lies| {
+            let known = in_step.get(path).copied().or_else(|| self.pair.get(path));
+            known.is_some_and(|known| known.plain.hash == lies.hash)
+        };
+        let unsealed = plain.files.iter().filter(|(path, lies)| !is_sealed(path.as_str(), lies));
+        unsealed.map(|(_, lies)| lies.hash.clone()).collect()
     }
 
     /// Deletes sealed files, but for those whose content may now have another name that was not sealed.
@@ -533,7 +572,9 @@ impl Pass<'_> {
         let place = self.plain.make(path)?;
         let aside = match found.plain {
             None => None,
-            Some(_) if action == Action::Compare => Some(conflict(&place, &self.device)?),
+            Some(_) if action == Action::Compare => {
+                Some(conflict(&place, &self.device, self.sealed.name_bytes_max())?)
+            }
             Some(_) => Some(trash.place(self.plain, path)?),
         };
         let output = aside.as_ref().unwrap_or(&place).output()?;
@@ -576,24 +617,20 @@ impl Pass<'_> {
         Ok((what, aside.map(|aside| aside.inside().display().to_string()), in_step))
     }
 
-    /// Seals plain files; the hashes of those that could not be go to `unsealed`.
-    fn seal(&mut self, found: &[&Found<'_>], unsealed: &mut BTreeSet<String>) -> Result<Vec<Done>, Failure> {
+    /// Seals plain files.
+    fn seal(&mut self, found: &[&Found<'_>]) -> Result<Vec<Done>, Failure> {
         // What could not be signed is not put there.
         let room = MANIFEST_BYTES_MAX.saturating_sub(self.folder.manifest.to_text().len());
-        if room < found.len() * (PATH_BYTES_MAX + LINE_BYTES) {
+        if room < (self.pair.pending().len() + found.len()) * (PATH_BYTES_MAX + LINE_BYTES) {
             let next = "split the folder, and keep each part in step";
             let refusal = Failure::of("too_large", "the manifest has no room for more files", "", next);
             found.iter().for_each(|found| self.tell("sealed", found.path.as_str(), Err(&refusal)));
-            unsealed.extend(found.iter().filter_map(|found| found.plain).map(|plain| plain.hash.clone()));
             return Ok(Vec::new());
         }
         let heads = match self.sealer.heads(found.len()) {
             Ok(heads) => heads,
             Err(refusal) => {
-                for found in found {
-                    unsealed.extend(found.plain.map(|plain| plain.hash.clone()));
-                    self.tell("sealed", found.path.as_str(), Err(&refusal));
-                }
+                found.iter().for_each(|found| self.tell("sealed", found.path.as_str(), Err(&refusal)));
                 return Ok(Vec::new());
             }
         };
@@ -617,10 +654,7 @@ impl Pass<'_> {
             let path = found.path.as_str();
             let put = made.and_then(|made| put(made, found));
             self.tell("sealed", path, put.as_ref().map(|_| None));
-            match put {
-                Ok(one) => done.push(one),
-                Err(_) => unsealed.extend(found.plain.map(|plain| plain.hash.clone())),
-            }
+            done.extend(put);
         }
         Ok(done)
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use keyhearth_crypto::digest::Sha256;
 use keyhearth_files::Error;
 use keyhearth_files::manifest::{Content, FOLDER, InsidePath, observe};
-use keyhearth_files::names::NameKey;
+use keyhearth_files::names::{self, NameKey};
 use serde::{Deserialize, Serialize};
 
 use super::super::failure::Failure;
@@ -17,6 +17,8 @@ use super::super::file::many::each;
 use super::super::file::mount::beneath::Root;
 use super::super::file::place::{Place, Stamp, is_part};
 
+/// The longest name that filesystems have, in bytes.
+const NAME_MAX: usize = 255;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -36,8 +38,6 @@ pub struct Lies {
     pub hash: String,
     /// Whether every change since then shows in the stamp.
     is_settled: bool,
-    /// What a manifest has of it, if it is a sealed file that was read.
-    pub content: Option<Content>,
 }
 
 impl Lies {
@@ -135,6 +135,11 @@ impl Tree {
         let canonical = path.canonicalize().map_err(at)?;
         let root = Root::open(&canonical).map_err(at)?;
         Ok(Self { path: canonical, root, suffix, names })
+    }
+
+    /// The longest name that a file may have so that this folder can hold it, in bytes.
+    pub fn name_bytes_max(&self) -> usize {
+        if self.names.is_some() { names::NAME_BYTES_MAX } else { NAME_MAX - self.suffix.len() }
     }
 
     /// The path inside the folder of a file.
@@ -294,12 +299,12 @@ impl Tree {
         let stamp = Stamp::of(&file.metadata()?);
         let is_settled = stamp.is_settled();
         if let Some(half) = known.into_iter().flatten().find(|half| half.stamp == Some(stamp)) {
-            return Ok(Some(Lies { stamp, hash: half.hash.clone(), is_settled: true, content: None }));
+            return Ok(Some(Lies { stamp, hash: half.hash.clone(), is_settled: true }));
         }
-        let (hash, content) = hashing.of(&file)?;
+        let (hash, _) = hashing.of(&file)?;
         if Stamp::of(&file.metadata()?) != stamp {
             return Err(failure(Error::Changed));
         }
-        Ok(Some(Lies { stamp, hash, is_settled, content }))
+        Ok(Some(Lies { stamp, hash, is_settled }))
     }
 }

@@ -1,7 +1,8 @@
 //! The files in a folder's `.keyhearth`. They are reached by descriptors: no link leads elsewhere, and what a sync service puts
 //! there meanwhile is not lost.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use keyhearth_files::manifest::{FOLDER, MANIFEST_BYTES_MAX, Signed};
 
 use super::super::super::failure::Failure;
 use super::super::mount::beneath::Root;
-use super::super::place::{Place, is_part};
+use super::super::place::{Place, Stamp, is_part};
 
 /// The name of the manifest that is written.
 pub const NAME: &str = "manifest";
@@ -38,10 +39,7 @@ impl Files {
         };
         let mut names = Vec::new();
         for entry in fs::read_dir(folder.path())? {
-            let name = entry?.file_name();
-            if !name.to_str().is_some_and(is_part) {
-                names.push(name);
-            }
+            names.push(entry?.file_name());
         }
         names.sort_by_key(|name| (name != NAME, name.clone()));
         if names.len() > MANIFESTS_MAX {
@@ -52,6 +50,8 @@ impl Files {
             match self.read_one(&inside) {
                 Ok(Some(signed)) => read.push((inside, signed)),
                 Ok(None) => {}
+                // Somebody is at it, or a crash left it.
+                Err(_) if is_part_at(&inside) => {}
                 Err(refusal) => refused.push((inside, refusal)),
             }
         }
@@ -68,10 +68,10 @@ impl Files {
                 Err(Failure::of("not_a_file", what, "", "remove it"))
             };
         };
-        let mut bytes = Vec::new();
-        file.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-        let signed = Signed::read(&bytes);
-        signed.map(Some).map_err(|error| Failure::of("malformed", &error.to_string(), "", "remove it"))
+        if is_part_at(inside) && !Stamp::of(&file.metadata()?).is_settled() {
+            return Ok(None);
+        }
+        read(file).map(Some)
     }
 
     /// Puts a manifest in the place of the one of our name, durably; gives its path. What was there and is not one of the
@@ -91,7 +91,7 @@ impl Files {
                 Err(refusal) if refusal.code() == Some("unsupported") => place.overwrite(text)?,
                 swapped => {
                     swapped?;
-                    let came = self.read_one(part.inside()).ok().flatten();
+                    let came = part.open()?.map(read).transpose().ok().flatten();
                     if came.is_some_and(|came| joined(&came)) {
                         part.remove()?
                     } else {
@@ -104,8 +104,27 @@ impl Files {
         Ok(inside)
     }
 
-    /// Removes a file that was joined.
-    pub fn remove(&self, inside: &Path) -> Result<(), Failure> {
-        Place::find(&self.0, inside)?.remove()
+    /// Removes a file that was joined; if it is another one by now it stays, and is joined later.
+    pub fn remove(&self, inside: &Path, joined: impl Fn(&Signed) -> bool) -> Result<(), Failure> {
+        let place = Place::find(&self.0, inside)?;
+        let now = place.open()?.map(|file| Ok::<_, Failure>((Stamp::of(&file.metadata()?), read(file)?)));
+        if let Some(Ok((stamp, signed))) = now
+            && joined(&signed)
+        {
+            let part = place.part()?;
+            place.take(&part, &stamp)?;
+            part.remove()?;
+        }
+        Ok(())
     }
+}
+
+fn read(file: File) -> Result<Signed, Failure> {
+    let mut bytes = Vec::new();
+    file.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Signed::read(&bytes).map_err(|error| Failure::of("malformed", &error.to_string(), "", "remove it"))
+}
+
+fn is_part_at(inside: &Path) -> bool {
+    inside.file_name().and_then(OsStr::to_str).is_some_and(is_part)
 }

@@ -221,9 +221,10 @@ impl<'t> Folder<'t> {
             let is_joined =
                 |other: &Signed| self.joined.iter().any(|(.., joined)| *joined == other.signature);
             let place = self.files.put(text.as_bytes(), is_joined)?;
-            for (path, ..) in self.joined.drain(..).filter(|(path, ..)| *path != place) {
-                self.files.remove(&path)?;
+            for (path, ..) in self.joined.iter().filter(|(path, ..)| *path != place) {
+                self.files.remove(path, is_joined)?;
             }
+            self.joined.clear();
             self.joined.push((place, signed.by, signed.signature));
             self.present = Some(signed.manifest);
         }
