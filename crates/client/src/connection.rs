@@ -10,8 +10,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -25,6 +25,30 @@ const IDLE_MAX: usize = 16;
 const CONNECT: Duration = Duration::from_secs(5);
 /// The longest answer that is read; files of the log are the longest there are.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// The server's word that it is this client's certificate for which it made no connection, if it said so. What a client says of
+/// the server's certificate is not among it: whoever that was is not the server.
+fn refused(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    use AlertDescription as Alert;
+    let of_tls = |error: &(dyn std::error::Error + 'static)| {
+        let inner = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
+        let &rustls::Error::AlertReceived(alert) = inner else { return None };
+        let is_of_certificate = matches!(
+            alert,
+            Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::DecryptError
+                | Alert::CertificateRequired
+        );
+        is_of_certificate.then_some(Error::Certificate(alert))
+    };
+    std::iter::successors(Some(error), |error| error.source()).find_map(of_tls)
+}
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -83,8 +107,12 @@ impl Server {
         }
         let connecting = timeout(CONNECT, self.connect()).await;
         let late = || io::Error::from(io::ErrorKind::TimedOut);
-        let mut sender = connecting.unwrap_or_else(|_| Err(late())).map_err(Error::Unreachable)?;
-        let response = sender.send_request(request).await.map_err(Error::Broken)?;
+        let mut sender = connecting
+            .unwrap_or_else(|_| Err(late()))
+            .map_err(|error| refused(&error).unwrap_or(Error::Unreachable(error)))?;
+        let response = sender.send_request(request).await;
+        // In TLS 1.3 the server looks at the certificate when the client is through with the handshake.
+        let response = response.map_err(|error| refused(&error).unwrap_or(Error::Broken(error)))?;
         self.finish(sender, response).await
     }
 

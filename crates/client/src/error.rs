@@ -3,6 +3,7 @@
 use std::io;
 
 use keyhearth_proto::rest::Problem;
+use rustls::AlertDescription;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,9 @@ pub enum Error {
     /// No connection could be made: the request was not carried out.
     #[error("the server can not be reached: {0}")]
     Unreachable(#[source] io::Error),
+    /// The server does not believe the client's certificate, or wants one: the request was not carried out.
+    #[error("the server refuses the client's certificate ({0:?})")]
+    Certificate(AlertDescription),
     /// The connection broke after the request was sent: it may have been carried out.
     #[error("the connection broke: {0}")]
     Broken(#[source] hyper::Error),
@@ -40,6 +44,7 @@ impl Error {
             Self::Refused { problem, .. } => Some(&problem.code),
             Self::Configuration(_)
             | Self::Unreachable(_)
+            | Self::Certificate(_)
             | Self::Broken(_)
             | Self::Timeout
             | Self::Answer => None,

@@ -98,6 +98,7 @@ impl Client {
                 }
                 Error::Refused { .. }
                 | Error::Configuration(_)
+                | Error::Certificate(_)
                 | Error::Broken(_)
                 | Error::Timeout
                 | Error::Answer => None,

@@ -204,6 +204,18 @@ async fn only_the_stated_ca_is_believed() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_the_server_does_not_believe_is_a_refusal() {
+    let (server, other) = (Server::start([], false).await, Server::start([], false).await);
+    let (certificate, key) = &other.identity;
+    for identity in [Some((certificate.as_bytes(), key.as_bytes())), None] {
+        let client = Client::new(&server.url, server.ca.as_bytes(), identity).unwrap();
+        let error = client.status().await.unwrap_err();
+        assert!(matches!(error, Error::Certificate(_)), "{error:?}");
+    }
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
 async fn what_can_not_be_used_is_refused_at_once() {
     let ca = authority().pem();
     for url in ["http://localhost", "localhost", "https://", "https://localhost/path", "https://a b"] {

@@ -54,9 +54,14 @@ impl Failure {
         self.problem.as_ref()?["code"].as_str()
     }
 
-    /// Whether the server said neither yes nor no: it was not reached, or cannot decide now.
+    /// Whether the server was not reached, or cannot decide now.
     pub fn is_unanswered(&self) -> bool {
-        self.is_silence || matches!(self.code(), Some("sealed" | "unavailable" | "too_many"))
+        self.is_silence || matches!(self.code(), Some("sealed" | "unavailable"))
+    }
+
+    /// Whether it says no; a server that is asked too often is there, and says neither yes nor no.
+    pub fn is_refusal(&self) -> bool {
+        !self.is_unanswered() && self.code() != Some("too_many")
     }
 
     /// The limit of this field, where the server refused because it is over that.
@@ -107,12 +112,15 @@ impl From<ClientError> for Failure {
             }
             ClientError::Configuration(_) => "correct the flag or the variable",
             ClientError::Unreachable(_) => "check that the server runs, its URL, its CA and your certificate",
+            ClientError::Certificate(_) => {
+                "look when your certificate ends (`openssl x509 -enddate`) and whether it is of the server's CA; ask for a new one"
+            }
             ClientError::Broken(_) | ClientError::Timeout => {
                 "look whether it was carried out (`keyhearth audit list`), then try again"
             }
             ClientError::Answer => "use the client and the server of one version",
         };
-        let is_silence = !matches!(error, ClientError::Configuration(_));
+        let is_silence = !matches!(error, ClientError::Configuration(_) | ClientError::Certificate(_));
         Self { is_silence, ..Self::new(error, next) }
     }
 }

@@ -310,17 +310,22 @@ impl Files {
         let opened = base.read(proof.as_ref().map(|proof| proof.header))?;
         let header = digest(&opened);
         let alone = self.identity_alone(&opened);
-        let until_ms = boottime_ms().saturating_add(self.lease_ms);
+        let asked_ms = boottime_ms();
+        let until_ms = asked_ms.saturating_add(self.lease_ms);
         let offline = || self.held.as_ref()?.reader_offline(&header, || base.read(Some(header)));
         let (reader, until_ms) = match offline() {
             Some(held) => held.map(|(reader, end_ms)| (reader, until_ms.min(end_ms)))?,
             None => match self.ask_server(opened) {
                 Ok(reader) => {
-                    self.held.iter().for_each(|held| held.learn(&header, None));
+                    self.held.iter().for_each(|held| held.learn(&header, asked_ms, None));
                     (reader, until_ms)
                 }
                 Err(refusal) => {
-                    self.held.iter().for_each(|held| held.learn(&header, Some(&refusal)));
+                    self.held.iter().for_each(|held| held.learn(&header, asked_ms, Some(&refusal)));
+                    if refusal.is_refusal() {
+                        // Whoever has it open already reads no more of it.
+                        self.leases.end(base.id);
+                    }
                     let (reader, end_ms) = offline().unwrap_or(Err(refusal))?;
                     (reader, until_ms.min(end_ms))
                 }

@@ -58,16 +58,21 @@ enum Key {
 
 struct Holding {
     key: Key,
-    /// The server's key that the header names first.
-    by: String,
+    /// The server's keys that the header names, in order: any of them may open it.
+    by: Vec<String>,
     /// When the server was asked, and until when its answer holds.
     asked_ms: u64,
     until_ms: u64,
 }
 
 impl Holding {
-    fn is_half_over(&self, now_ms: u64) -> bool {
-        now_ms >= self.asked_ms + (self.until_ms - self.asked_ms) / 2
+    /// Whether one of these keys opens it, and it was asked for no later than that was suspected.
+    fn is_of(&self, suspected: &HashMap<String, u64>) -> bool {
+        self.by.iter().any(|key| suspected.get(key).is_some_and(|at_ms| self.asked_ms <= *at_ms))
+    }
+
+    fn half_ms(&self) -> u64 {
+        self.asked_ms + (self.until_ms - self.asked_ms) / 2
     }
 }
 
@@ -76,9 +81,12 @@ struct State {
     held: HashMap<Digest, Holding>,
     /// What the server refused to let us hold, and when.
     refused: HashMap<Digest, u64>,
-    /// Keys of the server under which something was refused: whatever else they open is asked for again.
-    suspected: BTreeSet<String>,
+    /// Keys of the server under which something was refused, and when: whatever else they open, and was asked for before, is
+    /// asked for again.
+    suspected: HashMap<String, u64>,
     is_unreachable: bool,
+    /// When that was asked which the server answered last.
+    answered_ms: u64,
     is_woken: bool,
     is_over: bool,
 }
@@ -137,20 +145,21 @@ impl Held {
         Some(open().and_then(reader).map(|reader| (reader, holding.until_ms)))
     }
 
-    /// Learns what the server said to who opened the file with this header: nothing, if there was no refusal.
-    pub fn learn(&self, header: &Digest, refusal: Option<&Failure>) {
+    /// Learns what the server said to who asked for the file with this header at that time: nothing, if there was no refusal.
+    pub fn learn(&self, header: &Digest, asked_ms: u64, refusal: Option<&Failure>) {
         let mut state = self.state.lock();
+        let is_new = state.hear(asked_ms, refusal);
         state.is_woken |= match refusal {
             // What may be opened again may be held again.
             None => {
                 state.refused.get(header).is_some_and(|at| boottime_ms() >= at + LOOK_MS)
                     && state.refused.remove(header).is_some()
             }
-            Some(refusal) if refusal.is_unanswered() => !std::mem::replace(&mut state.is_unreachable, true),
-            Some(_) => {
+            Some(refusal) if refusal.is_refusal() => {
                 state.refuse(header);
                 true
             }
+            Some(_) => is_new,
         };
         if state.is_woken {
             self.changed.notify_one();
@@ -173,12 +182,15 @@ impl Held {
             if let Err(why) = &asked {
                 eprintln!("what is held without the server is not renewed: {why}");
             }
-            state.is_unreachable = asked.as_ref().is_err_and(Failure::is_unanswered);
+            // If nothing could be asked, who opens something finds out.
+            state.is_unreachable &= asked.is_err();
             if told.replace(state.held.len()) != Some(state.held.len()) {
                 eprintln!("{} files open without the server", state.held.len());
             }
+            let now_ms = boottime_ms();
             let pause_ms = if state.is_unreachable { RETRY_MS } else { LOOK_MS };
-            next_ms = boottime_ms() + pause_ms.min(self.lease_ms() / 4);
+            let halves = state.held.values().map(Holding::half_ms).filter(|half_ms| *half_ms > now_ms);
+            next_ms = halves.fold(now_ms + pause_ms.min(self.lease_ms() / 4), u64::min);
         }
     }
 
@@ -216,7 +228,7 @@ impl Held {
         Ok(())
     }
 
-    /// Asks for what suspected keys open, until all that was asked for is allowed.
+    /// Asks for what suspected keys open, until nothing is left that was asked for before the last refusal.
     fn ask_suspects(
         &self,
         files: &Files,
@@ -246,19 +258,22 @@ impl Held {
     /// Files of keys that are suspected, those that were asked for longest ago.
     fn suspects<'l>(&self, look: &'l Look) -> Vec<(Digest, &'l Place)> {
         let mut state = self.state.lock();
-        let mut of: Vec<_> =
-            state.held.iter().filter(|(_, holding)| state.suspected.contains(&holding.by)).collect();
+        let State { held, suspected, .. } = &mut *state;
+        // What is not found cannot be asked for.
+        held.retain(|header, holding| !holding.is_of(suspected) || look.places.contains_key(header));
+        let mut of: Vec<_> = held.iter().filter(|(_, holding)| holding.is_of(suspected)).collect();
         of.sort_by_key(|(_, holding)| holding.asked_ms);
         let headers: Vec<Digest> = of.into_iter().map(|(header, _)| *header).take(BATCH).collect();
-        // Refused ones put their keys back.
-        state.suspected.clear();
+        if headers.is_empty() {
+            suspected.clear();
+        }
         headers.into_iter().filter_map(|header| Some((header, look.places.get(&header)?))).collect()
     }
 
     fn due<'l>(&self, look: &'l Look) -> Vec<(Digest, &'l Place)> {
         let state = self.state.lock();
         let now_ms = boottime_ms();
-        let mut oldest: BTreeMap<&str, (u64, &Digest)> = BTreeMap::new();
+        let mut oldest: BTreeMap<&[String], (u64, &Digest)> = BTreeMap::new();
         for (header, holding) in &state.held {
             let place = oldest.entry(&holding.by).or_insert((holding.asked_ms, header));
             *place = (*place).min((holding.asked_ms, header));
@@ -270,7 +285,7 @@ impl Held {
             .map(|(_, header)| header)
             .collect();
         let is_due = |header: &Digest| match state.held.get(header) {
-            Some(holding) => probes.contains(header) || holding.is_half_over(now_ms),
+            Some(holding) => probes.contains(header) || now_ms >= holding.half_ms(),
             None => !state.refused.contains_key(header),
         };
         look.places
@@ -297,28 +312,32 @@ impl Held {
             if let Ok(found) = open(&files.root, place)
                 && digest(&found) == *header
             {
-                headers.push((*header, *place, key_of(&found)));
+                headers.push((*header, *place, keys_of(&found)));
                 opened.push(found);
+            } else {
+                self.state.lock().forget_suspect(header);
             }
         }
         let asked_ms = boottime_ms();
-        let answers = match Opener::Leased(&files.server, lease).unlock(opened) {
-            Err(refusal) if !refusal.is_unanswered() => {
+        let answers = Opener::Leased(&files.server, lease).unlock(opened);
+        if let Err(refusal) = &answers {
+            self.state.lock().hear(asked_ms, Some(refusal));
+            if refusal.is_refusal() {
                 self.state.lock().held.clear();
                 files.leases.end_every();
-                return Err(refusal);
             }
-            answers => answers?,
-        };
+        }
         let until_ms = asked_ms + u64::from(lease.number()) * 1_000;
         let (mut shorter, mut shortest_s) = (Vec::new(), u64::MAX);
-        for ((header, place, by), answer) in headers.into_iter().zip(answers) {
-            let refusal = match answer.and_then(proved) {
+        for ((header, place, by), answer) in headers.into_iter().zip(answers?) {
+            let answer = answer.and_then(proved);
+            self.state.lock().hear(asked_ms, answer.as_ref().err());
+            let refusal = match answer {
                 Ok(key) => {
                     self.state.lock().hold(header, Holding { key, by, asked_ms, until_ms });
                     continue;
                 }
-                Err(refusal) if refusal.is_unanswered() => return Err(refusal),
+                Err(refusal) if !refusal.is_refusal() => return Err(refusal),
                 Err(refusal) => refusal,
             };
             match refusal.limit("lease_seconds") {
@@ -342,6 +361,17 @@ impl Held {
 }
 
 impl State {
+    /// Hears an answer to what was asked at that time, or silence, which says nothing if something was asked and answered
+    /// since. Gives whether the server cannot be reached any more.
+    fn hear(&mut self, asked_ms: u64, refusal: Option<&Failure>) -> bool {
+        if refusal.is_some_and(Failure::is_unanswered) {
+            return asked_ms >= self.answered_ms && !std::mem::replace(&mut self.is_unreachable, true);
+        }
+        self.answered_ms = self.answered_ms.max(asked_ms);
+        self.is_unreachable = false;
+        false
+    }
+
     /// Holds a key, unless it was refused since it was asked for.
     fn hold(&mut self, header: Digest, holding: Holding) {
         let is_refused = self.refused.get(&header).is_some_and(|at| *at >= holding.asked_ms);
@@ -351,11 +381,20 @@ impl State {
         }
     }
 
-    fn refuse(&mut self, header: &Digest) {
-        if let Some(holding) = self.held.remove(header) {
-            self.suspected.insert(holding.by);
+    /// Wipes what is suspected and cannot be asked for.
+    fn forget_suspect(&mut self, header: &Digest) {
+        let Self { held, suspected, .. } = self;
+        if held.get(header).is_some_and(|holding| holding.is_of(suspected)) {
+            held.remove(header);
         }
-        self.refused.insert(*header, boottime_ms());
+    }
+
+    fn refuse(&mut self, header: &Digest) {
+        let now_ms = boottime_ms();
+        if let Some(holding) = self.held.remove(header) {
+            self.suspected.extend(holding.by.into_iter().map(|key| (key, now_ms)));
+        }
+        self.refused.insert(*header, now_ms);
     }
 }
 
@@ -406,16 +445,20 @@ fn open(root: &Root, (folder, sealed): &Place) -> Result<AnyOpened, Failure> {
     keyhearth_files::open_any(file).map_err(failure)
 }
 
-/// The server's key that the header names first.
-fn key_of(opened: &AnyOpened) -> String {
-    match opened {
+/// The server's keys that the header names, in order.
+fn keys_of(opened: &AnyOpened) -> Vec<String> {
+    let mut keys: Vec<String> = match opened {
         AnyOpened::Age(opened) => {
             let held = held::Held::all(&opened.header.stanzas).unwrap_or_default();
-            held.first().map(|held| held.key().to_owned())
+            held.iter().map(|held| held.key().to_owned()).collect()
         }
-        AnyOpened::Esdk(opened) => opened.header.data_keys.iter().find_map(esdk::key_of).map(str::to_owned),
-    }
-    .unwrap_or_default()
+        AnyOpened::Esdk(opened) => {
+            opened.header.data_keys.iter().filter_map(esdk::key_of).map(str::to_owned).collect()
+        }
+    };
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// The key of a file whose header it proves.
@@ -425,4 +468,80 @@ fn proved(unlocked: Unlocked) -> Result<Key, Failure> {
         Unlocked::Age(_, key) => Key::Age(key),
         Unlocked::Esdk(_, key) => Key::Esdk(key),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied() -> Failure {
+        Failure::of("denied", "not allowed", "", "")
+    }
+
+    fn holding(by: &[&str], asked_ms: u64) -> Holding {
+        let key = FileKey::from_bytes(&[0; 16]).unwrap();
+        let by = by.iter().copied().map(str::to_owned).collect();
+        Holding { key: Key::Age(key), by, asked_ms, until_ms: u64::MAX }
+    }
+
+    #[test]
+    fn every_answer_ends_silence_and_silence_before_it_says_nothing() {
+        let silence = Failure::of("sealed", "the server is sealed", "", "");
+        let busy = Failure::of("too_many", "too many requests", "", "");
+        for answer in [None, Some(&denied()), Some(&busy)] {
+            let mut state = State::default();
+            assert!(state.hear(5, Some(&silence)) && state.is_unreachable);
+            assert!(!state.hear(6, Some(&silence)), "known");
+            assert!(!state.hear(7, answer) && !state.is_unreachable);
+            assert!(!state.hear(6, Some(&silence)) && !state.is_unreachable, "asked before the answer");
+            assert!(state.hear(8, Some(&silence)) && state.is_unreachable);
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_ends_what_is_held() {
+        let held = Held::new(Lease::new(60).unwrap());
+        let header = [1; 32];
+        held.state.lock().hold(header, holding(&["a"], 0));
+        held.learn(&header, 0, Some(&Failure::of("too_many", "too many requests", "", "")));
+        assert!(held.state.lock().held.contains_key(&header));
+        held.learn(&header, 0, Some(&denied()));
+        assert!(held.state.lock().held.is_empty());
+    }
+
+    #[test]
+    fn after_a_refusal_all_that_its_keys_open_is_asked_for() {
+        let held = Held::new(Lease::new(60).unwrap());
+        let mut look = Look::default();
+        let names = (0..BATCH + 2).map(|number| sha256(&[&number.to_be_bytes()]));
+        let of_key: Vec<Digest> = names.collect();
+        let (refused, other, gone) = ([1; 32], [2; 32], [3; 32]);
+        {
+            let mut state = held.state.lock();
+            of_key.iter().for_each(|header| state.hold(*header, holding(&["b", "c"], 0)));
+            state.hold(refused, holding(&["a", "b"], 0));
+            state.hold(other, holding(&["d"], 0));
+            state.hold(gone, holding(&["a"], 0));
+        }
+        for header in of_key.iter().chain([&refused, &other]) {
+            look.places.insert(*header, Place::default());
+        }
+        assert!(held.suspects(&look).is_empty());
+        held.learn(&refused, 0, Some(&denied()));
+        let mut asked = BTreeSet::new();
+        loop {
+            let batch = held.suspects(&look);
+            if batch.is_empty() {
+                break;
+            }
+            assert!(batch.len() <= BATCH);
+            for (header, _) in batch {
+                assert!(asked.insert(header), "once each");
+                held.state.lock().hold(header, holding(&["b", "c"], u64::MAX));
+            }
+        }
+        assert_eq!(asked, of_key.into_iter().collect());
+        let state = held.state.lock();
+        assert!(state.held.contains_key(&other) && !state.held.contains_key(&gone), "cannot be asked for");
+    }
 }
