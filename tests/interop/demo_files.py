@@ -97,10 +97,13 @@ def story(deployment, store, apart, root):
         (plain / name).write_bytes(content)
     os.chdir(root)
 
-    tell("The owner seals a folder and signs what is in it; a store that others run gets that.")
+    tell("The owner keeps a folder sealed, and signed; a store that others run gets that.")
     keys.does("keyhearth", "key", "create", "aes-256", "--alias", "shared", "--tag", "folder=shared")
     keys.does("keyhearth", "key", "create", "ed25519", "--alias", "names", "--tag", "folder=shared")
-    owner.does("keyhearth", "file", "seal", plain, "--key", "shared", "--output", sealed, "--sign-key", "names")
+    sealed.mkdir()
+    owner.does("keyhearth", "file", "manifest", sealed, "--sign-key", "names")
+    in_step = ["sync", "watch", "--plain", plain, "--sealed", sealed, "--key", "shared", "--sign-key", "names", "--once"]
+    owner.does("keyhearth", *in_step)
     owner.does("keyhearth", "key", "public", "names", "--output", root / "names.pem")
     store.sync(here, sealed, None)
 
@@ -130,8 +133,7 @@ def story(deployment, store, apart, root):
     tell("The store swaps two files, and puts an older version of a third back.")
     shutil.copy(store.folder / "old/minutes.txt.age", root / "older")
     (plain / "old/minutes.txt").write_bytes(SAYING * 10)
-    words = ["--key", "shared", "--output", sealed, "--sign-key", "names", "--force"]
-    owner.does("keyhearth", "file", "seal", plain, *words)
+    owner.does("keyhearth", *in_step)
     store.sync(here, sealed, None)
     one, other = store.folder / "report.txt.age", store.folder / "plan.txt.age"
     for source, target in [(one, root / "swap"), (other, one), (root / "swap", other)]:
