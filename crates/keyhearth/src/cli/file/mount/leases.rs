@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use keyhearth_files::{Error, Reader};
@@ -17,6 +18,11 @@ const KEPT_BYTES_MAX: usize = 32 << 20;
 const BLOCK_BYTES: usize = 64 << 10;
 /// The longest chunks of files that are read here, in bytes of plaintext.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+
+/// A read of so many bytes goes past the blocks that are kept: who reads so much reads on, and not again.
+const LONG_BYTES: usize = 128 << 10;
+/// A read of so many bytes is shared by two threads.
+const SHARED_BYTES: usize = 512 << 10;
 
 /// The longest that is waited before leases are looked at.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -35,12 +41,22 @@ pub struct Leased {
 }
 
 impl Leased {
-    /// As [`Leases::read_at`], for who reads all of a file once: nothing is kept.
+    /// As [`Leases::read_at`], for who reads much at once: nothing is kept.
     ///
     /// # Errors
     /// As [`Reader::read_at`].
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize, Error> {
-        self.reader.read_at(offset, out)
+        if out.len() < SHARED_BYTES {
+            return self.reader.read_at(offset, out);
+        }
+        let (first, second) = out.split_at_mut(out.len() / 2);
+        let middle = offset.saturating_add(first.len() as u64);
+        thread::scope(|scope| {
+            let rest = scope.spawn(|| self.reader.read_at(middle, second));
+            let read = self.reader.read_at(offset, first)?;
+            // Where the first half ends early the file does.
+            Ok(read + rest.join().unwrap_or(Err(Error::Changed))?)
+        })
     }
 }
 
@@ -150,6 +166,9 @@ impl Leases {
     /// # Errors
     /// As [`Reader::read_at`].
     pub fn read_at(&self, leased: &Leased, offset: u64, out: &mut [u8]) -> Result<usize, Error> {
+        if out.len() >= LONG_BYTES {
+            return leased.read_at(offset, out);
+        }
         let mut read = 0;
         while read < out.len() {
             let at = offset.saturating_add(read as u64);
