@@ -350,13 +350,64 @@ def test_half_of_a_file_is_not_saved_while_somebody_writes(mounts):
             )
         until("nothing was written", lambda: (point / "file").stat().st_size == 4)
         assert sealed.read_bytes() == before
-        one = os.open(point / "file", os.O_WRONLY)
-        os.pwrite(one, b"HALF", 0)
-        os.close(one)
-        assert sealed.read_bytes() == before
         writer.communicate(b"x")
         until("it is not saved", lambda: sealed.read_bytes() != before)
-        assert mounts.opened(sealed) == b"HALF and half"
+        assert mounts.opened(sealed) == b"half and half"
+
+
+def test_who_closed_a_file_finds_it_saved_though_another_keeps_it_open(mounts):
+    sealed = mounts.seal("file", b"old")
+    before = sealed.read_bytes()
+    with mounts.mounted(*WRITE) as point:
+        first = os.open(point / "file", os.O_WRONLY)
+        os.pwrite(first, b"OLD", 0)
+        with open(point / "file", "ab") as second:
+            second.write(b" and more")
+        until("it is not saved", lambda: sealed.read_bytes() != before)
+        assert mounts.opened(sealed) == b"OLD and more"
+        os.close(first)
+
+
+def test_what_is_not_saved_replaces_nothing(mounts):
+    sealed = mounts.seal("file", b"old")
+    with mounts.mounted(*WRITE) as point:
+        # The program ignores that it was not saved.
+        new = os.open(point / "new", os.O_WRONLY | os.O_CREAT)
+        os.write(new, b"new")
+        mounts.server.done(mounts.who, "key", "suspend", "files", "--reason", "test")
+        refused(errno.EIO, lambda: os.close(new))
+        before = sealed.read_bytes()
+        refused(errno.EIO, lambda: os.rename(point / "new", point / "file"))
+        assert sealed.read_bytes() == before and (point / "new").stat().st_size == 3
+        mounts.server.done(mounts.who, "key", "resume", "files")
+        os.rename(point / "new", point / "file")
+        assert mounts.opened(sealed) == b"new"
+        # It is not closed yet, and then there is a crash.
+        newer = os.open(point / "newer", os.O_WRONLY | os.O_CREAT)
+        os.write(newer, b"newer")
+        os.rename(point / "newer", point / "file")
+        mounts.end(signal.SIGKILL)
+        mounts.clean()
+        with contextlib.suppress(OSError):
+            os.close(newer)
+    assert mounts.opened(sealed) == b"newer" and os.listdir(mounts.sealed) == ["file.age"]
+
+
+def test_without_the_server_the_end_is_not_long_and_names_all(mounts):
+    gate = Gate(mounts.server.url)
+    who = mounts.server.identity(mounts.who.certificate, mounts.who.key)
+    who.url = gate.url
+    with mounts.mounted(*WRITE, who=who) as point:
+        files = [os.open(point / str(number), os.O_WRONLY | os.O_CREAT) for number in range(5)]
+        for file in files:
+            os.write(file, HELLO)
+        gate.shut()
+        assert mounts.end() == 1
+        lost = mounts.said().split("is lost (")[1].split(")")[0]
+        assert sorted(lost.split(", ")) == [str(number) for number in range(5)]
+        for file in files:
+            with contextlib.suppress(OSError):
+                os.close(file)
 
 
 def test_what_two_programs_write_by_one_opening_is_saved_when_both_are_done(mounts):

@@ -204,6 +204,14 @@ impl Folder {
         }
     }
 
+    /// Exchanges what has a name on the disk with what has one in `other`.
+    ///
+    /// # Errors
+    /// The error of renameat2(2).
+    pub fn exchange(&self, one: &OsStr, other: &Self, two: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(&self.0, one, &other.0, two, RenameFlags::EXCHANGE)?)
+    }
+
     /// Waits until the names in it are on the disk.
     ///
     /// # Errors

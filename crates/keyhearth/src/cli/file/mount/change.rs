@@ -9,14 +9,19 @@ use std::time::SystemTime;
 
 use fuser::Errno;
 use keyhearth_files::Output;
+use parking_lot::MutexGuard;
 use rustix::fs::RenameFlags;
 
 use super::super::SUFFIX;
 use super::beneath::{Entry, Folder, Stamp, is_kept_back, sealed_name};
-use super::documents::{Base, Document, Draft, Placed};
+use super::documents::{Base, Document, Draft, Placed, Tree};
 use super::files::{Files, READ_ONLY, parts, remember, say, tell};
+use super::names::moved_to;
 use super::replace::{NAME_BYTES_MAX, Target};
-use super::save::today;
+use super::save::{Unsaved, today};
+
+/// How often a file that is written on and on is saved before it is not renamed.
+const SAVES_MAX: u32 = 8;
 
 impl Files {
     /// Refuses what is not writable, and names that nothing here may have.
@@ -26,7 +31,11 @@ impl Files {
     }
 
     fn may_change(&self) -> Result<(), Errno> {
-        if self.key.is_some() { Ok(()) } else { Err(Errno::EROFS) }
+        match self.key {
+            Some(_) if self.is_over() => Err(Errno::EIO),
+            Some(_) => Ok(()),
+            None => Err(Errno::EROFS),
+        }
     }
 
     /// Makes an empty file at `path` and opens it; what was there already is an error. `number` is what the kernel is to know it by,
@@ -123,11 +132,28 @@ impl Files {
         Ok(())
     }
 
+    /// Has the file at `from` saved: an older version of it, or none, must not take the place of another file.
+    ///
+    /// Gives the tree, in which nobody changes that.
+    fn saved_at(&self, from: &Path) -> Result<MutexGuard<'_, Tree>, Errno> {
+        for _ in 0..SAVES_MAX {
+            let mut tree = self.tree.lock();
+            let unsaved = tree.at(from).map(|placed| Arc::clone(&placed.document));
+            let Some(document) = unsaved.filter(|document| document.is_unsaved()) else { return Ok(tree) };
+            drop(tree);
+            self.save(&document).map_err(Unsaved::errno)?;
+        }
+        Err(Errno::EBUSY)
+    }
+
     /// Renames a file or folder, over another one unless `is_kept`.
     pub fn rename(&self, from: &Path, to: &Path, is_kept: bool) -> Result<(), Errno> {
         let ((from_inside, from_name), (to_inside, to_name)) = (parts(from), parts(to));
         self.may_make(to_name)?;
-        let mut tree = self.tree.lock();
+        let mut tree = match self.root.folder(to_inside)?.find(to_name)? {
+            Some(Entry::File(_)) if from != to && !is_kept => self.saved_at(from)?,
+            Some(_) | None => self.tree.lock(),
+        };
         let (from_folder, to_folder) = (self.root.folder(from_inside)?, self.root.folder(to_inside)?);
         let found = from_folder.find(from_name)?.ok_or(Errno::ENOENT)?;
         let there = to_folder.find(to_name)?;
@@ -144,23 +170,31 @@ impl Files {
             (Entry::Folder, there) => {
                 let how = if there.is_some() { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
                 from_folder.rename(from_name, &to_folder, to_name, how)?;
+                let mut known = self.known.lock();
+                let moved: Vec<_> = known.extract_if(|path, _| path.starts_with(from)).collect();
+                known.extend(moved.into_iter().map(|(path, stamp)| (moved_to(&path, from, to), stamp)));
             }
             (Entry::File(sealed), there) => {
                 let suffix = Path::new(&sealed).extension().and_then(OsStr::to_str).unwrap_or(SUFFIX);
                 let target = sealed_name(to_name, suffix);
-                let mut how = RenameFlags::NOREPLACE;
+                let mut over = None;
                 if let Some(Entry::File(other)) = there {
                     if other != target || !self.is_written(&to_folder.open(&other)?) {
                         say(to, &format!("{READ_ONLY}, and replaced; remove it first"));
                         return Err(Errno::EPERM);
                     }
-                    if !self.keep_unknown(&to_folder, to, &other)? {
-                        how = RenameFlags::empty();
+                    if tree.at(from).is_some_and(|placed| placed.document.is_unsaved()) {
+                        // It came since it was looked whether something is there.
+                        return Err(Errno::EBUSY);
                     }
+                    over = self.keep_unknown(&to_folder, to, &other)?;
                     replaced = tree.at(to).map(|placed| Arc::clone(&placed.document));
                 }
                 let before = from_folder.stamp(&sealed)?;
-                from_folder.rename(&sealed, &to_folder, &target, how)?;
+                match over {
+                    Some(known) => self.rename_over((&from_folder, &sealed), &to_folder, to, &known)?,
+                    None => from_folder.rename(&sealed, &to_folder, &target, RenameFlags::NOREPLACE)?,
+                }
                 let known = self.known.lock().remove(from);
                 // It is of who renamed it, unless another version had come there.
                 let known = known.or(before);
@@ -198,20 +232,60 @@ impl Files {
     }
 
     /// Moves aside what is about to be replaced, if it is another version than the one that was opened or saved here last: a
-    /// program that writes its file anew and renames it over the old one means that one. Gives whether it did.
-    fn keep_unknown(&self, folder: &Folder, path: &Path, sealed: &OsStr) -> Result<bool, Errno> {
+    /// program that writes its file anew and renames it over the old one means that one. Gives what lies there then.
+    fn keep_unknown(&self, folder: &Folder, path: &Path, sealed: &OsStr) -> Result<Option<Stamp>, Errno> {
         let known = self.known.lock().get(path).copied();
-        let is_known = match (known, folder.stamp(sealed)?) {
-            (Some(known), Some(found)) => found.has_content_of(&known),
-            (None, _) | (_, None) => true,
-        };
-        if is_known {
-            return Ok(false);
+        let found = folder.stamp(sealed)?;
+        if let (Some(known), Some(found)) = (known, found)
+            && !found.has_content_of(&known)
+        {
+            self.move_aside(folder, sealed, folder, path)?;
+            return Ok(None);
         }
+        Ok(found)
+    }
+
+    /// Renames a file over another one that was `known` to lie there; what came there since is moved aside.
+    fn rename_over(
+        &self,
+        (folder, sealed): (&Folder, &OsStr),
+        to_folder: &Folder,
+        to: &Path,
+        known: &Stamp,
+    ) -> Result<(), Errno> {
+        let target = sealed_name(parts(to).1, SUFFIX);
+        match folder.exchange(sealed, to_folder, &target) {
+            Ok(()) => {}
+            // It was removed in between.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(folder.rename(sealed, to_folder, &target, RenameFlags::NOREPLACE)?);
+            }
+            // What a filesystem without the exchange of names has: the look that was just taken.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+            {
+                return Ok(folder.rename(sealed, to_folder, &target, RenameFlags::empty())?);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // It is renamed; what can not be put away now stays under the name before.
+        let put_away = match folder.stamp(sealed) {
+            Ok(Some(out)) if !out.has_content_of(known) => self.move_aside(folder, sealed, to_folder, to),
+            Ok(_) => folder.remove(sealed).map_err(Errno::from),
+            Err(error) => Err(error.into()),
+        };
+        if put_away.is_err() {
+            say(to, "what lay there before is under the name that this one had");
+        }
+        Ok(())
+    }
+
+    /// Keeps what lies in a folder, another version of the file at `path`, beside that.
+    fn move_aside(&self, from: &Folder, sealed: &OsStr, folder: &Folder, path: &Path) -> Result<(), Errno> {
         let (inside, name) = parts(path);
-        let kept = Target { folder, name, date: &today() }.move_aside()?;
+        let kept = Target { folder, name, date: &today() }.move_aside(from, sealed)?;
         say(path, &format!("another version came meanwhile; it is {}", inside.join(kept).display()));
-        Ok(true)
+        Ok(())
     }
 
     /// Sets when a file or folder was modified.
@@ -220,10 +294,10 @@ impl Files {
         let mut tree = self.tree.lock();
         let placed = tree.at(path);
         if let Some(placed) = &placed
-            && let Some(draft) = placed.document.draft.lock().as_mut()
+            && let Some(shown) = placed.document.shown.lock().as_mut()
         {
-            draft.modified = modified;
-            if draft.is_unsaved() {
+            shown.modified = modified;
+            if shown.is_unsaved {
                 return Ok(());
             }
         }

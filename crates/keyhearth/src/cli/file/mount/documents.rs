@@ -5,8 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use keyhearth_files::held::FileId;
 use keyhearth_files::{AnyOpened, Error, Scratch};
@@ -17,6 +16,14 @@ use super::super::failure;
 use super::beneath::Stamp;
 use super::held::{Digest, digest};
 use super::names::moved_to;
+
+/// How long after a failure files are saved again; it doubles.
+pub const AGAIN: Duration = Duration::from_secs(3);
+const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// How long nothing is written by who has rested.
+const REST: Duration = Duration::from_secs(5);
+/// How long who goes on writing keeps from others that what they wrote is saved.
+const OWED_MAX: Duration = Duration::from_secs(30);
 
 /// What a file stays when it is saved: grants are for this id under this key.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,11 +78,25 @@ pub struct Draft {
     pub changes: u64,
     /// Those that are saved.
     pub saved: u64,
-    pub modified: SystemTime,
+    pub changed: Instant,
     /// Who has changed it since it was saved, by what each has it open under.
     pub unsaved: HashMap<u64, Writers>,
     /// Why it could not be saved, as it was told last.
     pub told: Option<String>,
+    /// Since when somebody believes it saved, or wants it to be, though others still write.
+    pub owed: Option<Instant>,
+    /// How often in a row it could not be saved, and when that was last.
+    pub failures: u32,
+    pub failed: Option<Instant>,
+}
+
+/// What is shown of a draft, to who does not wait for it.
+#[derive(Clone, Copy)]
+pub struct Shown {
+    /// Bytes of plaintext.
+    pub bytes: u64,
+    pub modified: SystemTime,
+    pub is_unsaved: bool,
 }
 
 /// Who writes by one opening: programs, by what the kernel knows them by. One that opened a file for others to write, and
@@ -104,14 +125,27 @@ impl Draft {
             holds_base,
             changes: 0,
             saved: 0,
-            modified: SystemTime::now(),
+            changed: Instant::now(),
             unsaved: HashMap::new(),
             told: None,
+            owed: None,
+            failures: 0,
+            failed: None,
         }
     }
 
     pub fn is_unsaved(&self) -> bool {
         self.changes != self.saved
+    }
+
+    /// Whether it is to be saved again though nobody closes it: if nobody writes any more; or if somebody closed it before, or
+    /// asked for it, and who still writes has rested, or goes on for long. The more often it failed, the later.
+    pub fn is_due(&self) -> bool {
+        let is_asked = |since: Instant| since.elapsed() > OWED_MAX || self.changed.elapsed() > REST;
+        let wait = (AGAIN * 2u32.saturating_pow(self.failures.saturating_sub(1).min(8))).min(AGAIN_MAX);
+        self.is_unsaved()
+            && (self.unsaved.is_empty() || self.owed.is_some_and(is_asked))
+            && self.failed.is_none_or(|failed| failed.elapsed() >= wait)
     }
 
     /// Whether it was made empty and nothing was written since: who opens a file anew for another program to write closes it
@@ -123,29 +157,32 @@ impl Draft {
     /// Somebody has changed it by this opening.
     pub fn change(&mut self, handle: u64) -> &mut Writers {
         self.changes += 1;
-        self.modified = SystemTime::now();
+        self.changed = Instant::now();
         self.unsaved.entry(handle).or_default()
     }
 }
 
 /// A file that is open, or could not be saved.
 ///
-/// Locks are taken in this order: `saving`, the tree's, `draft`, `base`.
+/// Locks are taken in this order: `saving`, the tree's, `draft`, `shown`, `base`. `draft` is held for as long as a file is loaded or
+/// sealed: who has the tree's does not wait for it then.
 pub struct Document {
     pub id: u64,
     /// Held while it is saved.
     pub saving: Mutex<()>,
     pub base: Mutex<Arc<Base>>,
     pub draft: Mutex<Option<Draft>>,
-    /// Whether there is a draft: who asks waits for nobody.
-    is_drafted: AtomicBool,
+    /// What is shown of the draft, if there is one.
+    pub shown: Mutex<Option<Shown>>,
 }
 
 impl Document {
     pub fn new(base: Base, draft: Option<Draft>) -> Arc<Self> {
-        let is_drafted = AtomicBool::new(draft.is_some());
         let (id, base) = (base.id, Mutex::new(Arc::new(base)));
-        Arc::new(Self { id, saving: Mutex::default(), base, draft: Mutex::new(draft), is_drafted })
+        let document =
+            Self { id, saving: Mutex::default(), base, draft: Mutex::default(), shown: Mutex::default() };
+        document.set_draft(&mut document.draft.lock(), draft);
+        Arc::new(document)
     }
 
     pub fn base(&self) -> Arc<Base> {
@@ -153,19 +190,35 @@ impl Document {
     }
 
     pub fn is_drafted(&self) -> bool {
-        self.is_drafted.load(Ordering::Acquire)
+        self.shown.lock().is_some()
     }
 
     /// Changes whether there is a draft, and which.
     pub fn set_draft(&self, place: &mut Option<Draft>, draft: Option<Draft>) {
-        self.is_drafted.store(draft.is_some(), Ordering::Release);
         *place = draft;
+        *self.shown.lock() = place.as_ref().map(|draft| Shown {
+            bytes: draft.scratch.len(),
+            modified: SystemTime::now(),
+            is_unsaved: draft.is_unsaved(),
+        });
     }
 
-    /// Whether something is not saved, and whether somebody is still writing.
-    pub fn is_unsaved(&self) -> Option<bool> {
-        let draft = self.draft.lock();
-        draft.as_ref().filter(|draft| draft.is_unsaved()).map(|draft| !draft.unsaved.is_empty())
+    /// Shows what was written to the draft.
+    pub fn show_written(&self, draft: &Draft) {
+        let (bytes, is_unsaved) = (draft.scratch.len(), draft.is_unsaved());
+        *self.shown.lock() = Some(Shown { bytes, modified: SystemTime::now(), is_unsaved });
+    }
+
+    /// Shows that the draft was saved, as far as it was.
+    pub fn show_saved(&self, draft: &Draft) {
+        if let Some(shown) = self.shown.lock().as_mut() {
+            shown.is_unsaved = draft.is_unsaved();
+        }
+    }
+
+    /// Whether something is not saved.
+    pub fn is_unsaved(&self) -> bool {
+        self.shown.lock().is_some_and(|shown| shown.is_unsaved)
     }
 }
 

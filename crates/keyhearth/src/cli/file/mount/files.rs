@@ -20,7 +20,7 @@ use super::super::super::session::Server;
 use super::super::failure;
 use super::super::open::Opener;
 use super::beneath::{Entry, Folder, Root, Stamp};
-use super::documents::{Base, Document, Identity, Placed, Proof, Tree};
+use super::documents::{Base, Document, Identity, Placed, Proof, Shown, Tree};
 use super::held::{Digest, Held, digest};
 use super::leases::{Leased, Leases};
 use super::names::Names;
@@ -414,10 +414,12 @@ pub fn parts(path: &Path) -> (&Path, &OsStr) {
     (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default())
 }
 
-/// Remembers something of a file, and forgets all if that is of too many.
-pub fn remember<K: std::hash::Hash + Eq, V>(of: &mut HashMap<K, V>, key: K, value: V) {
-    if of.len() >= FILES_MAX {
-        of.clear();
+/// Remembers something of a file, and forgets that of another if it is of too many.
+pub fn remember<K: std::hash::Hash + Eq + Clone, V>(of: &mut HashMap<K, V>, key: K, value: V) {
+    if of.len() >= FILES_MAX
+        && let Some(other) = of.keys().next().cloned()
+    {
+        of.remove(&other);
     }
     of.insert(key, value);
 }
@@ -442,8 +444,6 @@ fn seen(metadata: &Metadata, bytes: Option<u64>) -> Seen {
 }
 
 fn see_draft(document: &Document) -> Option<Seen> {
-    let draft = document.draft.lock();
-    let draft = draft.as_ref()?;
-    let modified = draft.modified;
-    Some(Seen { is_folder: false, bytes: draft.scratch.len(), modified, changed: modified })
+    let Shown { bytes, modified, .. } = (*document.shown.lock())?;
+    Some(Seen { is_folder: false, bytes, modified, changed: modified })
 }

@@ -113,11 +113,25 @@ impl Mount {
             unmounter.unmount().or_else(|_| self.detach())
         });
         files.end_all();
-        let unsaved = files.save_all();
         let _ = watching.join();
-        served?;
+        let (saved, is_saved) = oneshot::channel();
+        let saving = Arc::clone(&files);
+        thread::spawn(move || {
+            saving.save_all();
+            saved.send(())
+        });
+        // Who does not want to wait for that sends another signal.
+        signals.block_on(async {
+            tokio::select! {
+                _ = is_saved => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        });
+        let unsaved = files.unsaved();
         if unsaved.is_empty() {
-            return Ok(());
+            return Ok(served?);
         }
         let names: Vec<_> =
             unsaved.iter().map(|path| output::visible(&path.to_string_lossy()).into_owned()).collect();
@@ -126,7 +140,7 @@ impl Mount {
             "unsaved",
             what,
             &names.join(", "),
-            "their versions before are whole; write them again",
+            "what lies there is what was saved last; write them again",
         ))
     }
 

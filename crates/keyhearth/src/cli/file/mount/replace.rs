@@ -124,15 +124,15 @@ impl Target<'_> {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Moves what lies there aside, under the name of a copy; gives that, as it is shown.
+    /// Moves another version, which lies in `from`, beside this place; gives its name, as it is shown.
     ///
     /// # Errors
     /// The error of renameat2(2).
-    pub fn move_aside(&self) -> io::Result<OsString> {
+    pub fn move_aside(&self, from: &Folder, version: &OsStr) -> io::Result<OsString> {
         for number in 1..=COPIES_MAX {
             let name = copy_name(self.name, self.date, number);
             let sealed = sealed_name(&name, SUFFIX);
-            match self.folder.rename(&self.sealed(), self.folder, &sealed, RenameFlags::NOREPLACE) {
+            match from.rename(version, self.folder, &sealed, RenameFlags::NOREPLACE) {
                 Ok(()) => return Ok(name),
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -255,7 +255,10 @@ mod tests {
         assert_eq!(place.target().exchange(place.new_file(), &looked_at).unwrap(), Put::There);
         let second = Put::Beside("f (conflict 2026-11-22 2).txt".into());
         assert_eq!(place.target().put_first(place.new_file()).unwrap(), second);
-        assert_eq!(place.target().move_aside().unwrap(), "f (conflict 2026-11-22 3).txt");
+        assert_eq!(
+            place.target().move_aside(&place.folder, OsStr::new("f.txt.age")).unwrap(),
+            "f (conflict 2026-11-22 3).txt"
+        );
         assert_eq!(place.all().len(), 3);
     }
 

@@ -8,7 +8,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use fuser::Errno;
 use keyhearth_core::time::Time;
@@ -22,12 +22,10 @@ use zeroize::Zeroizing;
 use super::super::super::failure::Failure;
 use super::super::{SUFFIX, failure, keys};
 use super::beneath::sealed_name;
-use super::documents::{Base, Document, Draft, Identity, Proof};
+use super::documents::{AGAIN, Base, Document, Draft, Identity, Proof};
 use super::files::{Files, header_at, parts, remember, say};
 use super::replace::{Put, Target};
 
-/// How long after a failure files are saved again.
-const AGAIN: Duration = Duration::from_secs(3);
 /// Bytes of a file that are brought into its scratch at once.
 const LOAD_BYTES: usize = 1 << 20;
 
@@ -99,7 +97,7 @@ impl fmt::Display for Unsaved {
 }
 
 impl Unsaved {
-    fn errno(self) -> Errno {
+    pub fn errno(self) -> Errno {
         match self {
             Self::Disk(error)
                 if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
@@ -108,6 +106,11 @@ impl Unsaved {
             }
             Self::Disk(_) | Self::Refused(_) | Self::Beside(_) => Errno::EIO,
         }
+    }
+
+    /// Whether the server said nothing, and would not for other files.
+    fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Refused(why) if why.is_unanswered())
     }
 }
 
@@ -199,13 +202,14 @@ impl Files {
         }
         self.begin(&open.document)?;
         let mut place = open.document.draft.lock();
-        let draft = place.as_mut().ok_or(Errno::EIO)?;
+        let draft = place.as_mut().filter(|_| !self.is_over()).ok_or(Errno::EIO)?;
         let writers = draft.change(handle);
         match owner {
             Some(owner) => drop(writers.owners.insert(owner)),
             None => writers.anybody = true,
         }
         let written = draft.scratch.write_at(offset.unwrap_or(draft.scratch.len()), data);
+        open.document.show_written(draft);
         drop(place);
         written.map_err(|error| self.refuse(&open.document, error.into()))
     }
@@ -229,7 +233,7 @@ impl Files {
             }
         }
         let mut place = document.draft.lock();
-        let draft = place.as_mut().ok_or(Errno::EIO)?;
+        let draft = place.as_mut().filter(|_| !self.is_over()).ok_or(Errno::EIO)?;
         let set = draft.scratch.set_len(len);
         if set.is_ok() {
             draft.change(handle).anybody = true;
@@ -237,6 +241,7 @@ impl Files {
                 draft.identity = None;
                 draft.holds_base = false;
             }
+            document.show_written(draft);
         }
         drop(place);
         set.map_err(|error| self.refuse(document, error.into()))
@@ -258,40 +263,57 @@ impl Files {
     pub fn has_written(&self, handle: u64) -> Result<(), Errno> {
         let document = &self.held(handle)?.document;
         let is_last = document.draft.lock().as_mut().is_some_and(|draft| {
-            draft.unsaved.remove(&handle);
+            if draft.unsaved.remove(&handle).is_some() && !draft.unsaved.is_empty() {
+                draft.owed.get_or_insert_with(Instant::now);
+            }
             draft.unsaved.is_empty() && draft.is_unsaved()
         });
-        if is_last { self.save(document) } else { Ok(()) }
+        if is_last { self.save(document).map_err(Unsaved::errno) } else { Ok(()) }
     }
 
     /// Saves an open file now, whoever still writes.
     pub fn synchronise(&self, handle: u64) -> Result<(), Errno> {
-        self.save(&self.held(handle)?.document)
+        let document = &self.held(handle)?.document;
+        if document.is_unsaved() {
+            return self.save(document).map_err(|why| {
+                if let Some(draft) = document.draft.lock().as_mut() {
+                    draft.owed.get_or_insert_with(Instant::now);
+                }
+                why.errno()
+            });
+        }
+        // A file that was made and is empty is on the disk, but for its name.
+        document.base().sealed.sync_all()?;
+        match self.path_of(document) {
+            Some(path) => self.synchronise_folder(parts(&path).0),
+            None => Ok(()),
+        }
     }
 
     /// Saves what is not saved yet of a document.
-    fn save(&self, document: &Document) -> Result<(), Errno> {
+    pub fn save(&self, document: &Document) -> Result<(), Unsaved> {
         let _saving = document.saving.lock();
-        let (Some(_), Some(path)) = (document.is_unsaved(), self.path_of(document)) else { return Ok(()) };
+        let Some(path) = self.path_of(document).filter(|_| document.is_unsaved()) else { return Ok(()) };
         let saved = self.save_as(document, &path);
         let mut draft = document.draft.lock();
-        let Some(draft) = draft.as_mut() else { return saved.map_err(Unsaved::errno) };
-        match saved {
-            Ok(()) => {
-                if draft.told.take().is_some() {
-                    say(&path, "saved");
-                }
-                Ok(())
-            }
-            Err(why) => {
-                let text = why.to_string();
+        let Some(draft) = draft.as_mut() else { return saved };
+        let text = saved.as_ref().err().map(ToString::to_string);
+        match (&saved, text) {
+            (Err(why), Some(text)) if !matches!(why, Unsaved::Beside(_)) => {
                 if draft.told.as_ref() != Some(&text) {
                     say(&path, &text);
                 }
-                draft.told = Some(text).filter(|_| !matches!(why, Unsaved::Beside(_)));
-                Err(why.errno())
+                draft.told = Some(text);
+                draft.failures = draft.failures.saturating_add(1);
+                draft.failed = Some(Instant::now());
+            }
+            (_, text) => {
+                let told = draft.told.take().map(|_| "saved".to_owned());
+                text.or(told).iter().for_each(|text| say(&path, text));
+                (draft.owed, draft.failures, draft.failed) = (None, 0, None);
             }
         }
+        saved
     }
 
     /// Seals a document's draft with a key of its own, and puts that in the place of what it was made of.
@@ -315,7 +337,6 @@ impl Files {
             if draft.identity == identity {
                 let (reader, mut sealed) = (&mut draft.scratch.reader(), output.file());
                 keyhearth_files::seal_stream(&head.file_key, &head.header, reader, &mut sealed)?;
-                output.file().set_modified(draft.modified)?;
                 break (head, identity, draft.changes);
             }
         };
@@ -332,6 +353,9 @@ impl Files {
         let (inside, name) = parts(&path);
         let target = Target { folder: &self.root.folder(inside)?, name, date: &today() };
         let stamp = *base.stamp.lock();
+        if let Some(shown) = *document.shown.lock() {
+            sealed.set_modified(shown.modified)?;
+        }
         let put = target.put(new, |found| {
             // Attributes may change, but not the header: that is of one content.
             let is_header =
@@ -353,6 +377,7 @@ impl Files {
             if !draft.is_unsaved() {
                 draft.unsaved.clear();
             }
+            document.show_saved(draft);
         }
         *document.base.lock() = Arc::new(new_base);
         self.leases.end(base.id);
@@ -373,8 +398,7 @@ impl Files {
             drop(is_over);
             let documents = self.tree.lock().all();
             for document in documents {
-                // Half of what somebody is writing is not saved.
-                if document.is_drafted() && document.is_unsaved() == Some(false) {
+                if document.is_unsaved() && document.draft.lock().as_ref().is_some_and(Draft::is_due) {
                     // It was told, and is tried again.
                     let _ = self.save(&document);
                 }
@@ -384,17 +408,28 @@ impl Files {
         }
     }
 
-    /// Saves all that is not saved, at the end; gives what could not be.
-    pub fn save_all(&self) -> Vec<PathBuf> {
+    /// Whether the mount has ended, and nothing is written any more.
+    pub fn is_over(&self) -> bool {
+        *self.is_over.lock()
+    }
+
+    /// Saves all that is not saved, at the end; a server that is gone is asked once.
+    pub fn save_all(&self) {
         *self.is_over.lock() = true;
         self.over.notify_all();
         let documents = self.tree.lock().all();
-        let unsaved = documents.into_iter().filter_map(|document| {
-            // A copy beside another version is saved, too.
-            let _ = self.save(&document);
-            document.is_unsaved().and_then(|_| self.path_of(&document))
-        });
-        unsaved.collect()
+        for document in documents {
+            if self.save(&document).is_err_and(|why| why.is_unanswered()) {
+                return;
+            }
+        }
+    }
+
+    /// What is not saved.
+    pub fn unsaved(&self) -> Vec<PathBuf> {
+        let documents = self.tree.lock().all();
+        let unsaved = documents.iter().filter(|document| document.is_unsaved());
+        unsaved.filter_map(|document| self.path_of(document)).collect()
     }
 }
 
