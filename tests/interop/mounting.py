@@ -35,11 +35,17 @@ class Gate:
     """The way to a server, which can be shut: a server that is gone, and comes back under its address."""
 
     def __init__(self, url):
-        host, port = url.removeprefix("https://").split(":")
-        self.server, self.is_open, self.sockets = (host, int(port)), True, []
+        self.lead_to(url)
+        self.is_open, self.sockets = True, []
+        host, _ = self.server
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"https://{host}:{self.listener.getsockname()[1]}"
         threading.Thread(target=self.serve, daemon=True).start()
+
+    def lead_to(self, url):
+        """Where the server is now: one that starts again may find its port taken."""
+        host, port = url.removeprefix("https://").split(":")
+        self.server = (host, int(port))
 
     def serve(self):
         with contextlib.suppress(OSError):
@@ -48,7 +54,11 @@ class Gate:
                 if not self.is_open:
                     client.close()
                     continue
-                server = socket.create_connection(self.server)
+                try:
+                    server = socket.create_connection(self.server)
+                except OSError:
+                    client.close()
+                    continue
                 self.sockets += (client, server)
                 for ends in ((client, server), (server, client)):
                     threading.Thread(target=self.carry, args=ends, daemon=True).start()

@@ -1,6 +1,7 @@
 """A laptop that reads a mounted folder without the server: what it holds, and what ends that."""
 
 import contextlib
+import copy
 import datetime
 import errno
 import json
@@ -8,7 +9,7 @@ import os
 
 import pytest
 
-from mounting import HELLO, Mounts, installed, refused, until  # noqa: F401
+from mounting import HELLO, Gate, Mounts, installed, refused, until  # noqa: F401
 
 HOLD = 'permit (principal, action == Keyhearth::Action::"hold", resource is Keyhearth::Key)'
 
@@ -17,7 +18,15 @@ class Laptop(Mounts):
     """As mounts, where whatever is read is asked for, unless it is held."""
 
     def start(self, *words, who=None):
+        self.gate = Gate(self.server.url)
+        who = copy.copy(who or self.who)
+        who.url = self.gate.url
         super().start("--lease", "0s", *words, who=who)
+
+    def restart_server(self):
+        self.server.start()
+        self.who.url = self.server.url
+        self.gate.lead_to(self.server.url)
 
     def says(self, text):
         until(f"it does not say {text!r}", lambda: text in self.said())
@@ -76,7 +85,7 @@ def test_all_files_open_without_the_server_until_it_refuses(laptop):
         # Renamed it is the same file; what nobody asked for yet is none of them.
         sealed[0].rename(laptop.sealed / "renamed.age")
         assert (point / "renamed").read_bytes() == HELLO
-        laptop.server.start()
+        laptop.restart_server()
         laptop.server.done(laptop.who, "key", "suspend", "files", "--reason", "test")
         for name in ("renamed", *names[1:]):
             laptop.ends(name, errno.EACCES)
@@ -118,7 +127,7 @@ def test_nothing_is_held_without_a_policy(laptop):
         assert (point / "file").read_bytes() == HELLO
         laptop.server.kill()
         refused(errno.EIO, (point / "file").read_bytes)
-    laptop.server.start()
+    laptop.restart_server()
     laptop.policy("hold", f"{HOLD} when {{ context.lease_seconds <= 3600 }};")
     with laptop.mounted("--offline", "61m", who=who):
         laptop.says("1 files do not open without the server: not allowed")
@@ -143,7 +152,7 @@ def test_who_is_revoked_holds_nothing_any_more(laptop):
         laptop.server.kill()
         for name in ("file", "other"):
             refused(errno.EIO, (point / name).read_bytes)
-    laptop.server.start()
+    laptop.restart_server()
     assert {one["identity"] for one in laptop.leases("--of", identity)} == {identity}, "a laptop that is lost does not tell"
 
 
