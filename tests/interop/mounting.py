@@ -144,7 +144,11 @@ class Mounts:
 
 @pytest.fixture
 def mounts(server, tmp_path):
-    mounts = Mounts(server, tmp_path)
+    yield from until_it_ends(Mounts(server, tmp_path))
+
+
+def until_it_ends(mounts):
+    """Gives it to a test, after which nothing is mounted."""
     yield mounts
     if mounts.process and mounts.process.poll() is None:
         mounts.process.kill()

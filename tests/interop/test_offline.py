@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from mounting import HELLO, Gate, Mounts, installed, refused, until  # noqa: F401
+from mounting import HELLO, Gate, Mounts, installed, refused, until, until_it_ends  # noqa: F401
 
 HOLD = 'permit (principal, action == Keyhearth::Action::"hold", resource is Keyhearth::Key)'
 
@@ -56,12 +56,7 @@ class Laptop(Mounts):
 
 @pytest.fixture
 def laptop(server, tmp_path):
-    laptop = Laptop(server, tmp_path)
-    yield laptop
-    if laptop.process and laptop.process.poll() is None:
-        laptop.process.kill()
-        laptop.process.wait()
-    laptop.clean()
+    yield from until_it_ends(Laptop(server, tmp_path))
 
 
 def colleague(laptop, *roles):

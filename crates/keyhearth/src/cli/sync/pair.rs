@@ -11,6 +11,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use keyhearth_crypto::{digest, random};
 use keyhearth_files::manifest::{FOLDER, FolderId};
 use keyhearth_sys::filesystem;
@@ -38,7 +40,7 @@ const MEMORY_BYTES_MAX: usize = 512 << 20;
 struct Mark {
     /// 32 hexadecimal digits.
     id: String,
-    /// 64 hexadecimal digits, by which plaintext is hashed.
+    /// 32 bytes in base64, by which plaintext is hashed.
     secret: String,
 }
 
@@ -139,7 +141,8 @@ impl Pair {
             Some(memory) => memory,
             None => Memory { mark: mark.id.clone(), folder, ..Memory::default() },
         };
-        let secret = unhex(&mark.secret).ok_or_else(|| Mark::malformed(plain))?;
+        let secret = BASE64.decode(&mark.secret).ok().and_then(|secret| secret.try_into().ok());
+        let secret = secret.ok_or_else(|| Mark::malformed(plain))?;
         // Written before anything is done: from now on the folder must be this one.
         let mut pair = Self { place, written, memory, pending, secret, _lock: lock };
         pair.save()?;
@@ -253,7 +256,7 @@ impl Mark {
         let drawn = random::fill("keyhearth/pair", &mut id)
             .and_then(|()| random::fill("keyhearth/pair", &mut secret));
         drawn.map_err(|error| Failure::new(error, "try again"))?;
-        let mark = Self { id: hex(&id), secret: hex(&secret) };
+        let mark = Self { id: hex(&id), secret: BASE64.encode(secret) };
         let text = serde_json::to_vec(&mark).map_err(|error| Failure::new(error, "report this"))?;
         let output = plain.make_at(&Self::inside())?.output()?;
         let mut file: &File = output.file();
@@ -267,15 +270,6 @@ impl Mark {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(str::from_utf8(digits.get(2 * at..2 * at + 2)?).ok()?, 16).ok()?;
-    }
-    (digits.len() == 64).then_some(bytes)
 }
 
 fn read<M: DeserializeOwned>(place: &Path) -> Result<Option<M>, Failure> {
