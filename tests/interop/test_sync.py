@@ -399,7 +399,7 @@ def test_names_are_encrypted_if_the_manifest_says_so(server, keys, tmp_path):
     other.mkdir()
     here.sealed = other
     here.sign()
-    (other / "a.age").write_bytes((tmp_path / "sealed" / names[0]).read_bytes())
+    (other / "a.age").write_bytes((tmp_path / "sealed/clear.age").read_bytes())
     with pytest.raises(subprocess.CalledProcessError):
         here.sign("--encrypt-names", "documents")
 
