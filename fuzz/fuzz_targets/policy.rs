@@ -32,6 +32,7 @@ fuzz_target!(|text: &str| {
         roles: Roles::default(),
         proof: Proof::Local,
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        expires: None,
     };
     let context = [("dept".to_owned(), "hr".to_owned())];
     let of_tenant = [Operation::CreateKey, Operation::PutPolicy].map(|operation| (operation, None));
