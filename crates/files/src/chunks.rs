@@ -134,31 +134,38 @@ pub trait Chunks: Send + Sync {
     fn open<'c>(&self, number: u64, is_last: bool, sealed: &'c mut [u8]) -> Result<&'c mut [u8], Error>;
 }
 
-/// Seals `len` bytes of `source` into `output` at `start`, on `threads` threads; gives the bytes written.
+/// Seals `len` bytes of `source` into `output` behind `head`, on `threads` threads; gives the bytes written.
 pub fn seal_file(
     payload: &dyn Chunks,
     source: &File,
     len: u64,
     output: &File,
-    start: u64,
+    head: &[u8],
     threads: usize,
 ) -> Result<u64, Error> {
-    let geometry = payload.geometry();
+    let (geometry, start) = (payload.geometry(), head.len() as u64);
     let extent = geometry.extent(len).ok_or(TOO_LONG)?;
     let sealed_bytes = geometry.sealed_bytes(len).ok_or(TOO_LONG)?;
-    start.checked_add(sealed_bytes).ok_or(TOO_LONG)?;
-    in_runs(geometry, extent, threads, |number, buffer| {
+    let written = start.checked_add(sealed_bytes).ok_or(TOO_LONG)?;
+    // The head lies in front of the first chunk and goes out with it: one call writes a small file.
+    in_runs(geometry, extent, head.len(), threads, |number, buffer| {
         let is_last = extent.is_last(number);
-        let content = geometry.front_bytes(is_last)..geometry.front_bytes(is_last) + extent.len(number);
-        let sealed = &mut buffer[..content.end + TAG_BYTES];
-        match source.read_exact_at(&mut sealed[content], number * geometry.chunk_bytes as u64) {
+        let begin = head.len() + geometry.front_bytes(is_last);
+        let content = begin..begin + extent.len(number);
+        let end = content.end + TAG_BYTES;
+        match source.read_exact_at(&mut buffer[content], number * geometry.chunk_bytes as u64) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Error::Changed),
             read => read?,
         }
-        payload.seal(number, is_last, sealed)?;
-        Ok(output.write_all_at(sealed, start + number * geometry.sealed_chunk_bytes() as u64)?)
+        payload.seal(number, is_last, &mut buffer[head.len()..end])?;
+        if number == 0 {
+            buffer[..head.len()].copy_from_slice(head);
+            return Ok(output.write_all_at(&buffer[..end], 0)?);
+        }
+        let place = start + number * geometry.sealed_chunk_bytes() as u64;
+        Ok(output.write_all_at(&buffer[head.len()..end], place)?)
     })?;
-    Ok(sealed_bytes)
+    Ok(written)
 }
 
 /// Seals all of `source`; gives the bytes read and written.
@@ -205,7 +212,7 @@ pub fn open_file(
 ) -> Result<u64, Error> {
     let geometry = payload.geometry();
     let extent = geometry.extent_of_sealed(end.saturating_sub(start))?;
-    in_runs(geometry, extent, threads, |number, buffer| {
+    in_runs(geometry, extent, 0, threads, |number, buffer| {
         let content = open_at(payload, source, start, extent, number, buffer)?;
         Ok(output.write_all_at(content, number * geometry.chunk_bytes as u64)?)
     })?;
@@ -320,18 +327,25 @@ impl Reader {
     }
 }
 
-/// Calls `work` with the number of each chunk and a buffer for a sealed one, on `threads` threads, until one fails.
+/// Calls `work` with the number of each chunk and a buffer for a sealed one behind `head_bytes`, on `threads` threads, until one
+/// fails.
 fn in_runs(
     geometry: Geometry,
     extent: Extent,
+    head_bytes: usize,
     threads: usize,
     work: impl Fn(u64, &mut [u8]) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
     let chunks = extent.full + 1;
     let run_chunks = (RUN_BYTES / geometry.chunk_bytes).max(1) as u64;
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    // What is wiped at the end costs as much as it is long: small files get little.
+    let bytes = match extent.full {
+        0 => geometry.added_bytes_last + extent.last,
+        _ => geometry.sealed_chunk_bytes_max(),
+    };
     let worker = || {
-        let mut buffer = geometry.buffer();
+        let mut buffer = Zeroizing::new(vec![0; head_bytes + bytes]);
         while !failed.load(Ordering::Relaxed) {
             let run = next.fetch_add(run_chunks, Ordering::Relaxed);
             if run >= chunks {

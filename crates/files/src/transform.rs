@@ -161,13 +161,12 @@ pub(crate) fn seal_file(
     if !before.is_file() {
         return Err(Error::Invalid("only a regular file is sealed in this way"));
     }
-    let (len, start) = (before.len(), head.len() as u64);
-    output.write_all_at(head, 0)?;
-    let sealed_bytes = chunks::seal_file(payload, source, len, output, start, threads)?;
+    let plaintext_bytes = before.len();
+    let sealed_bytes = chunks::seal_file(payload, source, plaintext_bytes, output, head, threads)?;
     if is_changed(&before, &source.metadata()?) {
         return Err(Error::Changed);
     }
-    Ok(Sealed { plaintext_bytes: len, sealed_bytes: start + sealed_bytes })
+    Ok(Sealed { plaintext_bytes, sealed_bytes })
 }
 
 /// Seals all of `source` behind `head`.
@@ -252,7 +251,11 @@ impl Body {
 
     /// What comes next, in so many bytes as a header can have.
     fn take_start(&mut self) -> Result<Vec<u8>, Error> {
-        let mut start = vec![0; HEADER_BYTES_MAX];
+        let bytes = match self {
+            Self::File(_, start, end) => usize::try_from(end.saturating_sub(*start)).unwrap_or(usize::MAX),
+            Self::Stream(_) => HEADER_BYTES_MAX,
+        };
+        let mut start = vec![0; bytes.min(HEADER_BYTES_MAX)];
         let len = self.take(&mut start)?;
         start.truncate(len);
         Ok(start)

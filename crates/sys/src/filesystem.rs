@@ -131,12 +131,20 @@ pub fn unnamed_file(folder: &Path) -> io::Result<Option<File>> {
 /// # Errors
 /// The error of linkat(2): of kind [`io::ErrorKind::AlreadyExists`] if something has the name.
 pub fn name_file(file: &File, path: &Path) -> io::Result<()> {
-    let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let to = CString::new(path.as_os_str().as_bytes())?;
-    let (here, follow) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
-    // SAFETY: both paths end with NUL and live until the call has returned.
-    let result = unsafe { libc::linkat(here, from.as_ptr(), here, to.as_ptr(), follow) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let link = |folder, from: &CStr, flags| {
+        // SAFETY: both paths end with NUL and live until the call has returned; the descriptor is open as long as `file` is.
+        let result = unsafe { libc::linkat(folder, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), flags) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    match link(file.as_raw_fd(), c"", libc::AT_EMPTY_PATH) {
+        // Older kernels let only root name a file by its descriptor alone.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let from = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            link(libc::AT_FDCWD, &from, libc::AT_SYMLINK_FOLLOW)
+        }
+        linked => linked,
+    }
 }
 
 /// Waits until everything written to the filesystem of `file` is on its disk.

@@ -1,17 +1,17 @@
 //! Many files at once: what became of each, how far it is, and threads that do the work.
 
-use std::cell::RefCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
+use std::fs::{File, FileType};
+use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use keyhearth_files::{Output, manifest};
+use keyhearth_files::{Error, Output, manifest};
 use keyhearth_sys::filesystem;
 use serde::Serialize;
 
@@ -22,8 +22,12 @@ use super::Place;
 
 /// Files whose keys are asked for in one request.
 pub const BATCH: usize = keyhearth_proto::rest::BATCH_MAX;
+/// Batches of files that are in work at once.
+const LANES: usize = 3;
+/// Files in one of them: each has two open at a time, and many systems let a program have 1024.
+const LANE_FILES: usize = 128;
 /// A file with so many bytes gets all threads; smaller ones get one each.
-pub const LARGE_BYTES: u64 = 16 << 20;
+const LARGE_BYTES: u64 = 16 << 20;
 /// Files that are told one by one; of more, the sums.
 const TOLD_MAX: usize = 20;
 const BAR: &str = "{msg}  {bar:40} {human_pos}/{human_len} {eta}";
@@ -157,41 +161,47 @@ pub fn each<J: Send, R: Send>(threads: usize, jobs: Vec<J>, work: impl Fn(J) -> 
         .collect()
 }
 
-/// Does `work` with each batch of files, while `ask` is already at what the next one needs of the server.
+/// The same with files: small ones get a thread each, large ones all threads, one after another. `work` is told how many.
+pub fn each_file<J: Send, R: Send>(
+    threads: usize,
+    jobs: Vec<J>,
+    bytes: impl Fn(&J) -> u64 + Sync,
+    work: impl Fn(J, usize) -> R + Sync,
+) -> Vec<R> {
+    let small = |job: J| if bytes(&job) < LARGE_BYTES { Ok(work(job, 1)) } else { Err(job) };
+    let done = each(threads, jobs, small).into_iter();
+    done.map(|done| done.unwrap_or_else(|large| work(large, threads))).collect()
+}
+
+/// Does `work` with all files, some in each of a few lanes: while one waits for the server or the disk, the others go on. With one
+/// thread there is one lane.
 ///
 /// # Errors
-/// The first [`Failure`] of either; what comes after is not begun.
-pub fn ahead<F: Sync, A: Send>(
+/// The first [`Failure`]; what comes after is not begun.
+pub fn in_lanes<F: Sync>(
+    threads: usize,
     files: &[F],
-    ask: impl Fn(&[F]) -> Result<A, Failure> + Send,
-    mut work: impl FnMut(&[F], A) -> Result<(), Failure>,
+    work: impl Fn(&[F]) -> Result<(), Failure> + Sync,
 ) -> Result<(), Failure> {
-    let (give, take) = mpsc::sync_channel(0);
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            for batch in files.chunks(BATCH) {
-                let asked = ask(batch);
-                let is_last = asked.is_err();
-                // Nobody takes it any more if the work failed.
-                if give.send((batch, asked)).is_err() || is_last {
-                    break;
-                }
-            }
-        });
-        // By value: when the work fails, the other thread must see it.
-        for (batch, asked) in take {
-            work(batch, asked?)?;
+    let batches = Mutex::new(files.chunks(LANE_FILES));
+    let batches = || batches.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = || batches().next();
+    let lane = |_| {
+        while let Some(batch) = next() {
+            work(batch).inspect_err(|_| *batches() = [].chunks(LANE_FILES))?;
         }
         Ok(())
-    })
+    };
+    let lanes = if threads == 1 { 1 } else { LANES };
+    each(lanes, vec![(); lanes], lane).into_iter().collect()
 }
 
 /// What became of a file that was to be written.
-pub struct Written {
+pub struct Written<'p> {
     /// The file it was made of.
-    pub source: PathBuf,
+    pub source: &'p Path,
     /// Where it goes.
-    pub place: PathBuf,
+    pub place: &'p Path,
     /// What was written whole and has no name yet, and its bytes of plaintext.
     pub made: Result<(Output, u64), Failure>,
 }
@@ -201,10 +211,8 @@ pub struct Target<'p> {
     place: &'p Place,
     /// Whether the place that was given is a folder, there already or to be made.
     is_folder: bool,
-    /// Places that were given away: no two files go to the same.
-    taken: RefCell<HashSet<PathBuf>>,
     /// A file on each filesystem that was written to, by the filesystem's number.
-    written: RefCell<BTreeMap<u64, File>>,
+    written: Mutex<BTreeMap<u64, File>>,
 }
 
 impl<'p> Target<'p> {
@@ -214,7 +222,7 @@ impl<'p> Target<'p> {
             [one] => one.is_dir() || place.output.as_ref().is_some_and(|path| path.is_dir()),
             _ => true,
         };
-        Self { place, is_folder, taken: RefCell::default(), written: RefCell::default() }
+        Self { place, is_folder, written: Mutex::default() }
     }
 
     /// Whether one file's place was given by its name.
@@ -224,50 +232,72 @@ impl<'p> Target<'p> {
 
     /// Where the file made of `source` goes: under `name` beside it, below the output folder at `inside`, or, for one
     /// file, at the path that was given.
-    pub fn of(&self, source: &Path, inside: &Path, name: &Path) -> Result<PathBuf, Failure> {
+    fn of(&self, source: &Path, inside: &Path, name: &Path) -> PathBuf {
         let name = name.file_name().unwrap_or_default();
-        let place = match &self.place.output {
+        match &self.place.output {
             None => source.with_file_name(name),
             Some(path) if self.is_folder => path.join(inside.with_file_name(name)),
             Some(path) => path.clone(),
-        };
-        if self.taken.borrow_mut().insert(place.clone()) {
-            Ok(place)
-        } else {
+        }
+    }
+
+    /// Where what is made of each file goes, under the name that `name` gives it; tells of those that have no place. No two files go
+    /// to the same.
+    pub fn places(
+        &self,
+        files: Vec<(PathBuf, PathBuf)>,
+        told: &Told,
+        name: impl Fn(&Path) -> Result<PathBuf, Failure>,
+    ) -> Vec<(PathBuf, PathBuf)> {
+        let mut taken = HashSet::new();
+        let mut place_of = |source: &Path, inside: &Path| {
+            let place = self.of(source, inside, &name(source)?);
+            if taken.insert(place.clone()) {
+                return Ok(place);
+            }
             let what = format!("{} is what another of these files becomes", place.display());
             Err(Failure::of("same_place", &what, "", "give these files to commands of their own"))
-        }
+        };
+        let placed = files.into_iter().filter_map(|(source, inside)| match place_of(&source, &inside) {
+            Ok(place) => Some((source, place)),
+            Err(refusal) => {
+                told.tell(&source, Err(refusal));
+                None
+            }
+        });
+        placed.collect()
     }
 
     /// Gives files their names once they are on the disk, and tells of them. One flush serves all: one for each would take as long as
     /// all the rest.
-    pub fn finish(&self, files: Vec<Written>, told: &Told) -> Result<(), Failure> {
-        let mut written = self.written.borrow_mut();
+    pub fn finish(&self, files: Vec<Written<'_>>, told: &Told) -> Result<(), Failure> {
+        let mut written = BTreeMap::new();
         for (output, _) in files.iter().filter_map(|file| file.made.as_ref().ok()) {
             if let Entry::Vacant(place) = written.entry(output.file().metadata()?.dev()) {
                 place.insert(output.file().try_clone()?);
             }
         }
-        flush(&written)?;
+        flush(written.values())?;
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).append(&mut written);
         for Written { source, place, made } in files {
             let done = made.and_then(|(output, bytes)| {
                 let finished = if self.place.force { output.replace() } else { output.finish() };
                 finished.map_err(super::failure)?;
                 Ok(Done { path: source.display().to_string(), output: place.display().to_string(), bytes })
             });
-            told.tell(&source, done);
+            told.tell(source, done);
         }
         Ok(())
     }
 
     /// Waits until the names are on the disk, too.
     pub fn synchronise(&self) -> Result<(), Failure> {
-        flush(&self.written.borrow())
+        flush(self.written.lock().unwrap_or_else(PoisonError::into_inner).values())
     }
 }
 
-fn flush(written: &BTreeMap<u64, File>) -> Result<(), Failure> {
-    Ok(written.values().try_for_each(filesystem::synchronise)?)
+fn flush<'f>(mut written: impl Iterator<Item = &'f File>) -> Result<(), Failure> {
+    Ok(written.try_for_each(filesystem::synchronise)?)
 }
 
 impl Place {
@@ -284,14 +314,18 @@ impl Place {
 
     /// Begins the file at `place` and the folders above it.
     pub fn create(&self, place: &Path) -> Result<Output, Failure> {
-        if let Some(folder) = place.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            super::super::made::folder(folder)?;
-        }
         if !self.force && place.symlink_metadata().is_ok() {
             let next = "move it, name another place with --output, or add --force to replace it";
             return Err(Failure::of("exists", &format!("{} is there already", place.display()), "", next));
         }
-        Output::create(place).map_err(super::failure)
+        let output = match Output::create(place) {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                place.parent().map_or(Ok(()), super::super::made::folder)?;
+                Output::create(place)
+            }
+            output => output,
+        };
+        output.map_err(super::failure)
     }
 
     /// Makes one file of a pipe.
@@ -327,7 +361,11 @@ impl Found {
             if path.is_dir() && !path.is_symlink() {
                 found.below(path, Path::new(""));
             } else {
-                found.add(path.clone(), path.file_name().map(PathBuf::from).unwrap_or_default());
+                found.add(
+                    path.clone(),
+                    path.file_name().map(PathBuf::from).unwrap_or_default(),
+                    regular(path),
+                );
             }
         }
         found
@@ -358,19 +396,21 @@ impl Found {
         };
         for entry in entries {
             let (path, inside) = (entry.path(), inside.join(entry.file_name()));
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            match entry.file_type() {
                 // What lies there is of the folder, and nobody's file.
-                if entry.file_name() != manifest::FOLDER {
-                    self.below(&path, &inside);
+                Ok(kind) if kind.is_dir() && entry.file_name() == manifest::FOLDER => {}
+                Ok(kind) if kind.is_dir() => self.below(&path, &inside),
+                Ok(kind) => self.add(path, inside, is_regular(kind)),
+                Err(error) => {
+                    let refusal = Failure::at(path.display(), &error);
+                    self.refused.push((path, refusal));
                 }
-            } else {
-                self.add(path, inside);
             }
         }
     }
 
-    fn add(&mut self, path: PathBuf, inside: PathBuf) {
-        match regular(&path) {
+    fn add(&mut self, path: PathBuf, inside: PathBuf, is_regular: Result<(), Failure>) {
+        match is_regular {
             Ok(()) => self.files.push((path, inside)),
             Err(refusal) => self.refused.push((path, refusal)),
         }
@@ -380,7 +420,11 @@ impl Found {
 /// Refuses what is no regular file.
 pub fn regular(path: &Path) -> Result<(), Failure> {
     let metadata = path.symlink_metadata().map_err(|error| Failure::at(path.display(), &error))?;
-    let what = match metadata.file_type() {
+    is_regular(metadata.file_type())
+}
+
+fn is_regular(kind: FileType) -> Result<(), Failure> {
+    let what = match kind {
         kind if kind.is_file() => return Ok(()),
         kind if kind.is_symlink() => "a symbolic link",
         kind if kind.is_dir() => "a folder",

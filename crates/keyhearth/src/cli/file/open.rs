@@ -15,7 +15,7 @@ use super::super::failure::Failure;
 use super::super::input;
 use super::super::session::{Server, Session};
 use super::super::spelled::pair;
-use super::many::{Found, LARGE_BYTES, Target, Told, Written, ahead, each};
+use super::many::{Found, Target, Told, Written, each_file, in_lanes};
 use super::{Place, esdk, failure, is_sealed_name, keys};
 
 /// The longest file of identities that is read, in bytes.
@@ -37,9 +37,9 @@ pub struct Open {
 }
 
 /// A sealed file whose key is known.
-struct Job {
-    source: PathBuf,
-    place: PathBuf,
+struct Job<'p> {
+    source: &'p Path,
+    place: &'p Path,
     file: Unlocked,
 }
 
@@ -52,6 +52,14 @@ pub enum Unlocked {
 }
 
 impl Unlocked {
+    /// As [`Opened::plaintext_bytes`].
+    fn plaintext_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Age(opened, _) => opened.plaintext_bytes(),
+            Self::Esdk(opened, _) => opened.plaintext_bytes(),
+        }
+    }
+
     /// As [`Opened::write_to`].
     pub fn write_to(self, output: &File, threads: usize) -> Result<u64, Error> {
         match self {
@@ -82,12 +90,6 @@ impl Unlocked {
             Self::Age(opened, key) => opened.stream_to(&key, output),
             Self::Esdk(opened, key) => opened.stream_to(&key, output),
         }
-    }
-}
-
-impl Job {
-    fn is_large(&self) -> bool {
-        self.source.metadata().is_ok_and(|metadata| metadata.len() >= LARGE_BYTES)
     }
 }
 
@@ -220,52 +222,40 @@ impl Open {
         let target = Target::new(&self.place, &self.files);
         let told = Told::new(session, found.count(), "opening");
         found.tell_refused(&told);
-        let opening = ahead(
-            &found.files,
-            |batch| self.unlock(&opener, batch),
-            |batch, unlocked| {
-                let (mut large, mut small) = (Vec::new(), Vec::new());
-                for ((path, inside), file) in batch.iter().zip(unlocked) {
-                    let job = file.and_then(|file| {
-                        Ok(Job { source: path.clone(), place: place_of(&target, path, inside)?, file })
-                    });
-                    match job {
-                        Ok(job) if job.is_large() => large.push(job),
-                        Ok(job) => small.push(job),
-                        Err(refusal) => told.tell(path, Err(refusal)),
-                    }
-                }
-                let threads = self.place.threads();
-                let mut written = each(threads, small, |job| self.write(job, 1));
-                written.extend(large.into_iter().map(|job| self.write(job, threads)));
-                target.finish(written, &told)
-            },
-        );
+        let files = target.places(found.files, &told, |path| opened_name(&target, path));
+        let opening =
+            in_lanes(self.place.threads(), &files, |batch| self.batch(batch, &opener, &target, &told));
         let flushed = target.synchronise();
         told.finish(session, "opened", opening.and(flushed))
     }
 
-    /// Reads the headers of a batch of files and asks for their keys; gives each, or why not.
-    fn unlock(
+    fn batch(
         &self,
+        batch: &[(PathBuf, PathBuf)],
         opener: &Opener<'_>,
-        files: &[(PathBuf, PathBuf)],
-    ) -> Result<Vec<Result<Unlocked, Failure>>, Failure> {
-        let mut read = Vec::new();
-        let refused: Vec<Result<(), Failure>> = files
-            .iter()
-            .map(|(path, _)| {
-                // A key is asked for only if there is a name for what is made of it.
-                if !is_sealed_name(path) && self.place.output.is_none() {
-                    return Err(no_name());
+        target: &Target<'_>,
+        told: &Told,
+    ) -> Result<(), Failure> {
+        let (mut files, mut read) = (Vec::new(), Vec::new());
+        for (source, place) in batch {
+            match read_any(source).and_then(|file| self.demanded(file)) {
+                Ok(file) => {
+                    files.push((source, place));
+                    read.push(file);
                 }
-                read.push(self.demanded(read_any(path)?)?);
-                Ok(())
-            })
-            .collect();
-        let mut unlocked = opener.unlock(read)?.into_iter();
-        let none = || Err(failure(Error::NotForUs));
-        Ok(refused.into_iter().map(|read| read.and_then(|()| unlocked.next().unwrap_or_else(none))).collect())
+                Err(refusal) => told.tell(source, Err(refusal)),
+            }
+        }
+        let mut jobs = Vec::new();
+        for ((source, place), file) in files.into_iter().zip(opener.unlock(read)?) {
+            match file {
+                Ok(file) => jobs.push(Job { source, place, file }),
+                Err(refusal) => told.tell(source, Err(refusal)),
+            }
+        }
+        let bytes = |job: &Job<'_>| job.file.plaintext_bytes().unwrap_or(0);
+        let written = each_file(self.place.threads(), jobs, bytes, |job, threads| self.write(job, threads));
+        target.finish(written, told)
     }
 
     /// Refuses a file that is not bound to the pairs that were given.
@@ -293,9 +283,9 @@ impl Open {
         }
     }
 
-    fn write(&self, job: Job, threads: usize) -> Written {
+    fn write<'p>(&self, job: Job<'p>, threads: usize) -> Written<'p> {
         let Job { source, place, file } = job;
-        let made = self.place.create(&place).and_then(|output| {
+        let made = self.place.create(place).and_then(|output| {
             let bytes = file.write_to(output.file(), threads).map_err(failure)?;
             Ok((output, bytes))
         });
@@ -328,21 +318,16 @@ impl Open {
     }
 }
 
-/// Where the file that the sealed one at `path` becomes goes.
-fn place_of(target: &Target<'_>, path: &Path, inside: &Path) -> Result<PathBuf, Failure> {
-    let name = if is_sealed_name(path) {
-        path.with_extension("")
+/// The name of the file that the sealed one at `path` becomes.
+fn opened_name(target: &Target<'_>, path: &Path) -> Result<PathBuf, Failure> {
+    if is_sealed_name(path) {
+        Ok(path.with_extension(""))
     } else if target.is_named() {
-        path.to_owned()
+        Ok(path.to_owned())
     } else {
-        return Err(no_name());
-    };
-    target.of(path, inside, &name)
-}
-
-fn no_name() -> Failure {
-    let next = "name what to make of it with --output";
-    Failure::of("no_name", "its name does not end in .age or .esdk", "", next)
+        let next = "name what to make of it with --output";
+        Err(Failure::of("no_name", "its name does not end in .age or .esdk", "", next))
+    }
 }
 
 /// Reads the header of the file at `path`, of either format.

@@ -16,7 +16,7 @@ use super::super::made;
 use super::super::session::{Server, Session};
 use super::super::spelled::{pair, text_of};
 use super::manifest::{DeviceName, Trust};
-use super::many::{Found, LARGE_BYTES, Target, Told, Written, ahead, each};
+use super::many::{Found, Target, Told, Written, each_file, in_lanes};
 use super::verify::Recorder;
 use super::{Place, SUFFIX, esdk, failure, is_sealed_name, keys, open};
 
@@ -69,9 +69,9 @@ pub struct Seal {
 }
 
 /// A file that has its header.
-struct Job {
-    source: PathBuf,
-    place: PathBuf,
+struct Job<'p> {
+    source: &'p Path,
+    place: &'p Path,
     head: Head,
 }
 
@@ -235,8 +235,10 @@ impl Seal {
         let target = Target::new(&self.place, &self.files);
         let told = Told::new(session, found.count(), "sealing");
         found.tell_refused(&told);
-        let ask = |batch: &[(PathBuf, PathBuf)]| sealer.heads(batch.len());
-        let sealing = ahead(&found.files, ask, |batch, heads| self.batch(batch, heads, &target, &told));
+        let name = |path: &Path| Ok(sealed_name(path, self.format.suffix()));
+        let files = target.places(found.files, &told, name);
+        let sealing =
+            in_lanes(self.place.threads(), &files, |batch| self.batch(batch, &sealer, &target, &told));
         let flushed = target.synchronise();
         let recorded = recorder.map_or(Ok(()), |recorder| recorder.record(told.made()));
         told.finish(session, "sealed", sealing.and(flushed).and(recorded))
@@ -254,34 +256,27 @@ impl Seal {
     fn batch(
         &self,
         batch: &[(PathBuf, PathBuf)],
-        heads: Vec<Result<Head, Failure>>,
+        sealer: &Sealer<'_>,
         target: &Target<'_>,
         told: &Told,
     ) -> Result<(), Failure> {
-        let is_large = |job: &Job| job.source.metadata().is_ok_and(|metadata| metadata.len() >= LARGE_BYTES);
-        let (mut large, mut small) = (Vec::new(), Vec::new());
-        for ((path, inside), head) in batch.iter().zip(heads) {
-            let place = |head| {
-                let place = target.of(path, inside, &sealed_name(path, self.format.suffix()))?;
-                Ok(Job { source: path.clone(), place, head })
-            };
-            match head.and_then(place) {
-                Ok(job) if is_large(&job) => large.push(job),
-                Ok(job) => small.push(job),
-                Err(refusal) => told.tell(path, Err(refusal)),
+        let mut jobs = Vec::new();
+        for ((source, place), head) in batch.iter().zip(sealer.heads(batch.len())?) {
+            match head {
+                Ok(head) => jobs.push(Job { source, place, head }),
+                Err(refusal) => told.tell(source, Err(refusal)),
             }
         }
-        let threads = self.place.threads();
-        let mut written = each(threads, small, |job| self.seal(job, 1));
-        written.extend(large.into_iter().map(|job| self.seal(job, threads)));
+        let bytes = |job: &Job<'_>| job.source.metadata().map_or(0, |metadata| metadata.len());
+        let written = each_file(self.place.threads(), jobs, bytes, |job, threads| self.seal(job, threads));
         target.finish(written, told)
     }
 
-    fn seal(&self, job: Job, threads: usize) -> Written {
+    fn seal<'p>(&self, job: Job<'p>, threads: usize) -> Written<'p> {
         let Job { source, place, head } = job;
         let sealed = |head: Head| {
-            let file = File::open(&source).map_err(|error| Failure::at(source.display(), &error))?;
-            let output = self.place.create(&place)?;
+            let file = File::open(source).map_err(|error| Failure::at(source.display(), &error))?;
+            let output = self.place.create(place)?;
             let sealed = head.seal(&file, output.file(), threads).map_err(failure)?;
             Ok((output, sealed.plaintext_bytes))
         };

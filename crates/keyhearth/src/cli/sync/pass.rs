@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::super::failure::Failure;
 use super::super::file::failure;
 use super::super::file::manifest::{Folder, Word};
-use super::super::file::many::{LARGE_BYTES, each};
+use super::super::file::many::each_file;
 use super::super::file::open::{Opener, Unlocked};
 use super::super::file::place::{Place, Stamp, Unnamed};
 use super::super::file::seal::{Head, Sealer};
@@ -634,16 +634,12 @@ impl Pass<'_> {
                 return Ok(Vec::new());
             }
         };
-        let is_large = |(found, _): &(&&Found<'_>, _)| {
-            found.plain.is_some_and(|plain| plain.stamp.bytes() >= LARGE_BYTES)
-        };
-        let (large, small): (Vec<_>, Vec<_>) = found.iter().zip(heads).partition(is_large);
-        let (plain, sealed, threads) = (self.plain, self.sealed, self.threads);
-        let make = |found: &Found<'_>, head: Result<Head, Failure>, threads| {
-            head.and_then(|head| make(plain, sealed, found, head, threads))
-        };
-        let mut made = each(threads, small, |(found, head)| (found, make(found, head, 1)));
-        made.extend(large.into_iter().map(|(found, head)| (found, make(found, head, threads))));
+        let (plain, sealed) = (self.plain, self.sealed);
+        let jobs: Vec<(&Found<'_>, _)> = found.iter().copied().zip(heads).collect();
+        let bytes = |(found, _): &(&Found<'_>, _)| found.plain.map_or(0, |plain| plain.stamp.bytes());
+        let made = each_file(self.threads, jobs, bytes, |(found, head), threads| {
+            (found, head.and_then(|head| make(plain, sealed, found, head, threads)))
+        });
         self.synchronise()?;
         let pending = made.iter().filter_map(|(found, made)| {
             Some(found.pending(Some((found.plain?.hash.clone(), made.as_ref().ok()?.hash.clone()))))
