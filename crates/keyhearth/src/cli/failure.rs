@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
+use std::path::Path;
 
 use keyhearth::config::ConfigError;
 use keyhearth::server::ServerError;
@@ -49,9 +50,32 @@ impl Failure {
         Self::new(format_args!("{path}: {error}"), next)
     }
 
+    /// The same, of this file.
+    #[must_use]
+    pub fn of_file(mut self, path: &Path) -> Self {
+        let what = format!("{}: {}", path.display(), self.what);
+        if !self.what.starts_with(&path.display().to_string()) {
+            self.what = what;
+        }
+        if let Some(problem) = &mut self.problem {
+            problem["path"] = json!(path.display().to_string());
+        }
+        self
+    }
+
     /// The server's stable word for what is wrong, where the server refused.
     pub fn code(&self) -> Option<&str> {
         self.problem.as_ref()?["code"].as_str()
+    }
+
+    /// What to do next.
+    pub fn next(&self) -> &str {
+        &self.next
+    }
+
+    /// By which the server's log knows the request that it refused.
+    pub fn request_id(&self) -> Option<&str> {
+        self.problem.as_ref()?["request_id"].as_str()
     }
 
     /// Whether the server was not reached, or cannot decide now.
@@ -78,7 +102,7 @@ impl Failure {
             return;
         }
         eprintln!("keyhearth: {}\n  next: {}", self.what, self.next);
-        if let Some(id) = self.problem.as_ref().and_then(|problem| problem["request_id"].as_str()) {
+        if let Some(id) = self.request_id() {
             eprintln!("  request: {id}");
         }
     }

@@ -9,6 +9,7 @@ use std::{io, thread};
 use clap::Args;
 use keyhearth_core::request::KeyRef;
 use keyhearth_core::time::Time;
+use keyhearth_crypto::kh1;
 use keyhearth_files::age::{FileKey, Header, Recipient, Stanza};
 use keyhearth_files::held::{self, Held, Wrapped};
 use keyhearth_files::{Error, Opened, Output};
@@ -67,6 +68,7 @@ impl Rekey {
         let mut found = Found::walk(&self.files);
         found.files.retain(|(path, _)| self.files.contains(path) || is_sealed_name(path));
         let before = self.made_before.as_ref().map(|time| time.unix_ms() / 1000);
+        let told = Told::new(session, found.count(), "rekeying");
         if self.suspected_stolen && before.is_none() {
             // A second that has not begun: what was made in this one is older than every new key.
             let next = keys::now() + 1;
@@ -74,11 +76,10 @@ impl Rekey {
                 thread::sleep(Duration::from_millis(20));
             }
             let time = Is(Time::from_unix_ms(next * 1000));
-            session.hint(&format!("to go on after an interruption: --made-before {time}"));
+            told.note(session, format!("to go on after an interruption: --made-before {time}"));
         }
-        let told = Told::new(session, found.count(), "rekeying");
         found.tell_refused(&told);
-        let mut newer = 0;
+        let (mut newer, mut same) = (0, 0);
         let rekeying = found.files.chunks(BATCH).try_for_each(|batch| {
             let mut old = self.read(&server, batch, &told)?;
             let read = old.len();
@@ -87,25 +88,31 @@ impl Rekey {
                 |old: &Old| before.is_some_and(|before| (before..=keys::now()).contains(&old.wrapped.made));
             old.retain(|old| !is_newer(old));
             newer += read - old.len();
-            self.batch(&server, old, &told)
+            same += self.batch(&server, old, &told)?;
+            Ok(())
         });
         if newer > 0 {
-            session.hint(&format!("{newer} files have newer keys already"));
+            told.note(session, format!("{newer} files have newer keys already"));
         }
         if self.suspected_stolen {
-            session.hint(
-                "older versions of these files, where a sync service or a backup keeps them, stay readable to whoever \
-                 has the stolen key: delete them there",
-            );
+            if same > 0 {
+                let what = "the new keys of files are wrapped by the versions of keys that wrapped the old ones; if one of those may \
+                     be stolen, `keyhearth key rotate` first, and then this again";
+                told.note(session, format!("{same} files: {what}"));
+            }
+            let what = "of each of these files, all versions from before now stay readable to whoever has the stolen key, where \
+                 a sync service or a backup keeps them: delete them there";
+            told.note(session, what.to_owned());
         } else if self.key.is_some() {
-            session.hint(
-                "grants on the keys before stay as they are: share the files again, and revoke those grants",
-            );
+            let what =
+                "grants on the keys before stay as they are: share the files again, and revoke those grants";
+            told.note(session, what.to_owned());
         }
         told.finish(session, "rekeyed", rekeying)
     }
 
-    fn batch(&self, server: &Server, old: Vec<Old>, told: &Told) -> Result<(), Failure> {
+    /// Gives how many were wrapped by the version that had wrapped them.
+    fn batch(&self, server: &Server, old: Vec<Old>, told: &Told) -> Result<usize, Failure> {
         let new_keys = self.new_keys(&old)?;
         let asked: Vec<_> = old
             .iter()
@@ -117,6 +124,11 @@ impl Rekey {
             .collect();
         let wrapped = self.wrap(server, &old, &asked)?;
         drop(asked);
+        let version = |wrapped: &Wrapped| kh1::header(&wrapped.ciphertext).ok();
+        let is_same = |(old, new): &(&Old, &Result<Wrapped, Failure>)| {
+            new.as_ref().is_ok_and(|new| version(new) == version(&old.wrapped))
+        };
+        let same = old.iter().zip(&wrapped).filter(is_same).count();
         for ((old, new_key), wrapped) in old.into_iter().zip(new_keys).zip(wrapped) {
             let path = old.path.clone();
             let done = wrapped.and_then(|wrapped| match new_key {
@@ -125,7 +137,7 @@ impl Rekey {
             });
             told.tell(&path, done);
         }
-        Ok(())
+        Ok(same)
     }
 
     /// Reads the headers and asks for the keys of a batch of files.

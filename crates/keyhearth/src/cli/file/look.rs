@@ -11,6 +11,7 @@ use keyhearth_proto::rest::Is;
 use serde::Serialize;
 
 use super::super::failure::Failure;
+use super::super::output;
 use super::super::session::Session;
 use super::many::Found;
 use super::{esdk, failure, is_sealed_name, keys, open};
@@ -49,29 +50,63 @@ struct Shown {
 #[derive(Serialize)]
 struct Listed {
     files: Vec<Shown>,
+    failed: Vec<Unread>,
+}
+
+/// What has the name of a sealed file and can not be read as one.
+#[derive(Serialize)]
+struct Unread {
+    path: String,
+    message: String,
 }
 
 impl Ls {
     pub fn run(&self, session: &Session) -> Result<(), Failure> {
-        let mut found = Found::walk(std::slice::from_ref(&self.folder)).files;
-        found.retain(|(path, _)| is_sealed_name(path));
-        found.sort();
-        let files = found
-            .iter()
-            .map(|(path, inside)| Ok(Shown { path: inside.display().to_string(), ..shown(path)? }));
-        let listed = Listed { files: files.collect::<Result<_, Failure>>()? };
+        let mut found = Found::walk(std::slice::from_ref(&self.folder));
+        if !self.folder.is_dir() {
+            let what = format!("{} is no folder", self.folder.display());
+            return Err(Failure::of(
+                "not_a_folder",
+                &what,
+                "",
+                "`keyhearth file inspect` shows single files",
+            ));
+        }
+        let mut listed = Listed { files: Vec::new(), failed: Vec::new() };
+        for (path, refusal) in found.take_refused() {
+            if path.is_dir() && !path.is_symlink() {
+                listed.failed.push(Unread { path: path.display().to_string(), message: refusal.to_string() });
+            }
+        }
+        found.files.retain(|(path, _)| is_sealed_name(path));
+        found.files.sort();
+        for (path, inside) in &found.files {
+            let path_text = inside.display().to_string();
+            match shown(path) {
+                Ok(shown) => listed.files.push(Shown { path: path_text, ..shown }),
+                Err(refusal) => listed.failed.push(Unread { path: path_text, message: refusal.to_string() }),
+            }
+        }
         let rows = listed.files.iter().map(|file| {
             let or_nothing = |text: &Option<String>| text.clone().unwrap_or_default();
             let bytes = file.bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
             vec![file.path.clone(), bytes, or_nothing(&file.key)]
         });
-        session.list(&listed, &["file", "bytes", "key"], rows.collect::<Vec<_>>())
+        session.list(&listed, &["file", "bytes", "key"], rows.collect::<Vec<_>>())?;
+        let Some(first) = listed.failed.first() else { return Ok(()) };
+        if !session.json() {
+            for failed in &listed.failed {
+                eprintln!("not read: {}: {}", output::visible(&failed.path), failed.message);
+            }
+        }
+        let what = format!("{} files or folders were not read, {} first", listed.failed.len(), first.path);
+        Err(Failure::of("malformed", &what, "", "look whether they are sealed files, and whole"))
     }
 }
 
 /// Shows files one after the other.
 pub fn inspect(session: &Session, files: &[PathBuf]) -> Result<(), Failure> {
-    files.iter().try_for_each(|path| session.show(&shown(path)?))
+    files.iter().try_for_each(|path| session.show(&shown(path).map_err(|refusal| refusal.of_file(path))?))
 }
 
 fn shown(path: &Path) -> Result<Shown, Failure> {

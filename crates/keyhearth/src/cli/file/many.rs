@@ -7,10 +7,12 @@ use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keyhearth_files::{Error, Output, manifest};
 use keyhearth_sys::filesystem;
 use serde::Serialize;
@@ -31,6 +33,11 @@ const LARGE_BYTES: u64 = 16 << 20;
 /// Files that are told one by one; of more, the sums.
 const TOLD_MAX: usize = 20;
 const BAR: &str = "{msg}  {bar:40} {human_pos}/{human_len} {eta}";
+const BYTES_BAR: &str = "{msg:20!}  {bar:20} {binary_bytes}/{binary_total_bytes} {eta}";
+/// How often a bar of bytes moves.
+const REDRAWN: Duration = Duration::from_millis(100);
+/// What filesystems count by, in bytes.
+const BLOCK_BYTES: u64 = 512;
 
 /// What became of a file.
 #[derive(Serialize)]
@@ -49,6 +56,10 @@ struct Failed {
     path: String,
     code: String,
     message: String,
+    next_step: String,
+    /// By which the server's log knows the refusal, if it is one of the server's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 /// What became of all files.
@@ -56,6 +67,9 @@ struct Failed {
 struct Outcomes {
     files: Vec<Done>,
     failed: Vec<Failed>,
+    /// What else is good to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// A progress bar over so many files, where somebody watches; `doing` is what it says.
@@ -69,6 +83,7 @@ pub fn bar(session: &Session, files: usize, doing: &'static str) -> ProgressBar 
 
 /// Collects what becomes of files, from any thread.
 pub struct Told {
+    bars: MultiProgress,
     bar: ProgressBar,
     outcomes: Mutex<Outcomes>,
 }
@@ -76,7 +91,44 @@ pub struct Told {
 impl Told {
     /// For so many files; `doing` is what the progress bar says.
     pub fn new(session: &Session, files: usize, doing: &'static str) -> Self {
-        Self { bar: bar(session, files, doing), outcomes: Mutex::default() }
+        let bars = MultiProgress::new();
+        if !session.watched() {
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let bar = bars.add(bar(session, files, doing));
+        Self { bars, bar, outcomes: Mutex::default() }
+    }
+
+    /// Does `work`, which writes so many bytes or a few more into `output`; if they are many, shows how far it is, where somebody
+    /// watches.
+    pub fn watch<R>(&self, output: &File, path: &Path, bytes: u64, work: impl FnOnce() -> R) -> R {
+        if self.bars.is_hidden() || bytes < LARGE_BYTES {
+            return work();
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let style = ProgressStyle::with_template(BYTES_BAR).expect("the template is well formed");
+        let bar = self.bars.add(ProgressBar::new(bytes)).with_style(style);
+        bar.set_message(output::visible(&name).into_owned());
+        let done = thread::scope(|scope| {
+            // Ends, too, if the work panics.
+            let (_at_work, ended) = mpsc::channel::<()>();
+            let bar = &bar;
+            scope.spawn(move || {
+                while ended.recv_timeout(REDRAWN) == Err(RecvTimeoutError::Timeout) {
+                    let blocks = output.metadata().map_or(0, |metadata| metadata.blocks());
+                    bar.set_position((blocks * BLOCK_BYTES).min(bytes));
+                }
+            });
+            work()
+        });
+        bar.finish_and_clear();
+        done
+    }
+
+    /// Takes note of what is good to know besides; people read it at once.
+    pub fn note(&self, session: &Session, text: String) {
+        session.hint(&text);
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).notes.push(text);
     }
 
     /// Takes note of one file.
@@ -88,6 +140,8 @@ impl Told {
                 path: path.display().to_string(),
                 code: failure.code().unwrap_or("local").to_owned(),
                 message: failure.to_string(),
+                next_step: failure.next().to_owned(),
+                request_id: failure.request_id().map(str::to_owned),
             }),
         }
         self.bar.inc(1);
@@ -110,8 +164,10 @@ impl Told {
         outcomes.failed.sort_by(|a, b| a.path.cmp(&b.path));
         let mut words = Vec::new();
         if outcomes.files.len() <= TOLD_MAX {
-            words
-                .extend(outcomes.files.iter().map(|file| format!("{done} {} as {}", file.path, file.output)));
+            words.extend(outcomes.files.iter().map(|file| match &file.output {
+                place if *place == file.path => format!("{done} {place}"),
+                place => format!("{done} {} as {place}", file.path),
+            }));
         } else {
             let bytes: u64 = outcomes.files.iter().map(|file| file.bytes).sum();
             words.push(format!("{done} {} files, {}", outcomes.files.len(), indicatif::BinaryBytes(bytes)));
@@ -132,12 +188,8 @@ impl Told {
         let (count, of) = (outcomes.failed.len(), outcomes.failed.len() + outcomes.files.len());
         end?;
         let what = format!("{count} of {of} files were not {done}");
-        Err(Failure::of(
-            &first.code,
-            &what,
-            "",
-            "correct that and run the same again for them; the others are done",
-        ))
+        let others = if count < of { "; the others are done" } else { "" };
+        Err(Failure::of(&first.code, &what, "", &format!("{}{others}", first.next_step)))
     }
 }
 
@@ -252,6 +304,10 @@ impl<'p> Target<'p> {
         let mut taken = HashSet::new();
         let mut place_of = |source: &Path, inside: &Path| {
             let place = self.of(source, inside, &name(source)?);
+            if self.place.force && is_same_file(source, &place) {
+                let what = format!("{} would take the place of what it is made of", place.display());
+                return Err(Failure::of("same_place", &what, "", "name another place with --output"));
+            }
             if taken.insert(place.clone()) {
                 return Ok(place);
             }
@@ -314,9 +370,18 @@ impl Place {
 
     /// Begins the file at `place` and the folders above it.
     pub fn create(&self, place: &Path) -> Result<Output, Failure> {
-        if !self.force && place.symlink_metadata().is_ok() {
-            let next = "move it, name another place with --output, or add --force to replace it";
-            return Err(Failure::of("exists", &format!("{} is there already", place.display()), "", next));
+        match place.symlink_metadata() {
+            Ok(_) if !self.force => {
+                let next = "move it, name another place with --output, or add --force to replace it";
+                let what = format!("{} is there already", place.display());
+                return Err(Failure::of("exists", &what, "", next));
+            }
+            Ok(there) => is_regular(there.file_type()).map_err(|_| {
+                let what = format!("{} is no regular file, and is not replaced", place.display());
+                Failure::of("not_a_file", &what, "", "name another place with --output")
+            })?,
+            // It will show when the file is made.
+            Err(_) => {}
         }
         let output = match Output::create(place) {
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -415,6 +480,12 @@ impl Found {
             Err(refusal) => self.refused.push((path, refusal)),
         }
     }
+}
+
+/// Whether both names lead to one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    file(one).is_some_and(|one| file(other) == Some(one))
 }
 
 /// Refuses what is no regular file.

@@ -254,7 +254,8 @@ impl Open {
             }
         }
         let bytes = |job: &Job<'_>| job.file.plaintext_bytes().unwrap_or(0);
-        let written = each_file(self.place.threads(), jobs, bytes, |job, threads| self.write(job, threads));
+        let written =
+            each_file(self.place.threads(), jobs, bytes, |job, threads| self.write(job, threads, told));
         target.finish(written, told)
     }
 
@@ -283,10 +284,12 @@ impl Open {
         }
     }
 
-    fn write<'p>(&self, job: Job<'p>, threads: usize) -> Written<'p> {
+    fn write<'p>(&self, job: Job<'p>, threads: usize, told: &Told) -> Written<'p> {
         let Job { source, place, file } = job;
         let made = self.place.create(place).and_then(|output| {
-            let bytes = file.write_to(output.file(), threads).map_err(failure)?;
+            let bytes = file.plaintext_bytes().unwrap_or(0);
+            let write = || file.write_to(output.file(), threads);
+            let bytes = told.watch(output.file(), place, bytes, write).map_err(failure)?;
             Ok((output, bytes))
         });
         Written { source, place, made }

@@ -268,16 +268,18 @@ impl Seal {
             }
         }
         let bytes = |job: &Job<'_>| job.source.metadata().map_or(0, |metadata| metadata.len());
-        let written = each_file(self.place.threads(), jobs, bytes, |job, threads| self.seal(job, threads));
+        let written =
+            each_file(self.place.threads(), jobs, bytes, |job, threads| self.seal(job, threads, told));
         target.finish(written, told)
     }
 
-    fn seal<'p>(&self, job: Job<'p>, threads: usize) -> Written<'p> {
+    fn seal<'p>(&self, job: Job<'p>, threads: usize, told: &Told) -> Written<'p> {
         let Job { source, place, head } = job;
         let sealed = |head: Head| {
             let file = File::open(source).map_err(|error| Failure::at(source.display(), &error))?;
             let output = self.place.create(place)?;
-            let sealed = head.seal(&file, output.file(), threads).map_err(failure)?;
+            let seal = || head.seal(&file, output.file(), threads);
+            let sealed = told.watch(output.file(), place, file.metadata()?.len(), seal).map_err(failure)?;
             Ok((output, sealed.plaintext_bytes))
         };
         let made = sealed(head);

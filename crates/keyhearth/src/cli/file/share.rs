@@ -1,5 +1,6 @@
 //! `file share` and `file unshare`: grants on the key of files, for these files alone. Nothing in the files changes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -17,13 +18,14 @@ use serde::Serialize;
 use super::super::failure::Failure;
 use super::super::session::{Server, Session};
 use super::super::spelled::spelled;
-use super::keys::FILE;
+use super::keys::{FILE, now};
+use super::many::Found;
 use super::open::Opener;
-use super::{esdk, failure, open};
+use super::{esdk, failure, is_sealed_name, open};
 
 #[derive(Args)]
 pub struct Share {
-    /// The sealed files
+    /// The sealed files, and folders of them
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Id of the identity that may open them
@@ -39,7 +41,7 @@ pub struct Share {
 
 #[derive(Args)]
 pub struct Unshare {
-    /// The sealed files
+    /// The sealed files, and folders of them
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Id of the identity that may no longer open them
@@ -51,25 +53,62 @@ pub struct Unshare {
 #[derive(Serialize, Default)]
 struct Grants {
     grants: Vec<String>,
+    /// Those that gave the same before, and end later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    longer: Vec<String>,
 }
 
 impl Share {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
+        if let Some(until) = self.until.as_ref().filter(|until| until.unix_ms() / 1000 <= now()) {
+            let next = "name a time to come, or leave out --until";
+            return Err(Failure::new(format_args!("--until {until} is past"), next));
+        }
         let server = session.server()?;
         let mut made = Grants::default();
-        for path in &self.files {
-            let Bound { key, file, opens } = Bound::proved(&server, path)?;
-            let body = NewGrant {
-                context: Some([(FILE.to_owned(), file.clone())].into_iter().collect()),
-                expires: self.until.clone(),
-                delegable: Some(self.delegable),
-                name: Some(Text(format!("file/{file}"))),
-                ..NewGrant::new(*self.with, [opens])
-            };
-            made.grants.push(server.wait(server.create_grant(&key, &body))?.id.to_string());
+        let mut before = BTreeMap::new();
+        for path in sealed_files(&self.files)? {
+            let grant = self.give(&server, &path, &mut made.longer, &mut before);
+            made.grants.push(grant.map_err(|refusal| refusal.of_file(&path))?);
+        }
+        if !made.longer.is_empty() {
+            session.hint(&format!(
+                "{} could open these files before and longer, and still can: `keyhearth file unshare` first, and then \
+                 share them again (`keyhearth grant list` shows the others)",
+                self.with
+            ));
         }
         let until = self.until.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
         session.say(&made, &format!("{} may open {} files{until}", self.with, made.grants.len()))
+    }
+
+    /// Gives the id of a new grant; those that were there already and end later are put to `longer`. `before` has all that were
+    /// there, by their keys, as far as they may be seen.
+    fn give(
+        &self,
+        server: &Server,
+        path: &Path,
+        longer: &mut Vec<String>,
+        before: &mut BTreeMap<String, Vec<answer::Grant>>,
+    ) -> Result<String, Failure> {
+        let Bound { key, file, opens } = Bound::proved(server, path)?;
+        if !before.contains_key(&key) {
+            before.insert(key.clone(), all_grants(server, &key).unwrap_or_default());
+        }
+        let ends = |end: &Option<Is<Time>>| end.as_ref().map_or(Time::MAX, |end| **end);
+        let is_longer = |grant: &&answer::Grant| {
+            gives(grant, *self.with, &file) && ends(&grant.expires) > ends(&self.until)
+        };
+        let earlier = before.get(&key).into_iter().flatten().filter(is_longer);
+        longer.extend(earlier.map(|grant| grant.id.to_string()));
+        let body = NewGrant {
+            context: Some([(FILE.to_owned(), file.clone())].into_iter().collect()),
+            expires: self.until.clone(),
+            delegable: Some(self.delegable),
+            name: Some(Text(format!("file/{file}"))),
+            ..NewGrant::new(*self.with, [opens])
+        };
+        Ok(server.wait(server.create_grant(&key, &body))?.id.to_string())
     }
 }
 
@@ -77,13 +116,13 @@ impl Unshare {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
         let (mut ended, mut ids) = (Grants::default(), Vec::new());
-        for path in &self.files {
-            let Bound { key, file, .. } = Bound::of(&open::read_any(path)?)?;
-            let gives = |grant: &answer::Grant| {
-                grant.grantee == self.from
-                    && grant.context.clone().into_inner().contains(&(FILE.to_owned(), file.clone()))
-            };
-            for grant in all_grants(&server, &key)?.into_iter().filter(gives) {
+        for path in sealed_files(&self.files)? {
+            let Bound { key, file, .. } = open::read_any(&path)
+                .and_then(|file| Bound::of(&file))
+                .map_err(|failure| failure.of_file(&path))?;
+            for grant in
+                all_grants(&server, &key)?.into_iter().filter(|grant| gives(grant, *self.from, &file))
+            {
                 server.wait(server.revoke_grant(&key, *grant.id))?;
                 ended.grants.push(grant.id.to_string());
             }
@@ -97,6 +136,23 @@ impl Unshare {
         let (count, from) = (ended.grants.len(), *self.from);
         session.say(&ended, &format!("{count} grants to {from} are ended, for the files {}", ids.join(", ")))
     }
+}
+
+/// The files that were named, and the sealed ones in folders that were.
+fn sealed_files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut found = Found::walk(named);
+    let is_named = |path: &Path| named.iter().any(|named| named == path);
+    if let Some((path, refusal)) = found.take_refused().into_iter().find(|(path, _)| is_named(path)) {
+        return Err(refusal.of_file(&path));
+    }
+    found.files.retain(|(path, _)| is_named(path) || is_sealed_name(path));
+    Ok(found.files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// Whether it lets this identity open this file and no other.
+fn gives(grant: &answer::Grant, identity: PrincipalId, file: &str) -> bool {
+    *grant.grantee == identity
+        && grant.context.clone().into_inner().contains(&(FILE.to_owned(), file.to_owned()))
 }
 
 /// What a file says of its key and itself.

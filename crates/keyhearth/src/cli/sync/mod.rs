@@ -100,9 +100,16 @@ impl Done {
     }
 
     fn print(&self, session: &Session) -> Result<(), Failure> {
-        let row =
-            |step: &Step| vec![step.what.to_owned(), step.path.clone(), step.see.clone().unwrap_or_default()];
-        session.list(self, &["done", "path", "see"], self.steps.iter().map(row))
+        if self.steps.is_empty() {
+            return session.list(self, &[], []);
+        }
+        // Not a table: nothing of a name that somebody has to type is cut.
+        let line = |step: &Step| {
+            let next = step.next_step.as_ref().map(|next| format!("next: {next}"));
+            let more = step.see.iter().chain(&next).map(|text| format!("\n{:14}{text}", ""));
+            format!("{:14}{}{}", step.what, step.path, more.collect::<String>())
+        };
+        session.say(self, &self.steps.iter().map(line).collect::<Vec<_>>().join("\n"))
     }
 }
 

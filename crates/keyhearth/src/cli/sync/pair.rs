@@ -21,12 +21,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::failure::Failure;
-use super::super::file::manifest::remembered;
+use super::super::file::manifest::{PAIR, remembered};
 use super::super::made;
 use super::tree::{Half, Tree};
 
-/// The mark, in the plain folder's `.keyhearth`.
-const MARK: &str = "pair";
 const KNOWN: &str = "known.json";
 const PENDING: &str = "pending.jsonl";
 /// The longest mark, in bytes.
@@ -234,7 +232,7 @@ fn lines<'p>(pending: impl IntoIterator<Item = &'p Pending>) -> Result<Vec<u8>, 
 
 impl Mark {
     fn inside() -> PathBuf {
-        Path::new(FOLDER).join(MARK)
+        Path::new(FOLDER).join(PAIR)
     }
 
     fn malformed(plain: &Tree) -> Failure {

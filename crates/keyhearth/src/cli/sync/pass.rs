@@ -42,9 +42,11 @@ pub struct Step {
     pub path: String,
     /// Where the other version lies, or why it was not done.
     pub see: Option<String>,
-    /// The code of a refusal.
-    #[serde(skip)]
+    /// The code of a refusal, and what to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
 }
 
 /// A pair of folders, and who seals, opens and signs.
@@ -175,11 +177,23 @@ impl Pass<'_> {
     }
 
     fn tell(&mut self, what: &'static str, path: &str, outcome: Result<Option<String>, &Failure>) {
-        let (see, code) = match outcome {
-            Ok(see) => (see, None),
-            Err(refusal) => (Some(refusal.to_string()), Some(refusal.code().unwrap_or("local").to_owned())),
-        };
-        self.steps.push(Step { what, path: path.to_owned(), see, code });
+        let path = path.to_owned();
+        self.steps.push(match outcome {
+            Ok(see) => Step { what, path, see, code: None, next_step: None },
+            Err(refusal) => Step {
+                what: match what {
+                    "sealed" => "not_sealed",
+                    "opened" => "not_opened",
+                    "signed" => "not_signed",
+                    "deleted_plain" | "deleted_sealed" => "not_deleted",
+                    what => what,
+                },
+                path,
+                see: Some(refusal.to_string()),
+                code: Some(refusal.code().unwrap_or("local").to_owned()),
+                next_step: Some(refusal.next().to_owned()),
+            },
+        });
     }
 
     fn look(&self) -> (Seen, Seen) {

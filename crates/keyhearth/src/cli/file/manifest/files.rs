@@ -14,6 +14,8 @@ use super::super::place::{Place, Stamp, is_part};
 
 /// The name of the manifest that is written.
 pub const NAME: &str = "manifest";
+/// The name of the mark that the plain folder of a pair has in its place.
+pub const PAIR: &str = "pair";
 /// The most files in `.keyhearth`.
 const MANIFESTS_MAX: usize = 64;
 
@@ -37,6 +39,11 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((read, refused)),
             Err(error) => return Err(Failure::at(FOLDER, &error)),
         };
+        let lies = |name: &str| folder.stamp(OsStr::new(name)).is_ok_and(|stamp| stamp.is_some());
+        if lies(PAIR) && !lies(NAME) {
+            let what = "this is the plain folder of a pair that `sync watch` keeps in step";
+            return Err(Failure::of("plain_folder", what, "", "name the sealed one"));
+        }
         let mut names = Vec::new();
         for entry in fs::read_dir(folder.path())? {
             names.push(entry?.file_name());

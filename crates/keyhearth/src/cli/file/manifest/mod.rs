@@ -19,6 +19,7 @@ use keyhearth_files::manifest::{
 
 use super::super::failure::Failure;
 use super::{failure, keys};
+pub use files::PAIR;
 use files::{Files, NAME};
 pub use lying::{Lying, Wrong};
 use remembered::{About, Remembered};
