@@ -1,39 +1,25 @@
 //! Where versions go that make room for others: conflicts beside the file, for people to see; the rest into the plain folder's
 //! trash, for a while.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keyhearth_core::time::Time;
 use keyhearth_files::manifest::{Device, FOLDER};
-use keyhearth_proto::rest::Is;
 
 use super::super::failure::Failure;
+use super::super::file::beneath::copies::{self, date};
+use super::super::file::beneath::{NAME_BYTES_MAX, Place};
 use super::super::file::keys;
-use super::super::file::place::Place;
-use super::super::output;
 use super::tree::Tree;
 
-/// Names that are tried.
-const TRIES_MAX: u32 = 1000;
-/// The longest name that filesystems have, in bytes.
-const NAME_MAX: usize = 255;
 const TRASH: &str = "trash";
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// `2026-11-21 23.45.10`
-fn date(seconds: u64) -> String {
-    let date = Is(Time::from_unix_ms(seconds.saturating_mul(1000))).to_string();
-    output::moment(&date).replace('T', " ").replace(':', ".").replace('Z', "")
-}
-
-/// A place beside a file for a version of it that another one made room for: `NAME (conflict DATE DEVICE).ext`, of at most so
-/// many bytes, so that it can be sealed.
+/// A place beside a file for a version of it that another one made room for, of a name of at most so many bytes, so that it can be
+/// sealed.
 pub fn conflict(place: &Place, device: &Device, bytes_max: usize) -> Result<Place, Failure> {
-    // What a device is called may have a slash; a file's name may not.
-    let words = format!("conflict {} {}", date(keys::now()), device.as_str().replace('/', "-"));
-    place.free(names(place.name(), &words, bytes_max))
+    place.free(copies::of_conflict(place.name(), device, bytes_max))
 }
 
 /// The plain folder's trash: a folder for each time that something goes there.
@@ -50,7 +36,7 @@ impl Trash {
         if place.stamp()?.is_none() {
             Ok(place)
         } else {
-            place.free(names(place.name(), "earlier", NAME_MAX))
+            place.free(copies::names(place.name(), "earlier".to_owned(), NAME_BYTES_MAX))
         }
     }
 
@@ -65,38 +51,5 @@ impl Trash {
         older.into_iter().try_for_each(|folder| {
             fs::remove_dir_all(&folder).map_err(|error| Failure::at(folder.display(), &error))
         })
-    }
-}
-
-/// `NAME (WORDS).ext`, and then `NAME (WORDS 1).ext` and so on.
-fn names(name: &OsStr, words: &str, bytes_max: usize) -> impl Iterator<Item = OsString> {
-    let name = name.to_string_lossy().into_owned();
-    let (stem, suffix) = match name.rfind('.') {
-        Some(at) if at > 0 => name.split_at(at),
-        Some(_) | None => (&*name, ""),
-    };
-    let (stem, suffix, words) = (stem.to_owned(), suffix.to_owned(), words.to_owned());
-    (0..TRIES_MAX).map(move |number| {
-        let number = if number == 0 { String::new() } else { format!(" {number}") };
-        let rest = format!(" ({words}{number}){suffix}");
-        let room = bytes_max.saturating_sub(rest.len());
-        format!("{}{rest}", &stem[..stem.floor_char_boundary(room)]).into()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn another_version_keeps_its_suffix_and_says_what_it_is() {
-        let made =
-            |given: &str, number| names(OsStr::new(given), "conflict desk-2", 144).nth(number).unwrap();
-        assert_eq!(made("report.pdf", 0), "report (conflict desk-2).pdf");
-        assert_eq!(made("Makefile", 1), "Makefile (conflict desk-2 1)");
-        assert_eq!(made(".profile", 0), ".profile (conflict desk-2)");
-        let long = made(&format!("{}.txt", "ä".repeat(125)), 2);
-        assert!(long.len() <= 144 && long.to_str().unwrap().ends_with(" (conflict desk-2 2).txt"));
-        assert_eq!(date(1_795_304_710), "2026-11-21 23.45.10");
     }
 }

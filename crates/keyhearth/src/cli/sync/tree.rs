@@ -12,13 +12,10 @@ use keyhearth_files::names::{self, NameKey};
 use serde::{Deserialize, Serialize};
 
 use super::super::failure::Failure;
+use super::super::file::beneath::{NAME_BYTES_MAX, Place, Root, Stamp, is_part};
 use super::super::file::failure;
 use super::super::file::many::each;
-use super::super::file::mount::beneath::Root;
-use super::super::file::place::{Place, Stamp, is_part};
 
-/// The longest name that filesystems have, in bytes.
-const NAME_MAX: usize = 255;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -139,7 +136,7 @@ impl Tree {
 
     /// The longest name that a file may have so that this folder can hold it, in bytes.
     pub fn name_bytes_max(&self) -> usize {
-        if self.names.is_some() { names::NAME_BYTES_MAX } else { NAME_MAX - self.suffix.len() }
+        if self.names.is_some() { names::NAME_BYTES_MAX } else { NAME_BYTES_MAX - self.suffix.len() }
     }
 
     /// The path inside the folder of a file.
@@ -252,7 +249,7 @@ impl Tree {
     fn is_same(&self, inside: &Path, known: [Option<&Half>; 2]) -> bool {
         let now = Place::find(&self.root, inside).and_then(|place| place.stamp()).ok().flatten();
         let mut stamps = known.into_iter().flatten().filter_map(|half| half.stamp);
-        stamps.any(|stamp| now.is_some_and(|now| now.is_same_number(&stamp)))
+        stamps.any(|stamp| now.is_some_and(|now| now.is_file_of(&stamp)))
     }
 
     fn list(

@@ -1,7 +1,7 @@
 //! What programs change in the folder besides contents: files and folders that are made, renamed and removed.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use std::time::SystemTime;
 use fuser::Errno;
 use keyhearth_files::Output;
 use parking_lot::MutexGuard;
-use rustix::fs::RenameFlags;
 
 use super::super::SUFFIX;
-use super::beneath::{Entry, Folder, Stamp, is_kept_back, sealed_name};
+use super::super::beneath::exchange::{cannot, rename_new, swap};
+use super::super::beneath::{Folder, NAME_BYTES_MAX, Stamp};
 use super::documents::{Base, Document, Draft, Placed, Tree};
 use super::files::{Files, READ_ONLY, parts, remember, say, tell};
 use super::names::moved_to;
-use super::replace::{NAME_BYTES_MAX, Target};
-use super::save::{Unsaved, today};
+use super::replace::Target;
+use super::save::Unsaved;
+use super::shown::{Entry, is_kept_back, sealed_name};
 
 /// How often a file that is written on and on is saved before it is not renamed.
 const SAVES_MAX: u32 = 8;
@@ -168,8 +169,12 @@ impl Files {
             (Entry::Folder, Some(Entry::File(_))) => return Err(Errno::ENOTDIR),
             (Entry::File(_), Some(Entry::Folder)) => return Err(Errno::EISDIR),
             (Entry::Folder, there) => {
-                let how = if there.is_some() { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-                from_folder.rename(from_name, &to_folder, to_name, how)?;
+                let (old, new) = (from_folder.path().join(from_name), to_folder.path().join(to_name));
+                if there.is_some() {
+                    fs::rename(old, new)?
+                } else {
+                    rename_new(&old, &new)?
+                }
                 let mut known = self.known.lock();
                 let moved: Vec<_> = known.extract_if(|path, _| path.starts_with(from)).collect();
                 known.extend(moved.into_iter().map(|(path, stamp)| (moved_to(&path, from, to), stamp)));
@@ -191,9 +196,12 @@ impl Files {
                     replaced = tree.at(to).map(|placed| Arc::clone(&placed.document));
                 }
                 let before = from_folder.stamp(&sealed)?;
+                let (old, new) = (from_folder.path().join(&sealed), to_folder.path().join(&target));
                 match over {
-                    Some(known) => self.rename_over((&from_folder, &sealed), &to_folder, to, &known)?,
-                    None => from_folder.rename(&sealed, &to_folder, &target, RenameFlags::NOREPLACE)?,
+                    Some(known) => {
+                        self.rename_over((&from_folder, &sealed), (&to_folder, &new), to, &known)?
+                    }
+                    None => rename_new(&old, &new)?,
                 }
                 let known = self.known.lock().remove(from);
                 // It is of who renamed it, unless another version had come there.
@@ -249,23 +257,17 @@ impl Files {
     fn rename_over(
         &self,
         (folder, sealed): (&Folder, &OsStr),
-        to_folder: &Folder,
+        (to_folder, target): (&Folder, &Path),
         to: &Path,
         known: &Stamp,
     ) -> Result<(), Errno> {
-        let target = sealed_name(parts(to).1, SUFFIX);
-        match folder.exchange(sealed, to_folder, &target) {
-            Ok(()) => {}
+        let from = folder.path().join(sealed);
+        match swap(&from, target) {
+            Ok(_) => {}
             // It was removed in between.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(folder.rename(sealed, to_folder, &target, RenameFlags::NOREPLACE)?);
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(rename_new(&from, target)?),
             // What a filesystem without the exchange of names has: the look that was just taken.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
-            {
-                return Ok(folder.rename(sealed, to_folder, &target, RenameFlags::empty())?);
-            }
+            Err(error) if cannot(&error) => return Ok(fs::rename(from, target)?),
             Err(error) => return Err(error.into()),
         }
         // It is renamed; what can not be put away now stays under the name before.
@@ -283,7 +285,7 @@ impl Files {
     /// Keeps what lies in a folder, another version of the file at `path`, beside that.
     fn move_aside(&self, from: &Folder, sealed: &OsStr, folder: &Folder, path: &Path) -> Result<(), Errno> {
         let (inside, name) = parts(path);
-        let kept = Target { folder, name, date: &today() }.move_aside(from, sealed)?;
+        let kept = Target { folder, name, device: &self.device }.move_aside(from, sealed)?;
         say(path, &format!("another version came meanwhile; it is {}", inside.join(kept).display()));
         Ok(())
     }

@@ -12,8 +12,8 @@ use keyhearth_files::{AnyOpened, Error, Scratch};
 use parking_lot::Mutex;
 
 use super::super::super::failure::Failure;
+use super::super::beneath::Stamp;
 use super::super::failure;
-use super::beneath::Stamp;
 use super::held::{Digest, digest};
 use super::names::moved_to;
 

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use fuser::Errno;
 use keyhearth_files::held::Wrapped;
+use keyhearth_files::manifest::Device;
 use keyhearth_files::{AnyOpened, Error, Reader};
 use keyhearth_sys::clock::boottime_ms;
 use parking_lot::{Condvar, Mutex};
@@ -17,13 +18,14 @@ use parking_lot::{Condvar, Mutex};
 use super::super::super::failure::Failure;
 use super::super::super::output;
 use super::super::super::session::Server;
+use super::super::beneath::{Folder, Root, Stamp};
 use super::super::failure;
 use super::super::open::Opener;
-use super::beneath::{Entry, Folder, Root, Stamp};
 use super::documents::{Base, Document, Identity, Placed, Proof, Shown, Tree};
 use super::held::{Digest, Held, digest};
 use super::leases::{Leased, Leases};
 use super::names::Names;
+use super::shown::Entry;
 
 /// Files whose lengths are remembered, and of which it is remembered what was opened last.
 const FILES_MAX: usize = 64 * 1024;
@@ -63,6 +65,8 @@ pub struct Files {
     pub server: Server,
     /// What new files are sealed under; without it nothing is written.
     pub key: Option<String>,
+    /// By what name people know this machine.
+    pub device: Device,
     /// The ids of what that has named since the mount began: files under these are written, others only read.
     pub keys: Mutex<HashSet<String>>,
     pub names: Mutex<Names>,
@@ -85,11 +89,18 @@ pub struct Files {
 }
 
 impl Files {
-    pub fn new(root: Root, server: Server, key: Option<String>, lease: Duration, held: Option<Held>) -> Self {
+    pub fn new(
+        root: Root,
+        server: Server,
+        (key, device): (Option<String>, Device),
+        lease: Duration,
+        held: Option<Held>,
+    ) -> Self {
         Self {
             root,
             server,
             key,
+            device,
             keys: Mutex::default(),
             names: Mutex::new(Names::new()),
             open: Mutex::default(),

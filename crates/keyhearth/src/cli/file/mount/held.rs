@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,11 +20,12 @@ use keyhearth_sys::clock::boottime_ms;
 use parking_lot::{Condvar, Mutex};
 
 use super::super::super::failure::Failure;
+use super::super::beneath::{Root, Stamp};
 use super::super::many::BATCH;
 use super::super::open::{Opener, Unlocked};
 use super::super::{esdk, failure};
-use super::beneath::{Entry, Root};
 use super::files::Files;
+use super::shown::Entry;
 
 /// The most files that are held.
 const FILES_MAX: usize = 100_000;
@@ -100,8 +100,6 @@ pub struct Held {
 
 /// A sealed file: the folder, and its name there.
 type Place = (PathBuf, OsString);
-/// What tells one state of a file from the others.
-type Stamp = (u64, u64, i64, i64, u64);
 
 /// The folder as it was looked at last.
 #[derive(Default)]
@@ -431,8 +429,7 @@ impl Look {
 
 /// What tells the state of this file, and its header, which is read if it is not known.
 fn headed(file: File, known: &HashMap<Stamp, Digest>) -> Result<(Stamp, Digest), Failure> {
-    let of = file.metadata()?;
-    let stamp = (of.dev(), of.ino(), of.ctime(), of.ctime_nsec(), of.len());
+    let stamp = Stamp::of(&file.metadata()?);
     let header = match known.get(&stamp) {
         Some(header) => *header,
         None => digest(&keyhearth_files::open_any(file).map_err(failure)?),

@@ -3,7 +3,6 @@
 //! [`view`] answers the kernel; [`files`] is what is open. Nothing of plaintext is left to the kernel to keep: every read comes
 //! here, so that it ends when the server's word does. [`save`] is writing, [`change`] what is made, renamed and removed.
 
-pub mod beneath;
 mod change;
 mod documents;
 mod files;
@@ -12,6 +11,7 @@ mod leases;
 mod names;
 mod replace;
 mod save;
+mod shown;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +31,8 @@ use super::super::failure::Failure;
 use super::super::output;
 use super::super::session::Session;
 use super::super::spelled::{self, seconds, text_of};
-use beneath::Root;
+use super::beneath::Root;
+use super::manifest::DeviceName;
 use files::Files;
 use held::Held;
 use view::View;
@@ -56,6 +57,8 @@ pub struct Mount {
     /// Let programs write, too; the key that wraps the keys of new files, by its id or an alias
     #[arg(long, value_parser = text_of::<KeyRef>)]
     key: Option<String>,
+    #[command(flatten)]
+    name: DeviceName,
 }
 
 fn lease(text: &str) -> Result<Duration, &'static str> {
@@ -75,8 +78,8 @@ impl Mount {
         let server = session.server()?;
         self.apart()?;
         let root = Root::open(&self.sealed).map_err(|error| Failure::at(self.sealed.display(), &error))?;
-        let files =
-            Arc::new(Files::new(root, server, self.key.clone(), self.lease, self.offline.map(Held::new)));
+        let writer = (self.key.clone(), self.name.device());
+        let files = Arc::new(Files::new(root, server, writer, self.lease, self.offline.map(Held::new)));
         if self.key.is_some() {
             // Whoever may not seal is told before he has written anything.
             files.head(None)?;

@@ -2,23 +2,16 @@
 //! and the new one lies beside it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{CWD, RenameFlags};
-use rustix::io::Errno;
+use keyhearth_files::manifest::Device;
 use tempfile::TempPath;
 
 use super::super::SUFFIX;
-use super::beneath::{Folder, Stamp, sealed_name};
-
-/// The longest name on the disk, in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
-/// The longest ending that a copy keeps at its end, in bytes.
-const EXTENSION_BYTES_MAX: usize = 32;
-/// Copies of one file in conflict, of one day.
-const COPIES_MAX: u32 = 1000;
+use super::super::beneath::exchange::{self, Exchanged};
+use super::super::beneath::{Folder, NAME_BYTES_MAX, Stamp, copies};
+use super::shown::sealed_name;
 
 /// Where a new file has come to.
 #[derive(Debug, PartialEq)]
@@ -29,13 +22,13 @@ pub enum Put {
     Beside(OsString),
 }
 
-/// A place, and when something is put there.
+/// A place, and who puts something there.
 pub struct Target<'t> {
     pub folder: &'t Folder,
     /// As it is shown.
     pub name: &'t OsStr,
-    /// `2026-11-22`, for names of copies.
-    pub date: &'t str,
+    /// For names of copies.
+    pub device: &'t Device,
 }
 
 impl Target<'_> {
@@ -70,58 +63,34 @@ impl Target<'_> {
 
     /// Where `expected` was a moment ago.
     fn exchange(&self, new: TempPath, expected: &Stamp) -> io::Result<Put> {
-        let ours = Stamp::of(&fs::symlink_metadata(&new)?);
-        match self.exchange_names(&new) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => return self.put_first(new),
-            // What a filesystem without the exchange of names has: the look that was just taken.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                new.persist(self.folder.path().join(self.sealed())).map_err(|error| error.error)?;
-                return self.folder.synchronise().map(|()| Put::There);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let out = Stamp::of(&fs::symlink_metadata(&new)?);
-        if out.has_content_of(expected) {
-            // The new name is durable before the old file is gone.
-            if let Err(error) = self.folder.synchronise() {
-                let _ = new.keep();
-                return Err(error);
-            }
-            drop(new);
-            return Ok(Put::There);
-        }
-        // Something else came in between: it goes back.
-        if let Err(error) = self.exchange_names(&new) {
-            let _ = new.keep();
-            return Err(error.into());
-        }
-        let back = Stamp::of(&fs::symlink_metadata(&new)?);
-        let beside = self.put_beside(new)?;
-        // And if yet another took our place meanwhile, that is what lies beside now, and ours is written again.
-        if back.is_file_of(&ours) { Ok(beside) } else { Err(io::ErrorKind::ResourceBusy.into()) }
-    }
-
-    fn exchange_names(&self, new: &Path) -> Result<(), Errno> {
         let place = self.folder.path().join(self.sealed());
-        rustix::fs::renameat_with(CWD, new, CWD, &place, RenameFlags::EXCHANGE)
+        match exchange::exchange(&new, &place, expected) {
+            // The new name is durable before the old file is gone.
+            Ok(Exchanged::Done) => match self.folder.synchronise() {
+                Ok(()) => Ok(Put::There),
+                Err(error) => {
+                    let _ = new.keep();
+                    Err(error)
+                }
+            },
+            Ok(Exchanged::Kept) => self.put_beside(new),
+            // What lies beside now is another version, and ours is written again.
+            Ok(Exchanged::Unclear) => self.put_beside(new).and(Err(io::ErrorKind::ResourceBusy.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.put_first(new),
+            // What a filesystem without the exchange of names has: the look that was just taken.
+            Err(error) if exchange::cannot(&error) => {
+                new.persist(place).map_err(|error| error.error)?;
+                self.folder.synchronise().map(|()| Put::There)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Beside its place, under a name that nothing has.
-    fn put_beside(&self, mut new: TempPath) -> io::Result<Put> {
-        for number in 1..=COPIES_MAX {
-            let name = copy_name(self.name, self.date, number);
-            match new.persist_noclobber(self.folder.path().join(sealed_name(&name, SUFFIX))) {
-                Ok(()) => return self.folder.synchronise().map(|()| Put::Beside(name)),
-                Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => new = taken.path,
-                Err(refused) => {
-                    let _ = refused.path.keep();
-                    return Err(refused.error);
-                }
-            }
-        }
-        let _ = new.keep();
-        Err(io::ErrorKind::AlreadyExists.into())
+    fn put_beside(&self, new: TempPath) -> io::Result<Put> {
+        let new = new.keep().map_err(|error| error.error)?;
+        let name = self.beside(|copy| exchange::rename_new(&new, copy))?;
+        self.folder.synchronise().map(|()| Put::Beside(name))
     }
 
     /// Moves another version, which lies in `from`, beside this place; gives its name, as it is shown.
@@ -129,62 +98,44 @@ impl Target<'_> {
     /// # Errors
     /// The error of renameat2(2).
     pub fn move_aside(&self, from: &Folder, version: &OsStr) -> io::Result<OsString> {
-        for number in 1..=COPIES_MAX {
-            let name = copy_name(self.name, self.date, number);
-            let sealed = sealed_name(&name, SUFFIX);
-            match from.rename(version, self.folder, &sealed, RenameFlags::NOREPLACE) {
-                Ok(()) => return Ok(name),
+        self.beside(|copy| exchange::rename_new(&from.path().join(version), copy))
+    }
+
+    /// Renames something to the first name of a copy that nothing has.
+    fn beside(&self, rename: impl Fn(&Path) -> io::Result<()>) -> io::Result<OsString> {
+        for name in copies::of_conflict(self.name, self.device, NAME_BYTES_MAX - 1 - SUFFIX.len()) {
+            match rename(&self.folder.path().join(sealed_name(&name, SUFFIX))) {
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                renamed => return renamed.map(|()| name),
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
     }
 }
 
-/// `NAME (conflict DATE).ext`, from the second copy on with its number; a name that would be too long is cut.
-fn copy_name(name: &OsStr, date: &str, number: u32) -> OsString {
-    let path = Path::new(name);
-    let extension = path.extension().filter(|extension| extension.len() <= EXTENSION_BYTES_MAX);
-    let stem = extension.and_then(|_| path.file_stem()).unwrap_or(name);
-    let which = if number == 1 { String::new() } else { format!(" {number}") };
-    let mut end = format!(" (conflict {date}{which})");
-    if let Some(extension) = extension {
-        end = format!("{end}.{}", extension.to_string_lossy());
-    }
-    let room = NAME_BYTES_MAX.saturating_sub(end.len() + 1 + SUFFIX.len());
-    let mut copy = OsString::new();
-    if stem.len() <= room {
-        copy.push(stem);
-    } else {
-        let stem = stem.to_string_lossy();
-        copy.push(&stem[..stem.floor_char_boundary(room)]);
-    }
-    copy.push(end);
-    copy
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
 
-    use super::super::beneath::Root;
+    use super::super::super::beneath::Root;
     use super::*;
 
     struct Place {
         path: tempfile::TempDir,
         folder: Folder,
+        device: Device,
     }
 
     impl Place {
         fn new() -> Self {
             let path = tempfile::tempdir().unwrap();
             let folder = Root::open(path.path()).unwrap().folder(Path::new("")).unwrap();
-            Self { path, folder }
+            Self { path, folder, device: Device::new("desk").unwrap() }
         }
 
         fn target(&self) -> Target<'_> {
-            Target { folder: &self.folder, name: OsStr::new("f.txt"), date: "2026-11-22" }
+            Target { folder: &self.folder, name: OsStr::new("f.txt"), device: &self.device }
         }
 
         fn write(&self, name: &str, content: &str) -> Stamp {
@@ -226,18 +177,27 @@ mod tests {
         assert_eq!(place.all(), lies(&[("f.txt.age", "ours")]));
     }
 
+    /// The name of a copy, which is another one each second.
+    fn beside(put: Put) -> String {
+        let Put::Beside(name) = put else { panic!("{put:?}") };
+        let name = name.into_string().unwrap();
+        assert!(
+            name.starts_with("f (conflict ") && name.contains(" desk") && name.ends_with(").txt"),
+            "{name}"
+        );
+        format!("{name}.age")
+    }
+
     #[test]
     fn what_came_meanwhile_stays_and_the_new_file_lies_beside_it() {
         let place = Place::new();
         place.write("f.txt.age", "newer");
-        for number in 1..=2 {
-            let which = if number == 1 { "" } else { " 2" };
-            let beside = Put::Beside(format!("f (conflict 2026-11-22{which}).txt").into());
-            assert_eq!(place.target().put(place.new_file(), |_| false).unwrap(), beside);
-        }
-        let [copy, second] = ["f (conflict 2026-11-22).txt.age", "f (conflict 2026-11-22 2).txt.age"]
-            .map(|name| (name, "ours"));
-        assert_eq!(place.all(), lies(&[second, copy, ("f.txt.age", "newer")]));
+        let [first, second] =
+            [(); 2].map(|()| beside(place.target().put(place.new_file(), |_| false).unwrap()));
+        assert_ne!(first, second);
+        let mut all = lies(&[(&first, "ours"), (&second, "ours"), ("f.txt.age", "newer")]);
+        all.sort();
+        assert_eq!(place.all(), all);
     }
 
     #[test]
@@ -246,30 +206,14 @@ mod tests {
         let looked_at = place.write("f.txt.age", "as it was looked at");
         fs::remove_file(place.path.path().join("f.txt.age")).unwrap();
         place.write("f.txt.age", "newer");
-        let beside = Put::Beside("f (conflict 2026-11-22).txt".into());
-        assert_eq!(place.target().exchange(place.new_file(), &looked_at).unwrap(), beside);
-        let copy = ("f (conflict 2026-11-22).txt.age", "ours");
-        assert_eq!(place.all(), lies(&[copy, ("f.txt.age", "newer")]));
+        let copy = beside(place.target().exchange(place.new_file(), &looked_at).unwrap());
+        assert_eq!(place.all(), lies(&[(&copy, "ours"), ("f.txt.age", "newer")]));
         // It was deleted in between, and one came where nothing was.
         fs::remove_file(place.path.path().join("f.txt.age")).unwrap();
         assert_eq!(place.target().exchange(place.new_file(), &looked_at).unwrap(), Put::There);
-        let second = Put::Beside("f (conflict 2026-11-22 2).txt".into());
-        assert_eq!(place.target().put_first(place.new_file()).unwrap(), second);
-        assert_eq!(
-            place.target().move_aside(&place.folder, OsStr::new("f.txt.age")).unwrap(),
-            "f (conflict 2026-11-22 3).txt"
-        );
+        beside(place.target().put_first(place.new_file()).unwrap());
+        let moved = place.target().move_aside(&place.folder, OsStr::new("f.txt.age")).unwrap();
+        beside(Put::Beside(moved));
         assert_eq!(place.all().len(), 3);
-    }
-
-    #[test]
-    fn names_of_copies_fit() {
-        let name = |name: &str| copy_name(OsStr::new(name), "2026-11-22", 1).into_string().unwrap();
-        assert_eq!(name("notes"), "notes (conflict 2026-11-22)");
-        assert_eq!(name(".bashrc"), ".bashrc (conflict 2026-11-22)");
-        let long = name(&format!("{}.txt", "ü".repeat(120)));
-        assert!(long.len() <= NAME_BYTES_MAX - 4 && long.ends_with("ü (conflict 2026-11-22).txt"));
-        let dotted = name(&format!("a.{}", "x".repeat(240)));
-        assert!(dotted.len() <= NAME_BYTES_MAX - 4 && dotted.starts_with("a.x"));
     }
 }

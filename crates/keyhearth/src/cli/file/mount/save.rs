@@ -8,23 +8,21 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use fuser::Errno;
-use keyhearth_core::time::Time;
 use keyhearth_crypto::digest::sha256;
 use keyhearth_files::age::{FileKey, Header};
 use keyhearth_files::held::{self, FileId};
 use keyhearth_files::{Error, Output, Scratch};
-use keyhearth_proto::rest::Is;
 use zeroize::Zeroizing;
 
 use super::super::super::failure::Failure;
 use super::super::{SUFFIX, failure, keys};
-use super::beneath::sealed_name;
 use super::documents::{AGAIN, Base, Document, Draft, Identity, Proof};
 use super::files::{Files, header_at, parts, remember, say};
 use super::replace::{Put, Target};
+use super::shown::sealed_name;
 
 /// Bytes of a file that are brought into its scratch at once.
 const LOAD_BYTES: usize = 1 << 20;
@@ -351,7 +349,7 @@ impl Files {
         let Some(placed) = tree.of(document) else { return Ok(()) };
         let Some(path) = placed.path.clone() else { return Ok(()) };
         let (inside, name) = parts(&path);
-        let target = Target { folder: &self.root.folder(inside)?, name, date: &today() };
+        let target = Target { folder: &self.root.folder(inside)?, name, device: &self.device };
         let stamp = *base.stamp.lock();
         if let Some(shown) = *document.shown.lock() {
             sealed.set_modified(shown.modified)?;
@@ -451,11 +449,4 @@ impl Drop for Locked<'_> {
         // The lock ends with the file at the latest.
         let _ = self.0.unlock();
     }
-}
-
-/// `2026-11-22`.
-pub fn today() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = Time::from_unix_ms(u64::try_from(since.as_millis()).unwrap_or(0));
-    Is(now).to_string().chars().take_while(|character| *character != 'T').collect()
 }

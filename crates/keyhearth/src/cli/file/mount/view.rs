@@ -21,8 +21,8 @@ use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
-use super::beneath::Entry;
 use super::files::{Files, Seen, Wanted};
+use super::shown::Entry;
 
 /// How long the kernel believes names and lengths.
 const TTL: Duration = Duration::from_secs(1);

@@ -1,77 +1,23 @@
-//! A name in a folder that others write to, reached without following links, and how something is put there or taken away without losing what somebody else put there
-//! meanwhile: names are exchanged, and what came out is looked at.
+//! A name in a folder, and how something is put there or taken away, in words for people.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyhearth_crypto::random;
 use keyhearth_files::{Error, Output};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use serde::{Deserialize, Serialize};
 
-use super::super::failure::Failure;
-use super::failure;
-use super::mount::beneath::{Folder, Root};
-
-/// A file that was changed so shortly before it was looked at may be changed again without showing it: as long as the coarsest
-/// times that filesystems keep, and more.
-const TICK: Duration = Duration::from_secs(3);
+use super::super::super::failure::Failure;
+use super::super::failure;
+use super::exchange::{self, Exchanged};
+use super::{Folder, Root, Stamp};
 
 /// Whether a file of this name is on its way from or to another one: `.keyhearth-`, letters and `.part`.
 pub fn is_part(name: &str) -> bool {
     name.starts_with(".keyhearth-") && name.ends_with(".part")
-}
-
-/// By what a file is known without reading it: device, number, length, and when it was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stamp {
-    is_folder: bool,
-    lies: [u64; 3],
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub fn of(of: &Metadata) -> Self {
-        Self {
-            is_folder: of.is_dir(),
-            lies: [of.dev(), of.ino(), of.len()],
-            modified: (of.mtime(), of.mtime_nsec()),
-            changed: (of.ctime(), of.ctime_nsec()),
-        }
-    }
-
-    /// Whether it is the same file with the same content. That it got another name shows in the other time.
-    pub fn is_same_file(&self, other: &Self) -> bool {
-        (self.lies, self.modified) == (other.lies, other.modified)
-    }
-
-    /// Whether it is the same file, whatever its content.
-    pub fn is_same_number(&self, other: &Self) -> bool {
-        self.lies[..2] == other.lies[..2]
-    }
-
-    /// Whether it is a folder.
-    pub fn is_folder(&self) -> bool {
-        self.is_folder
-    }
-
-    /// The length of the file.
-    pub fn bytes(&self) -> u64 {
-        self.lies[2]
-    }
-
-    /// Whether every later change will show.
-    pub fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let changed = u64::try_from(self.changed.0).map(Duration::from_secs);
-        changed.is_ok_and(|changed| now > changed + TICK)
-    }
 }
 
 /// A file that is being written; its folder is reached by a descriptor, which is kept for as long.
@@ -117,7 +63,7 @@ impl Place {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let place = Self::find(root, folder)?;
-                    match DirBuilder::new().mode(0o700).create(place.path()) {
+                    match place.folder.make(&place.name) {
                         // Another thread, or somebody else, made it meanwhile.
                         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                             return Err(place.told(&error));
@@ -182,11 +128,7 @@ impl Place {
 
     /// By what the thing there is known, whatever it is; `None` if nothing is there.
     pub fn stamp(&self) -> Result<Option<Stamp>, Failure> {
-        match fs::symlink_metadata(self.path()) {
-            Ok(metadata) => Ok(Some(Stamp::of(&metadata))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.told(&error)),
-        }
+        self.folder.stamp(&self.name).map_err(|error| self.told(&error))
     }
 
     /// Begins a file that gets this name.
@@ -198,37 +140,23 @@ impl Place {
     /// Exchanges what has this name, which is of our own making, with what has the name `other`, which was `expected` there. If
     /// something else was it stays, and what is of our own making goes.
     pub fn exchange(&self, other: &Self, expected: &Stamp) -> Result<(), Failure> {
-        let ours = self.stamp()?;
-        self.swap(other)?;
-        let came = self.stamp()?;
-        if came.is_some_and(|came| came.is_same_file(expected)) {
-            return Ok(());
+        match exchange::exchange(&self.path(), &other.path(), expected) {
+            Ok(Exchanged::Kept) => self.remove().and(Err(failure(Error::Changed))),
+            exchanged => self.exchanged(other, exchanged),
         }
-        self.rename(other, RenameFlags::EXCHANGE)?;
-        let back = self.stamp()?;
-        if let (Some(ours), Some(back)) = (ours, back)
-            && ours.is_same_file(&back)
-        {
-            self.remove()?;
-            return Err(failure(Error::Changed));
-        }
-        let what = format!(
-            "{} was replaced twice meanwhile; one version is {}",
-            other.inside.display(),
-            self.inside.display()
-        );
-        Err(Failure::of("changed", &what, "", "look at both, and keep what is right"))
     }
 
     /// The same, whatever was there.
     pub fn swap(&self, other: &Self) -> Result<(), Failure> {
-        let ours = self.stamp()?;
-        let swapped = self.rename(other, RenameFlags::EXCHANGE);
-        // A failure may have come after the fact: what is not of our own making stays.
-        if swapped.is_err() && self.stamp()?.zip(ours).is_some_and(|(now, ours)| now.is_same_file(&ours)) {
-            self.remove()?;
+        self.exchanged(other, exchange::swap(&self.path(), &other.path()))
+    }
+
+    fn exchanged(&self, other: &Self, exchanged: io::Result<Exchanged>) -> Result<(), Failure> {
+        match exchanged {
+            Ok(Exchanged::Done) => Ok(()),
+            Ok(Exchanged::Kept | Exchanged::Unclear) => Err(replaced(other, "replaced twice", self)),
+            Err(error) => self.remove().and(Err(other.not_renamed(&error))),
         }
-        swapped
     }
 
     /// Moves what has this name to another one in the same folder.
@@ -241,28 +169,24 @@ impl Place {
     /// Moves what has this name, and was `expected` there, to `other`, which nothing has. If something else was it is moved back.
     pub fn take(&self, other: &Self, expected: &Stamp) -> Result<(), Failure> {
         self.rename(other, RenameFlags::NOREPLACE)?;
-        if other.stamp()?.is_some_and(|came| came.is_same_file(expected)) {
+        if other.stamp()?.is_some_and(|came| came.has_content_of(expected)) {
             return Ok(());
         }
-        other.rename(self, RenameFlags::NOREPLACE).map_err(|_| {
-            let what = format!(
-                "{} was replaced meanwhile; one version is {}",
-                self.inside.display(),
-                other.inside.display()
-            );
-            Failure::of("changed", &what, "", "look at both, and keep what is right")
-        })?;
+        other.rename(self, RenameFlags::NOREPLACE).map_err(|_| replaced(self, "replaced", other))?;
         Err(failure(Error::Changed))
     }
 
     fn rename(&self, other: &Self, how: RenameFlags) -> Result<(), Failure> {
-        renameat_with(CWD, self.path(), CWD, other.path(), how).map_err(|error| match error {
-            rustix::io::Errno::INVAL => {
-                let what = format!("{}: this filesystem can not exchange names", other.inside.display());
-                Failure::of("unsupported", &what, "", "keep the folder on ext4, xfs, btrfs or tmpfs")
-            }
-            error => other.told(&error.into()),
-        })
+        renameat_with(CWD, self.path(), CWD, other.path(), how)
+            .map_err(|error| other.not_renamed(&error.into()))
+    }
+
+    fn not_renamed(&self, error: &io::Error) -> Failure {
+        if !exchange::cannot(error) {
+            return self.told(error);
+        }
+        let what = format!("{}: this filesystem can not exchange names", self.inside.display());
+        Failure::of("unsupported", &what, "", "keep the folder on ext4, xfs, btrfs or tmpfs")
     }
 
     /// Puts a file in place of what has this name, on filesystems that can not exchange names.
@@ -275,13 +199,12 @@ impl Place {
 
     /// Waits until the names in the folder are on the disk.
     pub fn synchronise(&self) -> Result<(), Failure> {
-        let folder = File::open(self.folder.path()).and_then(|folder| folder.sync_all());
-        folder.map_err(|error| self.told(&error))
+        self.folder.synchronise().map_err(|error| self.told(&error))
     }
 
     /// Removes the file of this name, if it is there still.
     pub fn remove(&self) -> Result<(), Failure> {
-        match fs::remove_file(self.path()) {
+        match self.folder.remove(&self.name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.told(&error)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -289,7 +212,7 @@ impl Place {
 
     /// Removes the folder of this name, which must be empty.
     pub fn remove_folder(&self) -> io::Result<()> {
-        fs::remove_dir(self.path())
+        self.folder.remove_folder(&self.name)
     }
 }
 
@@ -307,4 +230,10 @@ fn no_folder(inside: &Path, error: &io::Error) -> Failure {
         "",
         "links are not followed and no other filesystem is entered: move it away",
     )
+}
+
+fn replaced(place: &Place, how: &str, other: &Place) -> Failure {
+    let what =
+        format!("{} was {how} meanwhile; one version is {}", place.inside.display(), other.inside.display());
+    Failure::of("changed", &what, "", "look at both, and keep what is right")
 }
