@@ -81,10 +81,11 @@ impl NameKey {
     }
 
     /// The key of the names in a folder; the empty path is the outermost.
-    fn of_folder(&self, folder: &str) -> Zeroizing<[u8; KEY_BYTES]> {
+    #[must_use]
+    pub fn of_folder(&self, folder: &str) -> FolderKey<'_> {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         kdf::kbkdf(self.secret.expose(), LABEL, &[folder.as_bytes()], &mut *key);
-        key
+        FolderKey { key, digits: &self.digits }
     }
 
     /// The encrypted path of a path.
@@ -92,15 +93,8 @@ impl NameKey {
     /// # Errors
     /// [`Error::Invalid`] if a name has more than [`NAME_BYTES_MAX`] bytes, or there are too many.
     pub fn encrypt(&self, path: &str) -> Result<String, Error> {
-        let mut encrypted = Vec::new();
-        for (folder, name) in names(path)? {
-            if name.len() > NAME_BYTES_MAX {
-                return Err(Error::Invalid("a name that is encrypted must have at most 144 bytes"));
-            }
-            let wrapped = keywrap::kwp_wrap(&*self.of_folder(folder), name.as_bytes())?;
-            encrypted.push(self.digits.encode(&wrapped));
-        }
-        Ok(encrypted.join("/"))
+        let encrypted = names(path)?.into_iter().map(|(folder, name)| self.of_folder(folder).encrypt(name));
+        Ok(encrypted.collect::<Result<Vec<_>, _>>()?.join("/"))
     }
 
     /// The path of an encrypted one.
@@ -110,18 +104,43 @@ impl NameKey {
     pub fn decrypt(&self, encrypted: &str) -> Result<String, Error> {
         let mut path = String::new();
         for (_, digits) in names(encrypted).map_err(|_| Error::NotAuthentic)? {
-            let wrapped = self.digits.decode(digits.as_bytes()).map_err(|_| Error::NotAuthentic)?;
-            let name = keywrap::kwp_unwrap(&*self.of_folder(&path), &wrapped)?;
-            let name = str::from_utf8(name.expose()).map_err(|_| Error::NotAuthentic)?;
-            if name.contains('/') {
-                return Err(Error::NotAuthentic);
-            }
+            let name = self.of_folder(&path).decrypt(digits)?;
             if !path.is_empty() {
                 path.push('/');
             }
-            path.push_str(name);
+            path.push_str(&name);
         }
         Ok(path)
+    }
+}
+
+/// The key of the names in one folder.
+pub struct FolderKey<'k> {
+    key: Zeroizing<[u8; KEY_BYTES]>,
+    digits: &'k Encoding,
+}
+
+impl FolderKey<'_> {
+    /// The encrypted name of a name in it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it has none or more than [`NAME_BYTES_MAX`] bytes, or a slash.
+    pub fn encrypt(&self, name: &str) -> Result<String, Error> {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('/') {
+            return Err(Error::Invalid("a name that is encrypted must have 1 to 144 bytes and no slash"));
+        }
+        Ok(self.digits.encode(&keywrap::kwp_wrap(&*self.key, name.as_bytes())?))
+    }
+
+    /// The name of an encrypted one.
+    ///
+    /// # Errors
+    /// [`Error::NotAuthentic`] if it is not what [`FolderKey::encrypt`] gives.
+    pub fn decrypt(&self, encrypted: &str) -> Result<String, Error> {
+        let wrapped = self.digits.decode(encrypted.as_bytes()).map_err(|_| Error::NotAuthentic)?;
+        let name = keywrap::kwp_unwrap(&*self.key, &wrapped)?;
+        let name = str::from_utf8(name.expose()).map_err(|_| Error::NotAuthentic)?;
+        if name.contains('/') { Err(Error::NotAuthentic) } else { Ok(name.to_owned()) }
     }
 }
 

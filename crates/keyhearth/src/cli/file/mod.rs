@@ -3,7 +3,6 @@
 //! What a sealed file is: [`keyhearth_files`]. Here its keys are asked for, and outcomes are told. A file that can not be
 //! sealed or opened does not stop the others; the command then ends as one that failed.
 
-pub mod beneath;
 mod esdk;
 mod header;
 pub mod keys;
@@ -13,6 +12,7 @@ pub mod many;
 pub mod mount;
 pub mod names;
 pub mod open;
+pub mod place;
 pub mod plugin;
 pub mod seal;
 mod share;

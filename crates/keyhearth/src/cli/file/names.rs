@@ -1,6 +1,6 @@
 //! `file names`, and the keys of folders whose names are encrypted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyhearth_core::secret::SecretName;
@@ -61,6 +61,19 @@ pub fn of(server: &Server, manifest: &Manifest) -> Result<Option<NameKey>, Failu
         ));
     }
     Ok(Some(key))
+}
+
+/// As [`of`], for who looks at what lies at `place`, which must be the whole folder: each name is encrypted by where it is in that.
+///
+/// # Errors
+/// As [`of`]; or if it is a part of it.
+pub fn of_whole(server: &Server, folder: &Folder<'_>, place: &Path) -> Result<Option<NameKey>, Failure> {
+    if folder.manifest.names.is_some() && place != folder.root {
+        let root = folder.root.display();
+        let what = format!("the names in {root} are encrypted, which is done and undone for all of it");
+        return Err(Failure::of("part_of_folder", &what, "", "name that folder"));
+    }
+    of(server, &folder.manifest)
 }
 
 impl Names {

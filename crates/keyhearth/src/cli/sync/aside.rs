@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use keyhearth_files::manifest::{Device, FOLDER};
 
 use super::super::failure::Failure;
-use super::super::file::beneath::copies::{self, date};
-use super::super::file::beneath::{NAME_BYTES_MAX, Place};
 use super::super::file::keys;
+use super::super::file::place::copies::{self, date};
+use super::super::file::place::{NAME_BYTES_MAX, Place};
 use super::tree::Tree;
 
 const TRASH: &str = "trash";

@@ -206,14 +206,7 @@ impl Watch {
             let next = "mount it, or let the sync service come to its end; `keyhearth file verify` says more";
             return Err(Failure::of("manifest_missing", &what, "", next));
         }
-        if folder.manifest.names.is_some() && sealed != folder.root {
-            let what = format!(
-                "the names in {} are encrypted, and it is kept in step as a whole",
-                folder.root.display()
-            );
-            return Err(Failure::of("part_of_folder", &what, "", "name that folder with --sealed"));
-        }
-        let sealed = Tree::new(&sealed, SUFFIX, names::of(&server, &folder.manifest)?)?;
+        let sealed = Tree::new(&sealed, SUFFIX, names::of_whole(&server, &folder, &sealed)?)?;
         let mut pair = Pair::open(&plain, folder.manifest.folder)?;
         let emptied = Trash::empty(&plain, self.trash_days);
         let mut pass = Pass {

@@ -16,11 +16,11 @@ use keyhearth_sys::filesystem;
 use serde::Serialize;
 
 use super::super::failure::Failure;
-use super::super::file::beneath::{Place, Stamp, Unnamed};
 use super::super::file::failure;
 use super::super::file::manifest::{Folder, Word};
 use super::super::file::many::each_file;
 use super::super::file::open::{Opener, Unlocked};
+use super::super::file::place::{Place, Stamp, Unnamed};
 use super::super::file::seal::{Head, Sealer};
 use super::super::session::Server;
 use super::aside::{Trash, conflict};

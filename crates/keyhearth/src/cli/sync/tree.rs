@@ -12,9 +12,10 @@ use keyhearth_files::names::{self, NameKey};
 use serde::{Deserialize, Serialize};
 
 use super::super::failure::Failure;
-use super::super::file::beneath::{NAME_BYTES_MAX, Place, Root, Stamp, is_part};
 use super::super::file::failure;
 use super::super::file::many::each;
+use super::super::file::place::beneath::Root;
+use super::super::file::place::{NAME_BYTES_MAX, Place, Stamp, is_part};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;

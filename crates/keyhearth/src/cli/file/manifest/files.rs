@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use keyhearth_files::manifest::{FOLDER, MANIFEST_BYTES_MAX, Signed};
 
 use super::super::super::failure::Failure;
-use super::super::beneath::{Place, Root, Stamp, is_part};
+use super::super::place::beneath::Root;
+use super::super::place::{Place, Stamp, is_part};
 
 /// The name of the manifest that is written.
 pub const NAME: &str = "manifest";

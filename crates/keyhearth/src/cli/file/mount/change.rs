@@ -12,14 +12,15 @@ use keyhearth_files::Output;
 use parking_lot::MutexGuard;
 
 use super::super::SUFFIX;
-use super::super::beneath::exchange::{cannot, rename_new, swap};
-use super::super::beneath::{Folder, NAME_BYTES_MAX, Stamp};
+use super::super::place::Stamp;
+use super::super::place::beneath::Folder;
+use super::super::place::exchange::{cannot, rename_new, swap};
 use super::documents::{Base, Document, Draft, Placed, Tree};
 use super::files::{Files, READ_ONLY, parts, remember, say, tell};
-use super::names::moved_to;
+use super::numbers::moved_to;
 use super::replace::Target;
 use super::save::Unsaved;
-use super::shown::{Entry, is_kept_back, sealed_name};
+use super::shown::{Entry, ShownFolder, is_kept_back};
 
 /// How often a file that is written on and on is saved before it is not renamed.
 const SAVES_MAX: u32 = 8;
@@ -46,11 +47,8 @@ impl Files {
     pub fn create(&self, path: &Path, number: impl FnOnce() -> u64) -> Result<u64, Errno> {
         let (inside, name) = parts(path);
         self.may_make(name)?;
-        let sealed_name = sealed_name(name, SUFFIX);
-        if sealed_name.len() > NAME_BYTES_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
         let folder = self.root.folder(inside)?;
+        let sealed_name = folder.sealed_name(name, SUFFIX)?;
         if folder.find(name)?.is_some() {
             return Err(Errno::EEXIST);
         }
@@ -93,7 +91,7 @@ impl Files {
         if folder.find(name)?.is_some() {
             return Err(Errno::EEXIST);
         }
-        Ok(folder.make(name)?)
+        Ok(folder.make(&folder.folder_name(name)?)?)
     }
 
     /// Removes a file. Who has it open still has what he wrote, and it is not saved any more.
@@ -104,13 +102,13 @@ impl Files {
             let mut tree = self.tree.lock();
             let folder = self.root.folder(inside)?;
             match folder.find(name)?.ok_or(Errno::ENOENT)? {
-                Entry::Folder => return Err(Errno::EISDIR),
+                Entry::Folder(_) => return Err(Errno::EISDIR),
                 Entry::File(sealed) => folder.remove(&sealed)?,
             }
             let removed = tree.at(path).map(|placed| Arc::clone(&placed.document));
             tree.clear(path);
             self.known.lock().remove(path);
-            self.names.lock().remove(path);
+            self.numbers.lock().remove(path);
             removed
         };
         if let Some(document) = removed {
@@ -126,10 +124,10 @@ impl Files {
         let _tree = self.tree.lock();
         let folder = self.root.folder(inside)?;
         match folder.find(name)?.ok_or(Errno::ENOENT)? {
-            Entry::Folder => folder.remove_folder(name)?,
+            Entry::Folder(lies) => folder.remove_folder(&lies)?,
             Entry::File(_) => return Err(Errno::ENOTDIR),
         }
-        self.names.lock().remove(path);
+        self.numbers.lock().remove(path);
         Ok(())
     }
 
@@ -166,22 +164,18 @@ impl Files {
         }
         let mut replaced = None;
         match (found, there) {
-            (Entry::Folder, Some(Entry::File(_))) => return Err(Errno::ENOTDIR),
-            (Entry::File(_), Some(Entry::Folder)) => return Err(Errno::EISDIR),
-            (Entry::Folder, there) => {
-                let (old, new) = (from_folder.path().join(from_name), to_folder.path().join(to_name));
-                if there.is_some() {
-                    fs::rename(old, new)?
-                } else {
-                    rename_new(&old, &new)?
-                }
+            (Entry::Folder(_), Some(Entry::File(_))) => return Err(Errno::ENOTDIR),
+            (Entry::File(_), Some(Entry::Folder(_))) => return Err(Errno::EISDIR),
+            (Entry::Folder(folder), there) => {
+                let (old, new) = ((&from_folder, &*folder), (&to_folder, &*to_folder.folder_name(to_name)?));
+                self.rename_folder(old, new, there.is_some())?;
                 let mut known = self.known.lock();
                 let moved: Vec<_> = known.extract_if(|path, _| path.starts_with(from)).collect();
                 known.extend(moved.into_iter().map(|(path, stamp)| (moved_to(&path, from, to), stamp)));
             }
             (Entry::File(sealed), there) => {
                 let suffix = Path::new(&sealed).extension().and_then(OsStr::to_str).unwrap_or(SUFFIX);
-                let target = sealed_name(to_name, suffix);
+                let target = to_folder.sealed_name(to_name, suffix)?;
                 let mut over = None;
                 if let Some(Entry::File(other)) = there {
                     if other != target || !self.is_written(&to_folder.open(&other)?) {
@@ -213,12 +207,35 @@ impl Files {
             }
         }
         tree.rename(from, to);
-        self.names.lock().rename(from, to);
+        self.numbers.lock().rename(from, to);
         drop(tree);
         if let Some(document) = replaced {
             self.settle(&document);
         }
         Ok(())
+    }
+
+    /// Renames a folder to what nothing has, or an empty folder.
+    ///
+    /// If names are encrypted it must be empty: all those in it would be others. Who moves it copies it then, as to another filesystem.
+    fn rename_folder(
+        &self,
+        (from_folder, from): (&ShownFolder<'_>, &OsStr),
+        (to_folder, to): (&ShownFolder<'_>, &OsStr),
+        is_over: bool,
+    ) -> Result<(), Errno> {
+        let (old, new) = (from_folder.path().join(from), to_folder.path().join(to));
+        if !self.root.is_encrypted() {
+            let renamed = if is_over { fs::rename(old, new) } else { rename_new(&old, &new) };
+            return Ok(renamed?);
+        }
+        let is_full = |error: &io::Error| error.kind() == io::ErrorKind::DirectoryNotEmpty;
+        let removed = from_folder.remove_folder(from);
+        removed.map_err(|error| if is_full(&error) { Errno::EXDEV } else { error.into() })?;
+        let cleared = if is_over { to_folder.remove_folder(to) } else { Ok(()) };
+        let made = cleared.and_then(|()| to_folder.make(to));
+        // What could not be moved is there again.
+        Ok(made.or_else(|error| from_folder.make(from).and(Err(error)))?)
     }
 
     /// The stamp of the file that is at `path` now was changed here, from one to another: who knew it by the one knows it by the
@@ -241,7 +258,12 @@ impl Files {
 
     /// Moves aside what is about to be replaced, if it is another version than the one that was opened or saved here last: a
     /// program that writes its file anew and renames it over the old one means that one. Gives what lies there then.
-    fn keep_unknown(&self, folder: &Folder, path: &Path, sealed: &OsStr) -> Result<Option<Stamp>, Errno> {
+    fn keep_unknown(
+        &self,
+        folder: &ShownFolder<'_>,
+        path: &Path,
+        sealed: &OsStr,
+    ) -> Result<Option<Stamp>, Errno> {
         let known = self.known.lock().get(path).copied();
         let found = folder.stamp(sealed)?;
         if let (Some(known), Some(found)) = (known, found)
@@ -257,7 +279,7 @@ impl Files {
     fn rename_over(
         &self,
         (folder, sealed): (&Folder, &OsStr),
-        (to_folder, target): (&Folder, &Path),
+        (to_folder, target): (&ShownFolder<'_>, &Path),
         to: &Path,
         known: &Stamp,
     ) -> Result<(), Errno> {
@@ -283,7 +305,13 @@ impl Files {
     }
 
     /// Keeps what lies in a folder, another version of the file at `path`, beside that.
-    fn move_aside(&self, from: &Folder, sealed: &OsStr, folder: &Folder, path: &Path) -> Result<(), Errno> {
+    fn move_aside(
+        &self,
+        from: &Folder,
+        sealed: &OsStr,
+        folder: &ShownFolder<'_>,
+        path: &Path,
+    ) -> Result<(), Errno> {
         let (inside, name) = parts(path);
         let kept = Target { folder, name, device: &self.device }.move_aside(from, sealed)?;
         say(path, &format!("another version came meanwhile; it is {}", inside.join(kept).display()));
@@ -310,7 +338,7 @@ impl Files {
             return Ok(folder_at(path)?.set_modified(modified)?);
         }
         match folder.find(name)?.ok_or(Errno::ENOENT)? {
-            Entry::Folder => folder_at(path)?.set_modified(modified)?,
+            Entry::Folder(_) => folder_at(path)?.set_modified(modified)?,
             Entry::File(sealed) => {
                 let before = folder.stamp(&sealed)?;
                 folder.open(&sealed)?.set_modified(modified)?;

@@ -12,10 +12,10 @@ use keyhearth_files::{AnyOpened, Error, Scratch};
 use parking_lot::Mutex;
 
 use super::super::super::failure::Failure;
-use super::super::beneath::Stamp;
 use super::super::failure;
+use super::super::place::Stamp;
 use super::held::{Digest, digest};
-use super::names::moved_to;
+use super::numbers::moved_to;
 
 /// How long after a failure files are saved again; it doubles.
 pub const AGAIN: Duration = Duration::from_secs(3);

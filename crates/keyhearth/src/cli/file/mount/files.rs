@@ -18,14 +18,15 @@ use parking_lot::{Condvar, Mutex};
 use super::super::super::failure::Failure;
 use super::super::super::output;
 use super::super::super::session::Server;
-use super::super::beneath::{Folder, Root, Stamp};
 use super::super::failure;
 use super::super::open::Opener;
+use super::super::place::Stamp;
+use super::super::place::beneath::Folder;
 use super::documents::{Base, Document, Identity, Placed, Proof, Shown, Tree};
 use super::held::{Digest, Held, digest};
 use super::leases::{Leased, Leases};
-use super::names::Names;
-use super::shown::Entry;
+use super::numbers::Numbers;
+use super::shown::{Entry, ShownRoot};
 
 /// Files whose lengths are remembered, and of which it is remembered what was opened last.
 const FILES_MAX: usize = 64 * 1024;
@@ -61,7 +62,7 @@ pub struct Wanted {
 
 /// The folder, and what is open in it.
 pub struct Files {
-    pub root: Root,
+    pub root: ShownRoot,
     pub server: Server,
     /// What new files are sealed under; without it nothing is written.
     pub key: Option<String>,
@@ -69,7 +70,7 @@ pub struct Files {
     pub device: Device,
     /// The ids of what that has named since the mount began: files under these are written, others only read.
     pub keys: Mutex<HashSet<String>>,
-    pub names: Mutex<Names>,
+    pub numbers: Mutex<Numbers>,
     /// By what the kernel knows an opening by: each is of the file as it was then.
     pub open: Mutex<HashMap<u64, Arc<Handle>>>,
     next: AtomicU64,
@@ -90,7 +91,7 @@ pub struct Files {
 
 impl Files {
     pub fn new(
-        root: Root,
+        root: ShownRoot,
         server: Server,
         (key, device): (Option<String>, Device),
         lease: Duration,
@@ -102,7 +103,7 @@ impl Files {
             key,
             device,
             keys: Mutex::default(),
-            names: Mutex::new(Names::new()),
+            numbers: Mutex::new(Numbers::new()),
             open: Mutex::default(),
             next: AtomicU64::new(1),
             lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
@@ -118,7 +119,7 @@ impl Files {
 
     /// The path of what the kernel knows by this number.
     pub fn path(&self, number: u64) -> Result<PathBuf, Errno> {
-        self.names.lock().path(number).map(Path::to_owned).ok_or(Errno::ENOENT)
+        self.numbers.lock().path(number).map(Path::to_owned).ok_or(Errno::ENOENT)
     }
 
     /// What was never given.
@@ -138,7 +139,7 @@ impl Files {
             return Ok(seen(&folder.metadata()?, None));
         }
         match folder.find(name)?.ok_or(Errno::ENOENT)? {
-            Entry::Folder => Ok(seen(&self.root.folder(path)?.metadata()?, None)),
+            Entry::Folder(_) => Ok(seen(&self.root.folder(path)?.metadata()?, None)),
             Entry::File(sealed) => self.see_file(folder.open(&sealed)?),
         }
     }
@@ -183,7 +184,7 @@ impl Files {
         let folder = self.root.folder(folder)?;
         let sealed = match folder.find(name)? {
             Some(Entry::File(sealed)) => Some(sealed),
-            Some(Entry::Folder) | None => None,
+            Some(Entry::Folder(_)) | None => None,
         };
         let lying = sealed.as_ref().map_or(Ok(None), |sealed| folder.stamp(sealed))?;
         let is_there = |placed: &&mut Placed| {

@@ -20,12 +20,12 @@ use keyhearth_sys::clock::boottime_ms;
 use parking_lot::{Condvar, Mutex};
 
 use super::super::super::failure::Failure;
-use super::super::beneath::{Root, Stamp};
 use super::super::many::BATCH;
 use super::super::open::{Opener, Unlocked};
+use super::super::place::Stamp;
 use super::super::{esdk, failure};
 use super::files::Files;
-use super::shown::Entry;
+use super::shown::{Entry, ShownRoot};
 
 /// The most files that are held.
 const FILES_MAX: usize = 100_000;
@@ -398,7 +398,7 @@ impl State {
 
 impl Look {
     /// Looks at the folder again.
-    fn again(&mut self, root: &Root) {
+    fn again(&mut self, root: &ShownRoot) {
         let (known, mut folders) = (std::mem::take(&mut self.known), vec![PathBuf::new()]);
         self.places.clear();
         (self.is_too_many, self.is_whole) = (false, true);
@@ -411,7 +411,7 @@ impl Look {
             };
             for (name, entry) in entries {
                 match entry {
-                    Entry::Folder => folders.push(inside.join(name)),
+                    Entry::Folder(_) => folders.push(inside.join(name)),
                     Entry::File(_) if self.places.len() == FILES_MAX => self.is_too_many = true,
                     Entry::File(sealed) => {
                         // What is no sealed file gives an error to who opens it.
@@ -437,7 +437,7 @@ fn headed(file: File, known: &HashMap<Stamp, Digest>) -> Result<(Stamp, Digest),
     Ok((stamp, header))
 }
 
-fn open(root: &Root, (folder, sealed): &Place) -> Result<AnyOpened, Failure> {
+fn open(root: &ShownRoot, (folder, sealed): &Place) -> Result<AnyOpened, Failure> {
     let file = root.folder(folder)?.open(sealed)?;
     keyhearth_files::open_any(file).map_err(failure)
 }

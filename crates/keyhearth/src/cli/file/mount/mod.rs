@@ -8,7 +8,7 @@ mod documents;
 mod files;
 mod held;
 mod leases;
-mod names;
+mod numbers;
 mod replace;
 mod save;
 mod shown;
@@ -23,18 +23,21 @@ use std::{io, thread};
 use clap::Args;
 use fuser::{Config, MountOption};
 use keyhearth_core::request::KeyRef;
+use keyhearth_files::names::NameKey;
 use keyhearth_proto::rest::body::Lease;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::super::failure::Failure;
 use super::super::output;
-use super::super::session::Session;
+use super::super::session::{Server, Session};
 use super::super::spelled::{self, seconds, text_of};
-use super::beneath::Root;
-use super::manifest::DeviceName;
+use super::manifest::{DeviceName, Folder, Trust};
+use super::names;
+use super::place::beneath::Root;
 use files::Files;
 use held::Held;
+use shown::ShownRoot;
 use view::View;
 
 /// Requests that are answered at once.
@@ -78,6 +81,7 @@ impl Mount {
         let server = session.server()?;
         self.apart()?;
         let root = Root::open(&self.sealed).map_err(|error| Failure::at(self.sealed.display(), &error))?;
+        let root = ShownRoot::new(root, self.names(session, &server)?);
         let writer = (self.key.clone(), self.name.device());
         let files = Arc::new(Files::new(root, server, writer, self.lease, self.offline.map(Held::new)));
         if self.key.is_some() {
@@ -159,6 +163,21 @@ impl Mount {
         ];
         options.n_threads = Some(THREADS);
         options
+    }
+
+    /// The key of the folder's names, if its manifest says that they are encrypted.
+    fn names(&self, session: &Session, server: &Server) -> Result<Option<NameKey>, Failure> {
+        let sealed =
+            self.sealed.canonicalize().map_err(|error| Failure::at(self.sealed.display(), &error))?;
+        let trust = Trust::new(session, &[], None)?;
+        let mut folder = match Folder::open(&Folder::root_of(&sealed)?, &trust, false) {
+            Err(refusal) if refusal.code() == Some("no_manifest") => return Ok(None),
+            opened => opened?,
+        };
+        if folder.present.is_some() {
+            folder.remember()?;
+        }
+        names::of_whole(server, &folder, &sealed)
     }
 
     /// Refuses to show plaintext where the sync service looks, and the folder in itself.

@@ -3,15 +3,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keyhearth_files::manifest::Device;
 use tempfile::TempPath;
 
 use super::super::SUFFIX;
-use super::super::beneath::exchange::{self, Exchanged};
-use super::super::beneath::{Folder, NAME_BYTES_MAX, Stamp, copies};
-use super::shown::sealed_name;
+use super::super::place::beneath::Folder;
+use super::super::place::exchange::{self, Exchanged};
+use super::super::place::{Stamp, copies};
+use super::shown::ShownFolder;
 
 /// Where a new file has come to.
 #[derive(Debug, PartialEq)]
@@ -24,7 +25,7 @@ pub enum Put {
 
 /// A place, and who puts something there.
 pub struct Target<'t> {
-    pub folder: &'t Folder,
+    pub folder: &'t ShownFolder<'t>,
     /// As it is shown.
     pub name: &'t OsStr,
     /// For names of copies.
@@ -41,20 +42,25 @@ impl Target<'_> {
     /// # Errors
     /// The error of renameat2(2) or fsync(2); nothing that was there is lost then.
     pub fn put(&self, new: TempPath, is_expected: impl Fn(&Stamp) -> bool) -> io::Result<Put> {
-        match self.folder.stamp(&self.sealed())? {
+        match self.folder.stamp(&self.sealed(self.name)?)? {
             None => self.put_first(new),
             Some(found) if is_expected(&found) => self.exchange(new, &found),
             Some(_) => self.put_beside(new),
         }
     }
 
-    fn sealed(&self) -> OsString {
-        sealed_name(self.name, SUFFIX)
+    /// The name on the disk of what is shown as this.
+    fn sealed(&self, name: &OsStr) -> io::Result<OsString> {
+        self.folder.sealed_name(name, SUFFIX)
+    }
+
+    fn path(&self) -> io::Result<PathBuf> {
+        Ok(self.folder.path().join(self.sealed(self.name)?))
     }
 
     /// Where nothing was a moment ago.
     fn put_first(&self, new: TempPath) -> io::Result<Put> {
-        match new.persist_noclobber(self.folder.path().join(self.sealed())) {
+        match new.persist_noclobber(self.path()?) {
             Ok(()) => self.folder.synchronise().map(|()| Put::There),
             Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists => self.put_beside(taken.path),
             Err(refused) => Err(refused.error),
@@ -63,7 +69,7 @@ impl Target<'_> {
 
     /// Where `expected` was a moment ago.
     fn exchange(&self, new: TempPath, expected: &Stamp) -> io::Result<Put> {
-        let place = self.folder.path().join(self.sealed());
+        let place = self.path()?;
         match exchange::exchange(&new, &place, expected) {
             // The new name is durable before the old file is gone.
             Ok(Exchanged::Done) => match self.folder.synchronise() {
@@ -103,8 +109,8 @@ impl Target<'_> {
 
     /// Renames something to the first name of a copy that nothing has.
     fn beside(&self, rename: impl Fn(&Path) -> io::Result<()>) -> io::Result<OsString> {
-        for name in copies::of_conflict(self.name, self.device, NAME_BYTES_MAX - 1 - SUFFIX.len()) {
-            match rename(&self.folder.path().join(sealed_name(&name, SUFFIX))) {
+        for name in copies::of_conflict(self.name, self.device, self.folder.name_bytes_max()) {
+            match rename(&self.folder.path().join(self.sealed(&name)?)) {
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
                 renamed => return renamed.map(|()| name),
             }
@@ -116,21 +122,22 @@ impl Target<'_> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::PathBuf;
 
-    use super::super::super::beneath::Root;
+    use super::super::super::place::beneath::Root;
+    use super::super::shown::ShownRoot;
     use super::*;
 
     struct Place {
         path: tempfile::TempDir,
-        folder: Folder,
+        folder: ShownFolder<'static>,
         device: Device,
     }
 
     impl Place {
         fn new() -> Self {
             let path = tempfile::tempdir().unwrap();
-            let folder = Root::open(path.path()).unwrap().folder(Path::new("")).unwrap();
+            let shown = ShownRoot::new(Root::open(path.path()).unwrap(), None);
+            let folder = Box::leak(Box::new(shown)).folder(Path::new("")).unwrap();
             Self { path, folder, device: Device::new("desk").unwrap() }
         }
 

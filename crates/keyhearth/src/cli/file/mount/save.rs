@@ -22,7 +22,6 @@ use super::super::{SUFFIX, failure, keys};
 use super::documents::{AGAIN, Base, Document, Draft, Identity, Proof};
 use super::files::{Files, header_at, parts, remember, say};
 use super::replace::{Put, Target};
-use super::shown::sealed_name;
 
 /// Bytes of a file that are brought into its scratch at once.
 const LOAD_BYTES: usize = 1 << 20;
@@ -318,7 +317,7 @@ impl Files {
     fn save_as(&self, document: &Document, path: &Path) -> Result<(), Unsaved> {
         let (inside, name) = parts(path);
         let folder = self.root.folder(inside)?;
-        let output = Output::create(&folder.path().join(sealed_name(name, SUFFIX)))?;
+        let output = Output::create(&folder.path().join(folder.sealed_name(name, SUFFIX)?))?;
         let base = document.base();
         let permissions = base.sealed.metadata()?.permissions();
         // Some filesystems have the same for all files, and refuse to set them.
@@ -349,15 +348,16 @@ impl Files {
         let Some(placed) = tree.of(document) else { return Ok(()) };
         let Some(path) = placed.path.clone() else { return Ok(()) };
         let (inside, name) = parts(&path);
-        let target = Target { folder: &self.root.folder(inside)?, name, device: &self.device };
+        let folder = self.root.folder(inside)?;
+        let sealed_name = folder.sealed_name(name, SUFFIX)?;
+        let target = Target { folder: &folder, name, device: &self.device };
         let stamp = *base.stamp.lock();
         if let Some(shown) = *document.shown.lock() {
             sealed.set_modified(shown.modified)?;
         }
         let put = target.put(new, |found| {
             // Attributes may change, but not the header: that is of one content.
-            let is_header =
-                || header.is_some() && header == header_at(target.folder, &sealed_name(name, SUFFIX));
+            let is_header = || header.is_some() && header == header_at(&folder, &sealed_name);
             *found == stamp || found.has_content_of(&stamp) && is_header()
         })?;
         let put_at = match &put {

@@ -30,8 +30,6 @@ const TTL: Duration = Duration::from_secs(1);
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 /// The most that is read in one request, in bytes.
 const READ_BYTES_MAX: u32 = 1 << 20;
-/// The longest name of a file, in bytes; `.age` comes to it.
-const NAME_BYTES_MAX: u32 = 251;
 
 /// A listing of a folder, as it was when it was opened.
 type Listing = Vec<(OsString, FileType)>;
@@ -81,7 +79,7 @@ impl View {
     fn look_up(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
         let path = self.files.path(parent.0)?.join(name);
         let seen = self.files.see(&path)?;
-        let number = self.files.names.lock().look_up(path);
+        let number = self.files.numbers.lock().look_up(path);
         Ok(self.attributes(number, &seen))
     }
 
@@ -101,7 +99,7 @@ impl View {
 
     /// Makes a file, or opens that which is there already, unless it must not be.
     fn create(&self, path: PathBuf, flags: OFlags) -> Result<(FileAttr, u64), Errno> {
-        let number = || self.files.names.lock().look_up(path.clone());
+        let number = || self.files.numbers.lock().look_up(path.clone());
         let handle = match self.files.create(&path, number) {
             Err(error) if error.code() == Errno::EEXIST.code() && !flags.contains(OFlags::EXCL) => {
                 let writes =
@@ -109,7 +107,9 @@ impl View {
                 let number = number();
                 let wanted = Wanted { writes, cut: flags.contains(OFlags::TRUNC) };
                 // The kernel is not told of it then.
-                self.files.open(number, wanted).inspect_err(|_| self.files.names.lock().forget(number, 1))?
+                self.files
+                    .open(number, wanted)
+                    .inspect_err(|_| self.files.numbers.lock().forget(number, 1))?
             }
             made => made?,
         };
@@ -149,7 +149,7 @@ impl View {
         let above = [".", ".."].map(|name| (OsString::from(name), FileType::Directory));
         let entries = self.files.root.folder(folder)?.entries()?;
         let kind = |entry| match entry {
-            Entry::Folder => FileType::Directory,
+            Entry::Folder(_) => FileType::Directory,
             Entry::File(_) => FileType::RegularFile,
         };
         Ok(above.into_iter().chain(entries.into_iter().map(|(name, entry)| (name, kind(entry)))).collect())
@@ -184,7 +184,7 @@ impl Filesystem for View {
     }
 
     fn forget(&self, _: &Request, number: INodeNo, lookups: u64) {
-        self.files.names.lock().forget(number.0, lookups);
+        self.files.numbers.lock().forget(number.0, lookups);
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
@@ -409,7 +409,7 @@ impl Filesystem for View {
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         for (at, (name, kind)) in listing.iter().enumerate().skip(from) {
             // What the kernel was not told of yet has no number; any other than 0 will do.
-            let entry = self.files.names.lock().number(&folder.join(name)).unwrap_or(u64::MAX);
+            let entry = self.files.numbers.lock().number(&folder.join(name)).unwrap_or(u64::MAX);
             if reply.add(INodeNo(entry), at as u64 + 1, *kind, name) {
                 break;
             }
@@ -431,7 +431,7 @@ impl Filesystem for View {
                 room.f_files,
                 room.f_ffree,
                 u32::try_from(room.f_bsize).unwrap_or(u32::MAX),
-                NAME_BYTES_MAX,
+                u32::try_from(self.files.root.name_bytes_max()).unwrap_or(u32::MAX),
                 u32::try_from(room.f_frsize).unwrap_or(u32::MAX),
             ),
             Err(error) => reply.error(error.into()),

@@ -14,13 +14,13 @@ struct Node {
 }
 
 /// Numbers, and the paths within the folder that they stand for.
-pub struct Names {
+pub struct Numbers {
     nodes: HashMap<u64, Node>,
     numbers: HashMap<PathBuf, u64>,
     next: u64,
 }
 
-impl Names {
+impl Numbers {
     /// Of the root alone.
     pub fn new() -> Self {
         let root = Node { path: Some(PathBuf::new()), lookups: 1 };
@@ -99,37 +99,38 @@ mod tests {
 
     #[test]
     fn a_number_is_kept_as_long_as_the_kernel_knows_it() {
-        let mut names = Names::new();
+        let mut numbers = Numbers::new();
         let path = |text: &str| PathBuf::from(text);
-        let a = names.look_up(path("a"));
-        assert_eq!((a, names.look_up(path("a"))), (2, 2));
-        let b = names.look_up(path("b"));
-        names.forget(a, 1);
-        assert_eq!((names.number(&path("a")), names.path(a)), (Some(a), Some(Path::new("a"))));
-        names.forget(a, 1);
+        let a = numbers.look_up(path("a"));
+        assert_eq!((a, numbers.look_up(path("a"))), (2, 2));
+        let b = numbers.look_up(path("b"));
+        numbers.forget(a, 1);
+        assert_eq!((numbers.number(&path("a")), numbers.path(a)), (Some(a), Some(Path::new("a"))));
+        numbers.forget(a, 1);
         assert_eq!(
-            (names.number(&path("a")), names.path(a), names.path(b)),
+            (numbers.number(&path("a")), numbers.path(a), numbers.path(b)),
             (None, None, Some(Path::new("b")))
         );
-        assert!(names.look_up(path("a")) > b);
-        names.forget(ROOT, 9);
-        assert_eq!(names.number(Path::new("")), Some(ROOT));
+        assert!(numbers.look_up(path("a")) > b);
+        numbers.forget(ROOT, 9);
+        assert_eq!(numbers.number(Path::new("")), Some(ROOT));
     }
 
     #[test]
     fn numbers_go_with_what_is_renamed_and_stay_of_what_is_removed() {
-        let mut names = Names::new();
+        let mut numbers = Numbers::new();
         let path = |text: &str| PathBuf::from(text);
-        let [folder, inside, other, beside] = ["a", "a/x/y", "b", "ab"].map(|text| names.look_up(path(text)));
-        names.rename(&path("a"), &path("b"));
-        assert_eq!(names.path(folder), Some(&*path("b")));
-        assert_eq!(names.path(inside), Some(&*path("b/x/y")));
-        assert_eq!((names.path(other), names.path(beside)), (None, Some(&*path("ab"))));
-        assert_eq!((names.number(&path("b")), names.number(&path("a"))), (Some(folder), None));
-        names.remove(&path("b/x"));
-        assert_eq!((names.path(inside), names.path(folder)), (None, Some(&*path("b"))));
-        let again = names.look_up(path("b/x/y"));
-        names.forget(inside, 1);
-        assert_eq!(names.number(&path("b/x/y")), Some(again));
+        let [folder, inside, other, beside] =
+            ["a", "a/x/y", "b", "ab"].map(|text| numbers.look_up(path(text)));
+        numbers.rename(&path("a"), &path("b"));
+        assert_eq!(numbers.path(folder), Some(&*path("b")));
+        assert_eq!(numbers.path(inside), Some(&*path("b/x/y")));
+        assert_eq!((numbers.path(other), numbers.path(beside)), (None, Some(&*path("ab"))));
+        assert_eq!((numbers.number(&path("b")), numbers.number(&path("a"))), (Some(folder), None));
+        numbers.remove(&path("b/x"));
+        assert_eq!((numbers.path(inside), numbers.path(folder)), (None, Some(&*path("b"))));
+        let again = numbers.look_up(path("b/x/y"));
+        numbers.forget(inside, 1);
+        assert_eq!(numbers.number(&path("b/x/y")), Some(again));
     }
 }

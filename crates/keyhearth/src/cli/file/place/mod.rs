@@ -1,4 +1,12 @@
-//! A name in a folder, and how something is put there or taken away, in words for people.
+//! A name in a folder that others write to, and how something is put there or taken away, in words for people.
+//!
+//! [`beneath`] is the folder; [`exchange`] is how something takes a place there without losing what somebody else put there, and
+//! [`copies`] what the other version is called. Used by `mount`, by manifests and by `sync`.
+
+pub mod beneath;
+pub mod copies;
+pub mod exchange;
+mod stamp;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,10 +18,14 @@ use keyhearth_crypto::random;
 use keyhearth_files::{Error, Output};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::super::super::failure::Failure;
-use super::super::failure;
-use super::exchange::{self, Exchanged};
-use super::{Folder, Root, Stamp};
+use super::super::failure::Failure;
+use super::failure;
+use beneath::{Folder, Root};
+use exchange::Exchanged;
+pub use stamp::Stamp;
+
+/// The longest name of a file, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
 
 /// Whether a file of this name is on its way from or to another one: `.keyhearth-`, letters and `.part`.
 pub fn is_part(name: &str) -> bool {

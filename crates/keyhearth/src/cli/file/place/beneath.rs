@@ -1,13 +1,5 @@
 //! A folder that others write to, reached without leaving it: no symbolic link is followed and no other filesystem entered,
 //! whatever somebody else puts there meanwhile.
-//!
-//! [`exchange`] is how something takes a place there without losing what somebody else put there; [`copies`] is what the other version
-//! is called. [`Place`] is a name in it, for who tells people. Used by `mount`, by manifests and by `sync`.
-
-pub mod copies;
-pub mod exchange;
-mod place;
-mod stamp;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -18,11 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, StatVfs};
 
-pub use place::{Place, Unnamed, is_part};
-pub use stamp::Stamp;
-
-/// The longest name of a file, in bytes.
-pub const NAME_BYTES_MAX: usize = 255;
+use super::Stamp;
 
 /// The folder itself.
 pub struct Root(OwnedFd);
