@@ -121,9 +121,22 @@ def test_without_the_secret_or_for_a_part_of_the_folder_nothing_is_mounted(encry
     server.done(who, "secret", "create", "documents", "--key", "files", "--generate", "32", "--replace")
     assert server.refused(who, "file", "mount", encrypted.sealed, encrypted.point, *WRITE) == "other_secret"
     assert not encrypted.is_mounted()
+    (encrypted.sealed / ".keyhearth/manifest").write_bytes(b"damaged")
+    assert server.refused(who, "file", "mount", encrypted.sealed, encrypted.point, *WRITE) == "other_secret"
     # A manifest that was taken away is remembered: what is written is not called in clear.
     shutil.rmtree(encrypted.sealed / ".keyhearth")
     assert server.refused(who, "file", "mount", encrypted.sealed, encrypted.point, *WRITE) == "other_secret"
+
+
+def test_what_is_known_of_no_manifest_is_only_read_as_it_lies(mounts, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(mounts.folder / "state"))
+    mounts.seal("file")
+    (mounts.sealed / ".keyhearth").mkdir()
+    (mounts.sealed / ".keyhearth/manifest").write_bytes(b"damaged")
+    assert mounts.server.refused(mounts.who, "file", "mount", mounts.sealed, mounts.point, *WRITE) == "malformed"
+    with mounts.mounted() as point:
+        assert tree(point) == {"file": HELLO}
+        assert "names are shown as they lie there" in mounts.said()
 
 
 def test_files_with_encrypted_names_open_without_the_server(encrypted):
