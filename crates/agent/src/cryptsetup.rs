@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, PipeReader, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -43,7 +43,7 @@ pub enum Purpose<'a> {
 /// Why cryptsetup did not do it.
 #[derive(Debug)]
 pub enum Error {
-    /// It cannot be started, or does not take the key.
+    /// It cannot be started.
     Start(io::Error),
     /// No keyslot opens with this key.
     WrongKey,
@@ -90,11 +90,7 @@ pub fn open(device: &Path, header: &[u8], key: &SecretBytes, purpose: Purpose<'_
         Purpose::Open(mapping) => command.arg(device).arg(mapping),
         Purpose::Try => command.arg("--test-passphrase").arg(device),
     };
-    let mut child = command.stdin(Stdio::piped()).spawn().map_err(Error::Start)?;
-    let given = give(&mut child, key);
-    let status = child.wait().map_err(Error::Start)?;
-    ended(status)?;
-    given.map_err(Error::Start)
+    run(&mut command, key)
 }
 
 /// Exchanges the keyslots of a header in memory, the [`crate::luks::Header::image`] of one with `keyslots`: afterwards each
@@ -135,10 +131,7 @@ fn end_keyslot(header: &str, number: u32, stays: &SecretBytes) -> Result<(), Err
     kill.args(["luksKillSlot", "--batch-mode", "--key-file=-"])
         .arg(format!("--keyfile-size={}", stays.len()));
     kill.args([header, &number.to_string()]);
-    let mut child = kill.stdin(Stdio::piped()).spawn().map_err(Error::Start)?;
-    let given = give(&mut child, stays);
-    ended(child.wait().map_err(Error::Start)?)?;
-    given.map_err(Error::Start)
+    run(&mut kill, stays)
 }
 
 fn add_keyslot(header: &str, number: u32, old: &SecretBytes, new: &SecretBytes) -> Result<(), Error> {
@@ -153,17 +146,12 @@ fn add_keyslot(header: &str, number: u32, old: &SecretBytes, new: &SecretBytes) 
     add.arg(format!("--key-slot={number}")).arg("--key-file=-").arg(format!("--keyfile-size={}", old.len()));
     add.arg(format!("--new-keyfile-size={}", new.len())).args([header, "/proc/self/fd/1"]);
     // The one key comes through standard input, the other through standard output, where nothing is said.
-    let (reader, mut writer) = io::pipe().map_err(Error::Start)?;
-    writer.write_all(new.expose()).map_err(Error::Start)?;
-    drop(writer);
-    let mut child = add.stdin(Stdio::piped()).stdout(reader).spawn().map_err(Error::Start)?;
-    // What it does not take, it says by how it ends.
-    let given = give(&mut child, old);
-    ended(child.wait().map_err(Error::Start)?)?;
-    given.map_err(Error::Start)
+    run(add.stdout(filled(new).map_err(Error::Start)?), old)
 }
 
-fn ended(status: ExitStatus) -> Result<(), Error> {
+/// Runs it with `key` as its standard input.
+fn run(command: &mut Command, key: &SecretBytes) -> Result<(), Error> {
+    let status = filled(key).and_then(|pipe| command.stdin(pipe).status()).map_err(Error::Start)?;
     match status.code() {
         Some(0) => Ok(()),
         Some(2) => Err(Error::WrongKey),
@@ -171,10 +159,12 @@ fn ended(status: ExitStatus) -> Result<(), Error> {
     }
 }
 
-/// Writes the key, which goes from locked memory into the pipe at once, and closes the pipe.
-fn give(child: &mut Child, key: &SecretBytes) -> io::Result<()> {
-    let mut pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    pipe.write_all(key.expose())
+/// A pipe that holds a key, which goes there from locked memory at once, and nothing after it. It is full before anybody
+/// reads, so that a cryptsetup that ends without reading is told by how it ends. Keys are shorter than what a pipe takes.
+fn filled(key: &SecretBytes) -> io::Result<PipeReader> {
+    let (reader, mut writer) = io::pipe()?;
+    writer.write_all(key.expose())?;
+    Ok(reader)
 }
 
 /// Whether there is a volume of this name, whoever opened it.

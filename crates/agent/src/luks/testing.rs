@@ -1,7 +1,7 @@
 //! Disks that cryptsetup formatted, and altered ones, for tests.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{self, Write};
+use std::process::Command;
 
 use tempfile::NamedTempFile;
 
@@ -21,9 +21,10 @@ pub(crate) fn format(options: &[&str]) -> NamedTempFile {
     disk
 }
 
-/// Runs cryptsetup with the key as its input.
+/// Runs cryptsetup with the key as its input, which it need not read.
 pub(crate) fn run(command: &mut Command) {
-    let mut child = command.stdin(Stdio::piped()).spawn().expect("cryptsetup is installed");
-    child.stdin.take().unwrap().write_all(&KEY).unwrap();
-    assert!(child.wait().unwrap().success(), "{command:?}");
+    let (reader, mut writer) = io::pipe().unwrap();
+    writer.write_all(&KEY).unwrap();
+    drop(writer);
+    assert!(command.stdin(reader).status().expect("cryptsetup is installed").success(), "{command:?}");
 }
