@@ -39,10 +39,13 @@ class Root:
         """Installs the agent's `package`, and its `generator` of an initramfs, which then makes one."""
         packages = [package]
         if generator == "dracut":
-            packages += CACHE.glob("dracut/*.deb")
+            packages += cached("dracut")
             self.run("dpkg", "--force-depends", "--purge", *INITRAMFS_TOOLS)
             for initrd in self.folder.glob("boot/initrd.img-*"):
                 initrd.unlink()
+        self.install(packages)
+
+    def install(self, packages):
         put = self.folder / "packages"
         put.mkdir()
         for file in packages:
@@ -63,6 +66,13 @@ class Debian:
         self.disk = folder / "disk"
         disk.make(self.disk, key, root.folder, SIZE_MIB)
         shutil.rmtree(root.folder)
+
+
+def cached(name):
+    """Packages that the small Debian lacks, by the name of their folder."""
+    packages = sorted(CACHE.glob(f"{name}/*.deb"))
+    assert packages, f"no packages in target/boot/{name}: scripts/test install"
+    return packages
 
 
 def contents(initrd):
