@@ -164,6 +164,14 @@ def test_a_colleague_opens_what_is_shared_and_no_longer_once_it_is_not(files, tm
     deadline = time.monotonic() + 120
     while files.server.command(colleague, "file", "open", path, "--output", "-").returncode == 0:
         assert time.monotonic() < deadline, "a share that is over still opens"
+    assert files.server.command(files.who, "file", "share", path, "--with", identity, "--until", end).returncode == 1
+    # A shorter share ends no longer one, and says so. Folders are shared with all that is in them.
+    words = ["--json", "file", "share", path.parent, "--with", identity]
+    first = json.loads(files.server.done(files.who, *words))
+    assert len(first["grants"]) == 2 and "longer" not in first
+    second = json.loads(files.server.done(files.who, *words, "--until", "2199-01-01T00:00:00Z"))
+    assert sorted(second["longer"]) == sorted(first["grants"])
+    assert "longer" not in json.loads(files.server.done(files.who, *words))
 
 
 def test_rekeying_touches_headers_alone_and_a_theft_everything(files):
@@ -176,8 +184,13 @@ def test_rekeying_touches_headers_alone_and_a_theft_everything(files):
     header = inspected["header_bytes"]
     assert after[header:] == before[header:] and after[:header] != before[:header]
     assert files.inspect(path)["file"] == inspected["file"] and files.opened(path) == content
-    files.file("rekey", "--suspected-stolen", path)
+    words = ["--json", "file", "rekey", "--suspected-stolen", path]
+    notes = json.loads(files.server.done(files.who, *words))["notes"]
+    assert "--made-before" in notes[0] and any("key rotate" in note for note in notes)
     assert path.read_bytes()[header:] != after[header:] and files.opened(path) == content
+    files.server.done(files.who, "key", "rotate", "files")
+    notes = json.loads(files.server.done(files.who, *words))["notes"]
+    assert not any("key rotate" in note for note in notes)
     assert files.inspect(path)["file"] == inspected["file"]
     names = {entry.name for entry in files.folder.iterdir()}
     assert names == {"data", "path", path.name}
@@ -334,6 +347,49 @@ def test_nothing_is_overwritten_and_what_is_no_file_is_named(files):
     assert (folder / "good.age").exists() and not (folder / "zero.age").exists()
     assert files.refused("seal", "/dev/zero", "--key", "files", "--output", files.folder / "z") == "not_a_file"
     assert files.refused("seal", files.folder / "nothing", "--key", "files") == "local"
+
+
+def test_force_replaces_files_alone_and_none_by_what_is_made_of_it(files):
+    path, sealed = files.make("file"), files.sealed("other")
+    fifo, link = files.folder / "fifo", files.folder / "link"
+    os.mkfifo(fifo)
+    link.symlink_to(files.make("target"))
+    for special in (fifo, link):
+        assert files.refused("seal", path, "--key", "files", "--output", special, "--force") == "not_a_file"
+        assert files.refused("open", sealed, "--output", special, "--force") == "not_a_file"
+    assert fifo.is_fifo() and link.is_symlink() and link.read_bytes() == HELLO
+    assert files.refused("seal", path, "--key", "files", "--output", path, "--force") == "same_place"
+    before = sealed.read_bytes()
+    assert files.refused("open", sealed, "--output", sealed, "--force") == "same_place"
+    assert path.read_bytes() == HELLO and sealed.read_bytes() == before
+
+
+def test_each_failure_says_what_to_do_next(files):
+    folder = files.make("in/a").parent
+    files.make("in/b")
+    files.file("seal", folder / "a", "--key", "files")
+    process = files.server.command(files.who, "--json", "file", "seal", folder, "--key", "files")
+    answer = json.loads(process.stdout)
+    [failed] = answer["failed"]
+    assert process.returncode == 1 and len(answer["files"]) == 1
+    assert failed["code"] == "exists" and "--force" in failed["next_step"]
+    assert "--force" in json.loads(process.stderr)["next_step"]
+    # A refusal of the server can be found in its log.
+    files.server.done(files.who, "key", "suspend", "files")
+    process = files.server.command(files.who, "--json", "file", "open", folder / "a.age", "--output", folder / "c")
+    assert json.loads(process.stdout)["failed"][0]["request_id"]
+
+
+def test_what_is_no_sealed_file_is_listed_as_that(files):
+    path = files.sealed("in/good")
+    files.make("in/bad.age", b"")
+    process = files.server.command(files.who, "--json", "file", "ls", path.parent)
+    listed = json.loads(process.stdout)
+    assert process.returncode == 1
+    assert [file["path"] for file in listed["files"]] == ["good.age"]
+    assert [file["path"] for file in listed["failed"]] == ["bad.age"]
+    assert files.refused("ls", path.parent / "nowhere") == "not_a_folder"
+    assert b"bad.age" in files.server.command(files.who, "file", "inspect", path, path.parent / "bad.age").stderr
 
 
 def test_names_that_are_no_text_go_there_and_back(files):

@@ -434,7 +434,7 @@ def test_refusals_and_a_server_that_is_away_change_nothing(make):
     (here.sealed / "a.age").write_bytes(content)
     here.write("c", b"c")
     here.refused()
-    assert there.refused() == ("not_signed", [("not_opened", "c"), ("waits", "a")])
+    assert there.refused() == ("not_signed", [("opened", "c"), ("waits", "a")])
     assert there.files() == {"a": b"a", "b": b"b", "c": b"c"}
     content[-1] ^= 1
     (here.sealed / "a.age").write_bytes(content)
@@ -486,7 +486,7 @@ def test_a_full_disk_leaves_everything_as_it_was(make, tmp_path):
         here.sign()
         here.write("a", b"a")
         here.write("large", os.urandom(2 << 20))
-        assert here.refused()[1] == [("not_sealed", "a"), ("not_sealed", "large")]
+        assert here.refused()[1] == [("sealed", "a"), ("not_sealed", "large")]
         assert here.names() == ["a.age"] and sorted(os.listdir(small)) == [".keyhearth", "a.age"]
         subprocess.run(["mount", "-o", "remount,size=8m", small], check=True)
         assert here.once() == [("sealed", "large")]
