@@ -166,6 +166,25 @@ macro_rules! pages {
     };
 }
 
+macro_rules! batches {
+    ($($method:ident $operation:ident [$body:ident] -> $answer:ident;)*) => {
+        impl Client {$(
+            #[doc = concat!("Requests [`Operation::", stringify!($operation), "`] for each body with its key, many in one request.")]
+            ///
+            /// One that fails does not stop the others.
+            ///
+            /// # Errors
+            /// [`Error`] if the whole was refused or not answered.
+            pub async fn $method(
+                &self,
+                asked: &[(&str, body::$body)],
+            ) -> Result<Vec<Result<answer::$answer, Error>>, Error> {
+                self.batch(Operation::$operation, asked).await
+            }
+        )*}
+    };
+}
+
 operations! {
     create_key CreateKey () [NewKey] -> Key;
     describe_key DescribeKey (key: &str) -> Key;
@@ -264,63 +283,15 @@ pages! {
     list_access_keys ListAccessKeys () -> AccessKeys;
 }
 
+batches! {
+    encrypt_all Encrypt [Encrypt] -> Encrypted;
+    decrypt_all Decrypt [Decrypt] -> Decrypted;
+    data_key_all DataKey [MakeDataKey] -> DataKey;
+    keep_secrets KeepSecret [KeepSecret] -> KeptSecret;
+    read_secrets ReadSecret [ReadSecret] -> SecretValue;
+}
+
 impl Client {
-    /// Requests [`Operation::Encrypt`] for each body with its key, many in one request. One that fails does not stop
-    /// the others.
-    ///
-    /// # Errors
-    /// [`Error`] if the whole was refused or not answered.
-    pub async fn encrypt_all(
-        &self,
-        asked: &[(&str, body::Encrypt)],
-    ) -> Result<Vec<Result<answer::Encrypted, Error>>, Error> {
-        self.batch(Operation::Encrypt, asked).await
-    }
-
-    /// As [`Client::encrypt_all`] for [`Operation::Decrypt`].
-    ///
-    /// # Errors
-    /// [`Error`] if the whole was refused or not answered.
-    pub async fn decrypt_all(
-        &self,
-        asked: &[(&str, body::Decrypt)],
-    ) -> Result<Vec<Result<answer::Decrypted, Error>>, Error> {
-        self.batch(Operation::Decrypt, asked).await
-    }
-
-    /// As [`Client::encrypt_all`] for [`Operation::DataKey`].
-    ///
-    /// # Errors
-    /// [`Error`] if the whole was refused or not answered.
-    pub async fn data_key_all(
-        &self,
-        asked: &[(&str, body::MakeDataKey)],
-    ) -> Result<Vec<Result<answer::DataKey, Error>>, Error> {
-        self.batch(Operation::DataKey, asked).await
-    }
-
-    /// As [`Client::encrypt_all`] for [`Operation::KeepSecret`].
-    ///
-    /// # Errors
-    /// [`Error`] if the whole was refused or not answered.
-    pub async fn keep_secrets(
-        &self,
-        asked: &[(&str, body::KeepSecret)],
-    ) -> Result<Vec<Result<answer::KeptSecret, Error>>, Error> {
-        self.batch(Operation::KeepSecret, asked).await
-    }
-
-    /// As [`Client::encrypt_all`] for [`Operation::ReadSecret`].
-    ///
-    /// # Errors
-    /// [`Error`] if the whole was refused or not answered.
-    pub async fn read_secrets(
-        &self,
-        asked: &[(&str, body::ReadSecret)],
-    ) -> Result<Vec<Result<answer::SecretValue, Error>>, Error> {
-        self.batch(Operation::ReadSecret, asked).await
-    }
-
     /// Requests `operation` for each body with its key, in as few requests as the server takes. What was refused only
     /// because it came too soon, or the answers became too many, is asked again.
     async fn batch<B: Serialize, A: DeserializeOwned>(

@@ -14,6 +14,7 @@ use minicbor::{Decode, Encode};
 
 use crate::error::Error;
 use crate::id::{KeyId, Name, PrincipalId, RequestId, TenantId};
+use crate::principal::Principal;
 use crate::time::{Now, Time};
 
 pub use candidate::{
@@ -223,6 +224,30 @@ pub struct MachineChange {
 }
 
 impl Machine {
+    /// The machine that this identity is, which never booted. Any evidence is right, and it is neither an image nor a clone.
+    #[must_use]
+    pub fn new(principal: &Principal, key: KeyId, version: u32, volumes: Vec<Volume>) -> Self {
+        Self {
+            id: principal.id,
+            tenant: principal.tenant,
+            name: principal.name.clone(),
+            key,
+            version,
+            volumes,
+            reference: Reference::new(),
+            boots: 0,
+            token: None,
+            next_token: None,
+            lease: None,
+            released: None,
+            refused: None,
+            created: principal.created,
+            candidates: Vec::new(),
+            image: None,
+            origin: None,
+        }
+    }
+
     /// Its volume of this name.
     ///
     /// # Errors
@@ -578,27 +603,20 @@ impl Approval {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::principal::Roles;
 
     pub(super) fn machine() -> Machine {
-        Machine {
+        let principal = Principal {
             id: PrincipalId([1; 16]),
             tenant: TenantId([2; 16]),
             name: "web-1".parse().unwrap(),
-            key: KeyId([3; 16]),
-            version: 1,
-            volumes: vec![Volume { name: "root".parse().unwrap(), generation: 0, given: 2, header: None }],
-            reference: BTreeMap::new(),
-            boots: 0,
-            token: None,
-            next_token: None,
-            lease: None,
-            released: None,
-            refused: None,
+            roles: Roles::default(),
             created: Time::from_unix_ms(0),
-            candidates: Vec::new(),
-            image: None,
-            origin: None,
-        }
+            revoked: None,
+            certificates: Vec::new(),
+        };
+        let volume = Volume { name: "root".parse().unwrap(), generation: 0, given: 2, header: None };
+        Machine::new(&principal, KeyId([3; 16]), 1, vec![volume])
     }
 
     #[test]

@@ -2,12 +2,8 @@
 //!
 //! What each is made of: `docs/formats/files.md`. Not here: asking.
 
-use std::fmt;
-use std::str::FromStr;
-
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Hrp};
-use keyhearth_crypto::random;
 
 use crate::age::{MAC_LINE_BYTES, Stanza};
 use crate::{Error, hex};
@@ -28,40 +24,21 @@ const KEY_BYTES_MAX: usize = 256;
 /// The longest wrapped file key that is read, in bytes.
 const WRAPPED_BYTES_MAX: usize = 1024;
 
-/// What a file is, whatever it is called and however often it is sealed anew: 16 random bytes, 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId([u8; 16]);
+hex::digits! {
+    /// What a file is, whatever it is called and however often it is sealed anew: 16 random bytes, 32 hexadecimal digits.
+    FileId = "keyhearth/file-id"
+}
 
 impl FileId {
-    /// Draws one for a new file.
-    ///
-    /// # Errors
-    /// [`Error::Machine`] without randomness.
-    pub fn random() -> Result<Self, Error> {
-        let mut bytes = [0; 16];
-        random::fill("keyhearth/file-id", &mut bytes)?;
-        Ok(Self(bytes))
-    }
-
     /// Its bytes.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0
     }
-}
 
-impl fmt::Display for FileId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(&self.0, f)
-    }
-}
-
-impl FromStr for FileId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn of(argument: &str) -> Result<Self, Error> {
         const RULE: Error = Error::Malformed("a file's id is not 32 hexadecimal digits in lower case");
-        hex::read(text).map(Self).ok_or(RULE)
+        Self::read(argument).ok_or(RULE)
     }
 }
 
@@ -108,7 +85,7 @@ impl Wrapped {
         if key.len() > KEY_BYTES_MAX || stanza.body.len() > WRAPPED_BYTES_MAX || stanza.body.is_empty() {
             return Err(Error::Malformed("a stanza of keyhearth/wrap1 is empty or too long"));
         }
-        Ok(Self { key: key.clone(), file: file.parse()?, made, ciphertext: stanza.body.clone() })
+        Ok(Self { key: key.clone(), file: FileId::of(file)?, made, ciphertext: stanza.body.clone() })
     }
 }
 
@@ -135,7 +112,7 @@ impl Kept {
         if key.len() > KEY_BYTES_MAX || !stanza.body.is_empty() {
             return Err(Error::Malformed("a stanza of keyhearth/ref1 is too long"));
         }
-        Ok(Self { key: key.clone(), file: file.parse()? })
+        Ok(Self { key: key.clone(), file: FileId::of(file)? })
     }
 }
 
@@ -308,6 +285,6 @@ mod tests {
         ] {
             assert!(Held::all(&[Stanza::new(WRAPPED, &arguments, body)]).is_err(), "{arguments:?}");
         }
-        assert!(id.to_uppercase().parse::<FileId>().is_err() || id.bytes().all(|byte| byte.is_ascii_digit()));
+        assert!(FileId::read(&id.to_uppercase()).is_none() || id.bytes().all(|byte| byte.is_ascii_digit()));
     }
 }

@@ -3,8 +3,6 @@
 //! Each name of a path is encrypted by itself under a key of the path of the folder that it is in: the same name in another
 //! folder is another one. How: `docs/formats/names.md`.
 
-use std::fmt;
-
 use data_encoding::{Encoding, Specification};
 use keyhearth_crypto::secret::SecretBytes;
 use keyhearth_crypto::{kdf, keywrap};
@@ -21,24 +19,10 @@ const DEPTH_MAX: usize = 256;
 const LABEL: &str = "keyhearth/names1";
 const KEY_BYTES: usize = 32;
 const CHECK_LABEL: &str = "keyhearth/names-check1";
-const CHECK_BYTES: usize = 16;
 
-/// What tells the key of names from others: 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Check([u8; CHECK_BYTES]);
-
-impl Check {
-    /// Reads its digits.
-    #[must_use]
-    pub fn read(text: &str) -> Option<Self> {
-        hex::read(text).map(Self)
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(&self.0, f)
-    }
+hex::digits! {
+    /// What tells the key of names from others: 32 hexadecimal digits.
+    Check
 }
 
 /// By what the names of a folder are encrypted.
@@ -75,7 +59,7 @@ impl NameKey {
     /// What tells this key from others: of another one the same names would be others.
     #[must_use]
     pub fn check(&self) -> Check {
-        let mut check = [0; CHECK_BYTES];
+        let mut check = [0; 16];
         kdf::kbkdf(self.secret.expose(), CHECK_LABEL, &[], &mut check);
         Check(check)
     }

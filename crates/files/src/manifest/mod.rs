@@ -24,11 +24,9 @@ use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use keyhearth_crypto::random;
-
 use crate::held::FileId;
+use crate::hex;
 use crate::names::Names;
-use crate::{Error, hex};
 
 /// The folder that manifests lie in, inside the one they are of.
 pub const FOLDER: &str = ".keyhearth";
@@ -43,32 +41,9 @@ pub const EARLIER_MAX: usize = 16;
 /// The last version of a path. Nobody gets there by counting.
 const VERSION_MAX: u64 = 1 << 53;
 
-/// What a folder is, wherever it lies: 16 random bytes, 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FolderId([u8; 16]);
-
-impl FolderId {
-    /// Draws one for a new folder.
-    ///
-    /// # Errors
-    /// [`Error::Machine`] without randomness.
-    pub fn random() -> Result<Self, Error> {
-        let mut bytes = [0; 16];
-        random::fill("keyhearth/folder-id", &mut bytes)?;
-        Ok(Self(bytes))
-    }
-
-    /// Reads its digits.
-    #[must_use]
-    pub fn read(text: &str) -> Option<Self> {
-        hex::read(text).map(Self)
-    }
-}
-
-impl fmt::Display for FolderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(&self.0, f)
-    }
+hex::digits! {
+    /// What a folder is, wherever it lies: 16 random bytes, 32 hexadecimal digits.
+    FolderId = "keyhearth/folder-id"
 }
 
 /// A path inside a folder: names with `/` between them, 1 to 4,096 bytes of UTF-8 without control characters. It leads

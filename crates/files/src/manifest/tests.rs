@@ -16,7 +16,7 @@ fn path(text: &str) -> InsidePath {
 }
 
 fn content(number: u8) -> Content {
-    let file = Some(format!("{number:032x}").parse().unwrap());
+    let file = FileId::read(&format!("{number:032x}"));
     Content { front: Front([number; 16]), hash: Hash([number; 32]), payload_bytes: number.into(), file }
 }
 

@@ -11,6 +11,7 @@ use super::{
     Content, Device, Earlier, Entry, FolderId, Front, Hash, InsidePath, MANIFEST_BYTES_MAX, Manifest, Record,
     VERSION_MAX,
 };
+use crate::held::FileId;
 use crate::hex;
 use crate::names::{Check, Names};
 
@@ -237,7 +238,7 @@ fn file(rest: &str) -> Option<(InsidePath, u64, Record)> {
     let version = self::version(words.next()?)?;
     let file = match words.next()? {
         NONE => None,
-        id => Some(id.parse().ok()?),
+        id => Some(FileId::read(id)?),
     };
     let payload_bytes = number(words.next()?)?;
     let front = Front(hex::read(words.next()?)?);

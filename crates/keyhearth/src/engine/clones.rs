@@ -77,21 +77,11 @@ impl Turn<'_> {
         let principal = Principal { id, ..self.clone_principal(&image, number, id)? };
         let volume =
             |volume: &Volume| Volume { name: volume.name.clone(), generation: 0, given: 1, header: None };
+        let volumes = image.volumes.iter().map(volume).collect();
         let clone = Machine {
-            id,
-            name: principal.name.clone(),
-            volumes: image.volumes.iter().map(volume).collect(),
-            boots: 0,
-            token: None,
-            next_token: None,
-            lease: None,
-            released: None,
-            refused: None,
-            created: self.now.latest,
-            candidates: Vec::new(),
-            image: None,
+            reference: image.reference.clone(),
             origin: Some(image.origin_of(release, self.now)),
-            ..image.clone()
+            ..Machine::new(&principal, image.key, image.version, volumes)
         };
         let records = &self.open.records;
         let mut writes = Vec::from(self.principal_rows(&principal));

@@ -134,24 +134,11 @@ impl Turn<'_> {
         }
         let principal = self.principal(self.tenant(), &new.name, Roles::default())?;
         let volume = |name: &Name| Volume { name: name.clone(), generation: 0, given: 0, header: None };
+        let volumes = new.volumes.iter().map(volume).collect();
         let machine = Machine {
-            id: principal.id,
-            tenant: principal.tenant,
-            name: principal.name.clone(),
-            key: id,
-            version: key.value.primary,
-            volumes: new.volumes.iter().map(volume).collect(),
             reference: new.reference.clone(),
-            boots: 0,
-            token: None,
-            next_token: None,
-            lease: None,
-            released: None,
-            refused: None,
-            created: self.now.latest,
-            candidates: Vec::new(),
             image,
-            origin: None,
+            ..Machine::new(&principal, id, key.value.primary, volumes)
         };
         let records = &self.open.records;
         let mut writes = Vec::from(self.principal_rows(&principal));

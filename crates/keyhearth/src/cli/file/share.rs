@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::Args;
 use keyhearth_client::Page;
@@ -175,7 +174,7 @@ impl Bound {
             AnyOpened::Esdk(opened) => {
                 let key = only(opened.header.data_keys.iter().filter_map(esdk::key_of).collect())?;
                 // What another program called `file` may be in many files.
-                let file = opened.header.context.get(FILE).filter(|id| FileId::from_str(id).is_ok());
+                let file = opened.header.context.get(FILE).filter(|id| FileId::read(id).is_some());
                 let file = file.ok_or_else(|| {
                     let next = "open it, and seal it with `keyhearth file seal --format esdk`";
                     Failure::of("no_file_id", "its context has no `file` with an id of its own", "", next)
