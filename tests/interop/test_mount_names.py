@@ -92,7 +92,7 @@ def test_what_is_written_is_called_so_on_other_devices(encrypted):
         expected["n" * 144] = b"just fits"
         (point / ("n" * 144)).write_bytes(b"just fits")
         # A version that comes meanwhile: the copy's name is encrypted, too.
-        with pytest.raises(OSError), open(point / "papers/notes.txt", "r+b") as file:
+        with pytest.raises(OSError), open(point / "papers/notes.txt", "r+b", buffering=0) as file:
             file.write(b"mine!!")
             sealed = next(path for path in encrypted.sealed.rglob("*.age") if encrypted.opened(path) == b"second")
             sealed.unlink()
