@@ -1,12 +1,13 @@
 """Mounts that sign what is done in them: as it was done there, and nothing that others did."""
 
+import fcntl
 import json
 import os
 import shutil
 
 import pytest
 
-from mounting import HELLO, installed, mounts, refused, until  # noqa: F401
+from mounting import HELLO, WAIT_S_MAX, installed, mounts, refused, until  # noqa: F401
 
 SIGN = ("--key", "files", "--sign-key", "names")
 
@@ -146,6 +147,18 @@ def test_what_can_not_be_signed_is_told_and_tried_again(signed):
         assert "what was done to these files is not signed (last.age)" in signed.said()
     signed.server.done(signed.who, "key", "resume", "names")
     assert wrong(signed) == [("added", "last.age")]
+
+
+def test_another_command_at_the_manifest_is_waited_for(signed):
+    [lock] = (signed.folder / "state").rglob("folders/*/keyhearth.lock")
+    with signed.mounted(*SIGN) as point:
+        with open(lock) as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            (point / "file").write_bytes(HELLO)
+            signed.process.terminate()
+            until("it is mounted", lambda: not signed.is_mounted())
+        assert signed.process.wait(timeout=WAIT_S_MAX) == 0
+    assert wrong(signed) == []
 
 
 def test_without_a_manifest_or_a_key_to_write_nothing_is_mounted(mounts, monkeypatch):

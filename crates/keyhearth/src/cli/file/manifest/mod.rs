@@ -9,8 +9,9 @@ pub mod remembered;
 mod trust;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use clap::Args;
 use keyhearth_files::manifest::{
@@ -27,6 +28,26 @@ pub use trust::Trust;
 
 /// Where Linux has the machine's name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
+
+/// How long another command is waited for that is at a folder, and how often it is looked whether it is done.
+const BUSY_MAX: Duration = Duration::from_secs(30);
+const BUSY_LOOK: Duration = Duration::from_millis(200);
+
+/// Does something with what is remembered of a folder, once no other command is at it.
+///
+/// # Errors
+/// As that; `busy` if the other one goes on.
+pub fn once_free<T>(mut act: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let end = Instant::now() + BUSY_MAX;
+    loop {
+        match act() {
+            Err(refusal) if refusal.code() == Some("busy") && Instant::now() < end => {
+                thread::sleep(BUSY_LOOK)
+            }
+            done => return done,
+        }
+    }
+}
 
 /// By what name this machine is known to people.
 #[derive(Args)]

@@ -33,7 +33,7 @@ use super::super::failure::Failure;
 use super::super::output;
 use super::super::session::{Server, Session};
 use super::super::spelled::{self, seconds, text_of};
-use super::manifest::{DeviceName, Folder, Trust};
+use super::manifest::{DeviceName, Folder, Trust, once_free};
 use super::names;
 use super::place::beneath::Root;
 use files::Files;
@@ -185,12 +185,13 @@ impl Mount {
         let sealed =
             self.sealed.canonicalize().map_err(|error| Failure::at(self.sealed.display(), &error))?;
         let trust = Trust::new(session, &[], self.sign_key.as_deref())?;
-        let mut folder = match Folder::open(&Folder::root_of(&sealed)?, &trust, false) {
+        let root = Folder::root_of(&sealed)?;
+        let mut folder = match once_free(|| Folder::open(&root, &trust, false)) {
             Err(refusal) if self.sign_key.is_none() && refusal.code() == Some("no_manifest") => {
                 return Ok(None);
             }
             // Who only reads tells nobody a name.
-            Err(refusal) if self.key.is_none() => {
+            Err(refusal) if self.key.is_none() && refusal.code() != Some("busy") => {
                 session.hint(&format!("names are shown as they lie there: {refusal}"));
                 return Ok(None);
             }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::super::super::failure::Failure;
 use super::super::super::session::Session;
 use super::super::failure;
-use super::super::manifest::{Folder, Trust, Word};
+use super::super::manifest::{Folder, Trust, Word, once_free};
 use super::files::say;
 use super::shown::ShownRoot;
 
@@ -188,18 +188,17 @@ impl Signing {
             Err(refusal) => {
                 unsigned.put_back(done);
                 let text = format!("not signed, and tried again until it is: {refusal}");
-                // Another command is at the manifest: that comes and goes.
-                if refusal.code() != Some("busy") && unsigned.told.as_ref() != Some(&text) {
+                if unsigned.told.as_ref() != Some(&text) {
                     eprintln!("{text}");
-                    unsigned.told = Some(text);
                 }
+                unsigned.told = Some(text);
             }
         }
     }
 
     fn try_sign(&self, root: &ShownRoot, done: &BTreeMap<PathBuf, Done>) -> Result<(), Failure> {
         let trust = Trust::new(&self.session, &[], Some(&self.key))?;
-        let mut folder = Folder::open(&self.root, &trust, false)?;
+        let mut folder = once_free(|| Folder::open(&self.root, &trust, false))?;
         folder.check()?;
         folder.check_present()?;
         if folder.manifest.names.is_some() != root.is_encrypted() {
