@@ -201,7 +201,11 @@ impl Watch {
         let trust = Trust::new(session, &[], Some(&self.sign_key))?;
         let folder = Folder::open(&Folder::root_of(&sealed)?, &trust, false)?;
         folder.check()?;
-        folder.check_present()?;
+        if folder.present.is_none() {
+            let what = format!("{} had a manifest and has none now", sealed.display());
+            let next = "mount it, or let the sync service come to its end; `keyhearth file verify` says more";
+            return Err(Failure::of("manifest_missing", &what, "", next));
+        }
         let sealed = Tree::new(&sealed, SUFFIX, names::of_whole(&server, &folder, &sealed)?)?;
         let mut pair = Pair::open(&plain, folder.manifest.folder)?;
         let emptied = Trash::empty(&plain, self.trash_days);
