@@ -149,7 +149,7 @@ def test_a_folder_is_sealed_and_opened_whole_in_few_requests(files):
 
 
 def test_a_colleague_opens_what_is_shared_and_no_longer_once_it_is_not(files, tmp_path):
-    path, other = files.sealed("shared"), files.sealed("other")
+    path, other = files.sealed("in/shared"), files.sealed("in/other")
     colleague = files.server.issue(files.who, "colleague", tmp_path / "colleague")
     assert files.refused("open", path, "--output", "-", who=colleague) == "denied"
     identity = json.loads(files.server.done(colleague, "--json", "whoami"))["identity"]
@@ -168,10 +168,20 @@ def test_a_colleague_opens_what_is_shared_and_no_longer_once_it_is_not(files, tm
     # A shorter share ends no longer one, and says so. Folders are shared with all that is in them.
     words = ["--json", "file", "share", path.parent, "--with", identity]
     first = json.loads(files.server.done(files.who, *words))
-    assert len(first["grants"]) == 2 and "longer" not in first
+    assert [pathlib.Path(file["path"]).name for file in first["files"]] == ["other.age", "shared.age"] and "longer" not in first
     second = json.loads(files.server.done(files.who, *words, "--until", "2199-01-01T00:00:00Z"))
-    assert sorted(second["longer"]) == sorted(first["grants"])
+    assert sorted(second["longer"]) == sorted(grant for file in first["files"] for grant in file["grants"])
     assert "longer" not in json.loads(files.server.done(files.who, *words))
+    # What somebody puts there keeps nothing shared, and shares nothing unseen.
+    files.make("in/a-junk.age", b"junk")
+    process = files.server.command(files.who, "--json", "file", "unshare", path.parent, "--from", identity)
+    answer = json.loads(process.stdout)
+    assert process.returncode == 1 and [failed["code"] for failed in answer["failed"]] == ["malformed"]
+    assert {len(file["grants"]) for file in answer["files"]} == {3} and len(answer["files"]) == 2
+    for ended in (path, other):
+        assert files.refused("open", ended, "--output", "-", who=colleague) == "denied"
+    process = files.server.command(files.who, *words)
+    assert process.returncode == 1 and len(json.loads(process.stdout)["files"]) == 2
 
 
 def test_rekeying_touches_headers_alone_and_a_theft_everything(files):
@@ -362,6 +372,17 @@ def test_force_replaces_files_alone_and_none_by_what_is_made_of_it(files):
     before = sealed.read_bytes()
     assert files.refused("open", sealed, "--output", sealed, "--force") == "same_place"
     assert path.read_bytes() == HELLO and sealed.read_bytes() == before
+    # Nor by what is made of another one that was named, which may not be read yet; nor standard input.
+    folder = files.make("in/a").parent
+    files.make("in/a.age", b"not sealed, though its name says it")
+    answer = json.loads(files.server.command(files.who, "--json", "file", "seal", folder, "--key", "files", "--force").stdout)
+    assert [failed["code"] for failed in answer["failed"]] == ["same_place"]
+    assert files.opened(folder / "a.age.age") == b"not sealed, though its name says it"
+    words = [files.server.program, "file", "seal", "-", "--key", "files", "--force", "--output", path]
+    with path.open("rb") as stdin:
+        environment = {**os.environ, **files.who.environment()}
+        assert subprocess.run(words, stdin=stdin, env=environment, capture_output=True, timeout=60).returncode == 1
+    assert path.read_bytes() == HELLO
 
 
 def test_each_failure_says_what_to_do_next(files):
@@ -388,7 +409,7 @@ def test_what_is_no_sealed_file_is_listed_as_that(files):
     assert process.returncode == 1
     assert [file["path"] for file in listed["files"]] == ["good.age"]
     assert [file["path"] for file in listed["failed"]] == ["bad.age"]
-    assert files.refused("ls", path.parent / "nowhere") == "not_a_folder"
+    assert files.refused("ls", path.parent / "nowhere") == "local" and files.refused("ls", path) == "not_a_folder"
     assert b"bad.age" in files.server.command(files.who, "file", "inspect", path, path.parent / "bad.age").stderr
 
 

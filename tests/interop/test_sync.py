@@ -196,7 +196,7 @@ def test_a_deletion_waits_while_its_content_is_not_sealed_under_another_name(mak
     (here.sealed / "b.age").write_bytes((here.sealed / "other.age").read_bytes())
     (here.plain / "a").rename(here.plain / "b")
     code, done = here.refused()
-    assert ("waits", "b") in done and ("not_deleted", "a") in done and "a.age" in here.names()
+    assert ("waits", "b") in done and ("delete_failed", "a") in done and "a.age" in here.names()
     (here.sealed / "b.age").unlink()
     assert here.once() == [("sealed", "b"), ("deleted_sealed", "a")]
     # A link where a folder would be.
@@ -352,7 +352,7 @@ def test_a_file_that_could_not_be_sealed_keeps_what_may_be_its_older_name(make):
     (here.plain / "old").rename(here.plain / ("n" * 254))
     (here.plain / "other").unlink()
     code, done = here.refused()
-    assert [step for step in done if "deleted" in step[0]] == [("not_deleted", "old"), ("deleted_sealed", "other")]
+    assert [step for step in done if "delete" in step[0]] == [("delete_failed", "old"), ("deleted_sealed", "other")]
     assert here.names() == ["old.age"]
     (here.plain / ("n" * 254)).rename(here.plain / "new")
     assert here.once() == [("sealed", "new"), ("deleted_sealed", "old")]
@@ -486,7 +486,7 @@ def test_a_full_disk_leaves_everything_as_it_was(make, tmp_path):
         here.sign()
         here.write("a", b"a")
         here.write("large", os.urandom(2 << 20))
-        assert here.refused()[1] == [("sealed", "a"), ("not_sealed", "large")]
+        assert here.refused()[1] == [("sealed", "a"), ("seal_failed", "large")]
         assert here.names() == ["a.age"] and sorted(os.listdir(small)) == [".keyhearth", "a.age"]
         subprocess.run(["mount", "-o", "remount,size=8m", small], check=True)
         assert here.once() == [("sealed", "large")]

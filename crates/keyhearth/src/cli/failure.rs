@@ -10,6 +10,8 @@ use keyhearth_client::{ConfigurationError, Error as ClientError};
 use keyhearth_core::Error;
 use serde_json::{Value, json};
 
+use super::output::visible;
+
 /// What to do about errors of files.
 const NEXT: [(io::ErrorKind, &str); 3] = [
     (io::ErrorKind::NotFound, "check the path"),
@@ -53,9 +55,9 @@ impl Failure {
     /// The same, of this file.
     #[must_use]
     pub fn of_file(mut self, path: &Path) -> Self {
-        let what = format!("{}: {}", path.display(), self.what);
-        if !self.what.starts_with(&path.display().to_string()) {
-            self.what = what;
+        let before = format!("{}: ", path.display());
+        if !self.what.starts_with(&before) {
+            self.what.insert_str(0, &before);
         }
         if let Some(problem) = &mut self.problem {
             problem["path"] = json!(path.display().to_string());
@@ -101,7 +103,7 @@ impl Failure {
             eprintln!("{}", self.problem.as_deref().cloned().unwrap_or_else(ours));
             return;
         }
-        eprintln!("keyhearth: {}\n  next: {}", self.what, self.next);
+        eprintln!("keyhearth: {}\n  next: {}", visible(&self.what), visible(&self.next));
         if let Some(id) = self.request_id() {
             eprintln!("  request: {id}");
         }

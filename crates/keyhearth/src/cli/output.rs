@@ -87,6 +87,11 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     if text.contains(commands) { text.replace(commands, "\u{fffd}").into() } else { text.into() }
 }
 
+/// The same without line breaks: names of files can have them, too.
+pub fn one_line(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// Writes to standard output; a reader that went away is no failure of ours.
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -125,16 +125,16 @@ impl Rekey {
         let wrapped = self.wrap(server, &old, &asked)?;
         drop(asked);
         let version = |wrapped: &Wrapped| kh1::header(&wrapped.ciphertext).ok();
-        let is_same = |(old, new): &(&Old, &Result<Wrapped, Failure>)| {
-            new.as_ref().is_ok_and(|new| version(new) == version(&old.wrapped))
-        };
-        let same = old.iter().zip(&wrapped).filter(is_same).count();
+        let mut same = 0;
         for ((old, new_key), wrapped) in old.into_iter().zip(new_keys).zip(wrapped) {
             let path = old.path.clone();
+            let is_same = |new: &Wrapped| version(new).is_some() && version(new) == version(&old.wrapped);
+            let is_same = wrapped.as_ref().is_ok_and(is_same);
             let done = wrapped.and_then(|wrapped| match new_key {
                 Some((_, new_key)) => self.seal_again(old, &wrapped, &new_key),
                 None => rewrap(&old, &wrapped),
             });
+            same += usize::from(is_same && done.is_ok());
             told.tell(&path, done);
         }
         Ok(same)

@@ -11,9 +11,8 @@ use keyhearth_proto::rest::Is;
 use serde::Serialize;
 
 use super::super::failure::Failure;
-use super::super::output;
 use super::super::session::Session;
-use super::many::Found;
+use super::many::{Failed, Found};
 use super::{esdk, failure, is_sealed_name, keys, open};
 
 #[derive(Args)]
@@ -50,32 +49,25 @@ struct Shown {
 #[derive(Serialize)]
 struct Listed {
     files: Vec<Shown>,
-    failed: Vec<Unread>,
-}
-
-/// What has the name of a sealed file and can not be read as one.
-#[derive(Serialize)]
-struct Unread {
-    path: String,
-    message: String,
+    /// What has the name of a sealed file and can not be read as one, and folders.
+    failed: Vec<Failed>,
 }
 
 impl Ls {
     pub fn run(&self, session: &Session) -> Result<(), Failure> {
-        let mut found = Found::walk(std::slice::from_ref(&self.folder));
-        if !self.folder.is_dir() {
+        let folder =
+            self.folder.canonicalize().map_err(|error| Failure::at(self.folder.display(), &error))?;
+        if !folder.is_dir() {
             let what = format!("{} is no folder", self.folder.display());
-            return Err(Failure::of(
-                "not_a_folder",
-                &what,
-                "",
-                "`keyhearth file inspect` shows single files",
-            ));
+            let next = "`keyhearth file inspect` shows single files";
+            return Err(Failure::of("not_a_folder", &what, "", next));
         }
+        let mut found = Found::walk(&[folder]);
         let mut listed = Listed { files: Vec::new(), failed: Vec::new() };
         for (path, refusal) in found.take_refused() {
-            if path.is_dir() && !path.is_symlink() {
-                listed.failed.push(Unread { path: path.display().to_string(), message: refusal.to_string() });
+            // Links and devices are not listed.
+            if refusal.code() != Some("not_a_file") {
+                listed.failed.push(Failed::new(&path, &refusal));
             }
         }
         found.files.retain(|(path, _)| is_sealed_name(path));
@@ -84,7 +76,7 @@ impl Ls {
             let path_text = inside.display().to_string();
             match shown(path) {
                 Ok(shown) => listed.files.push(Shown { path: path_text, ..shown }),
-                Err(refusal) => listed.failed.push(Unread { path: path_text, message: refusal.to_string() }),
+                Err(refusal) => listed.failed.push(Failed::new(inside, &refusal)),
             }
         }
         let rows = listed.files.iter().map(|file| {
@@ -93,14 +85,7 @@ impl Ls {
             vec![file.path.clone(), bytes, or_nothing(&file.key)]
         });
         session.list(&listed, &["file", "bytes", "key"], rows.collect::<Vec<_>>())?;
-        let Some(first) = listed.failed.first() else { return Ok(()) };
-        if !session.json() {
-            for failed in &listed.failed {
-                eprintln!("not read: {}: {}", output::visible(&failed.path), failed.message);
-            }
-        }
-        let what = format!("{} files or folders were not read, {} first", listed.failed.len(), first.path);
-        Err(Failure::of("malformed", &what, "", "look whether they are sealed files, and whole"))
+        Failed::finish(&listed.failed, listed.files.len(), session, "read")
     }
 }
 

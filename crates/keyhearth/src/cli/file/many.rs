@@ -52,7 +52,7 @@ pub struct Done {
 
 /// A file that was not done, and why.
 #[derive(Serialize)]
-struct Failed {
+pub struct Failed {
     path: String,
     code: String,
     message: String,
@@ -60,6 +60,38 @@ struct Failed {
     /// By which the server's log knows the refusal, if it is one of the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
+}
+
+impl Failed {
+    pub fn new(path: &Path, failure: &Failure) -> Self {
+        Self {
+            path: path.display().to_string(),
+            code: failure.code().unwrap_or("local").to_owned(),
+            message: failure.to_string(),
+            next_step: failure.next().to_owned(),
+            request_id: failure.request_id().map(str::to_owned),
+        }
+    }
+
+    /// Tells of those that were not `done` beside so many that were.
+    ///
+    /// # Errors
+    /// [`Failure`] if there are any.
+    pub fn finish(failed: &[Self], done_files: usize, session: &Session, done: &str) -> Result<(), Failure> {
+        let Some(first) = failed.first() else { return Ok(()) };
+        if !session.json() {
+            for failed in failed.iter().take(TOLD_MAX) {
+                eprintln!(
+                    "not {done}: {}: {}",
+                    output::one_line(&failed.path),
+                    output::one_line(&failed.message)
+                );
+            }
+        }
+        let what = format!("{} of {} files were not {done}", failed.len(), failed.len() + done_files);
+        let others = if done_files > 0 { "; the others are done" } else { "" };
+        Err(Failure::of(&first.code, &what, "", &format!("{}{others}", first.next_step)))
+    }
 }
 
 /// What became of all files.
@@ -108,7 +140,7 @@ impl Told {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let style = ProgressStyle::with_template(BYTES_BAR).expect("the template is well formed");
         let bar = self.bars.add(ProgressBar::new(bytes)).with_style(style);
-        bar.set_message(output::visible(&name).into_owned());
+        bar.set_message(output::one_line(&name));
         let done = thread::scope(|scope| {
             // Ends, too, if the work panics.
             let (_at_work, ended) = mpsc::channel::<()>();
@@ -136,13 +168,7 @@ impl Told {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(done) => outcomes.files.push(done),
-            Err(failure) => outcomes.failed.push(Failed {
-                path: path.display().to_string(),
-                code: failure.code().unwrap_or("local").to_owned(),
-                message: failure.to_string(),
-                next_step: failure.next().to_owned(),
-                request_id: failure.request_id().map(str::to_owned),
-            }),
+            Err(failure) => outcomes.failed.push(Failed::new(path, &failure)),
         }
         self.bar.inc(1);
     }
@@ -164,9 +190,9 @@ impl Told {
         outcomes.failed.sort_by(|a, b| a.path.cmp(&b.path));
         let mut words = Vec::new();
         if outcomes.files.len() <= TOLD_MAX {
-            words.extend(outcomes.files.iter().map(|file| match &file.output {
-                place if *place == file.path => format!("{done} {place}"),
-                place => format!("{done} {} as {place}", file.path),
+            words.extend(outcomes.files.iter().map(|file| {
+                let (path, place) = (output::one_line(&file.path), output::one_line(&file.output));
+                if path == place { format!("{done} {path}") } else { format!("{done} {path} as {place}") }
             }));
         } else {
             let bytes: u64 = outcomes.files.iter().map(|file| file.bytes).sum();
@@ -175,21 +201,8 @@ impl Told {
         if session.json() || !outcomes.files.is_empty() {
             session.say(&outcomes, &words.join("\n"))?;
         }
-        let Some(first) = outcomes.failed.first() else { return end };
-        if !session.json() {
-            for failed in outcomes.failed.iter().take(TOLD_MAX) {
-                eprintln!(
-                    "not {done}: {}: {}",
-                    output::visible(&failed.path),
-                    output::visible(&failed.message)
-                );
-            }
-        }
-        let (count, of) = (outcomes.failed.len(), outcomes.failed.len() + outcomes.files.len());
-        end?;
-        let what = format!("{count} of {of} files were not {done}");
-        let others = if count < of { "; the others are done" } else { "" };
-        Err(Failure::of(&first.code, &what, "", &format!("{}{others}", first.next_step)))
+        let failed = Failed::finish(&outcomes.failed, outcomes.files.len(), session, done);
+        end.and(failed)
     }
 }
 
@@ -199,7 +212,7 @@ pub fn each<J: Send, R: Send>(threads: usize, jobs: Vec<J>, work: impl Fn(J) -> 
     let jobs = Mutex::new(jobs.into_iter().enumerate());
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
     thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..threads.min(results.len()) {
             scope.spawn(|| {
                 while let Some((at, job)) = next() {
                     *results[at].lock().unwrap_or_else(PoisonError::into_inner) = Some(work(job));
@@ -213,38 +226,45 @@ pub fn each<J: Send, R: Send>(threads: usize, jobs: Vec<J>, work: impl Fn(J) -> 
         .collect()
 }
 
-/// The same with files: small ones get a thread each, large ones all threads, one after another. `work` is told how many.
+/// The same with files: small ones get one of `small` threads each, large ones all threads, one after another in the whole process.
+/// `work` is told how many.
 pub fn each_file<J: Send, R: Send>(
+    small: usize,
     threads: usize,
     jobs: Vec<J>,
     bytes: impl Fn(&J) -> u64 + Sync,
     work: impl Fn(J, usize) -> R + Sync,
 ) -> Vec<R> {
-    let small = |job: J| if bytes(&job) < LARGE_BYTES { Ok(work(job, 1)) } else { Err(job) };
-    let done = each(threads, jobs, small).into_iter();
-    done.map(|done| done.unwrap_or_else(|large| work(large, threads))).collect()
+    static LARGE: Mutex<()> = Mutex::new(());
+    let done = each(small, jobs, |job| if bytes(&job) < LARGE_BYTES { Ok(work(job, 1)) } else { Err(job) });
+    let large = |large| {
+        let _one = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
+        work(large, threads)
+    };
+    done.into_iter().map(|done| done.unwrap_or_else(large)).collect()
 }
 
-/// Does `work` with all files, some in each of a few lanes: while one waits for the server or the disk, the others go on. With one
-/// thread there is one lane.
+/// Does `work` with all files, some in each of a few lanes: while one waits for the server or the disk, the others go on. It is told
+/// how many threads each lane has for small files. With one thread there is one lane.
 ///
 /// # Errors
 /// The first [`Failure`]; what comes after is not begun.
 pub fn in_lanes<F: Sync>(
     threads: usize,
     files: &[F],
-    work: impl Fn(&[F]) -> Result<(), Failure> + Sync,
+    work: impl Fn(&[F], usize) -> Result<(), Failure> + Sync,
 ) -> Result<(), Failure> {
+    let count = files.len().div_ceil(LANE_FILES);
+    let lanes = if threads == 1 { 1 } else { LANES.min(count).max(1) };
     let batches = Mutex::new(files.chunks(LANE_FILES));
     let batches = || batches.lock().unwrap_or_else(PoisonError::into_inner);
     let next = || batches().next();
     let lane = |_| {
         while let Some(batch) = next() {
-            work(batch).inspect_err(|_| *batches() = [].chunks(LANE_FILES))?;
+            work(batch, threads.div_ceil(lanes)).inspect_err(|_| *batches() = [].chunks(LANE_FILES))?;
         }
         Ok(())
     };
-    let lanes = if threads == 1 { 1 } else { LANES };
     each(lanes, vec![(); lanes], lane).into_iter().collect()
 }
 
@@ -258,13 +278,17 @@ pub struct Written<'p> {
     pub made: Result<(Output, u64), Failure>,
 }
 
+/// A folder on each filesystem that is written to, by the filesystem's number. A flush tells of what failed since the folder was opened, so
+/// it is opened before.
+type Filesystems = BTreeMap<u64, File>;
+
 /// Where one run puts what it makes.
 pub struct Target<'p> {
     place: &'p Place,
     /// Whether the place that was given is a folder, there already or to be made.
     is_folder: bool,
-    /// A file on each filesystem that was written to, by the filesystem's number.
-    written: Mutex<BTreeMap<u64, File>>,
+    /// Of each filesystem that was written to, by its number: from before.
+    written: Mutex<Filesystems>,
 }
 
 impl<'p> Target<'p> {
@@ -294,18 +318,22 @@ impl<'p> Target<'p> {
     }
 
     /// Where what is made of each file goes, under the name that `name` gives it; tells of those that have no place. No two files go
-    /// to the same.
+    /// to the same, and none to that of a file that is still to be read.
     pub fn places(
         &self,
         files: Vec<(PathBuf, PathBuf)>,
         told: &Told,
         name: impl Fn(&Path) -> Result<PathBuf, Failure>,
     ) -> Vec<(PathBuf, PathBuf)> {
+        let sources: HashSet<FileNumber> = match self.place.force {
+            true => files.iter().filter_map(|(source, _)| number(source)).collect(),
+            false => HashSet::new(),
+        };
         let mut taken = HashSet::new();
         let mut place_of = |source: &Path, inside: &Path| {
             let place = self.of(source, inside, &name(source)?);
-            if self.place.force && is_same_file(source, &place) {
-                let what = format!("{} would take the place of what it is made of", place.display());
+            if !sources.is_empty() && number(&place).is_some_and(|place| sources.contains(&place)) {
+                let what = format!("{} is one of the files that something is made of", place.display());
                 return Err(Failure::of("same_place", &what, "", "name another place with --output"));
             }
             if taken.insert(place.clone()) {
@@ -324,17 +352,30 @@ impl<'p> Target<'p> {
         placed.collect()
     }
 
-    /// Gives files their names once they are on the disk, and tells of them. One flush serves all: one for each would take as long as
-    /// all the rest.
-    pub fn finish(&self, files: Vec<Written<'_>>, told: &Told) -> Result<(), Failure> {
-        let mut written = BTreeMap::new();
-        for (output, _) in files.iter().filter_map(|file| file.made.as_ref().ok()) {
-            if let Entry::Vacant(place) = written.entry(output.file().metadata()?.dev()) {
-                place.insert(output.file().try_clone()?);
+    /// The filesystems that a batch goes to.
+    pub fn filesystems(&self, batch: &[(PathBuf, PathBuf)]) -> Result<Filesystems, Failure> {
+        let folders: HashSet<&Path> = batch.iter().filter_map(|(_, place)| place.parent()).collect();
+        let mut filesystems = BTreeMap::new();
+        for folder in folders {
+            // One that is still to be made is where the one above it is.
+            let there =
+                folder.ancestors().map(|path| if path == Path::new("") { Path::new(".") } else { path });
+            let Some(folder) = there.into_iter().find_map(|path| File::open(path).ok()) else { continue };
+            filesystems.insert(folder.metadata()?.dev(), folder);
+        }
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        for (number, folder) in &filesystems {
+            if let Entry::Vacant(place) = written.entry(*number) {
+                place.insert(folder.try_clone()?);
             }
         }
-        flush(written.values())?;
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).append(&mut written);
+        Ok(filesystems)
+    }
+
+    /// Gives files their names once they are on the disk, and tells of them. One flush serves all: one for each would take as long as
+    /// all the rest.
+    pub fn finish(&self, files: Vec<Written<'_>>, on: &Filesystems, told: &Told) -> Result<(), Failure> {
+        flush(on)?;
         for Written { source, place, made } in files {
             let done = made.and_then(|(output, bytes)| {
                 let finished = if self.place.force { output.replace() } else { output.finish() };
@@ -348,12 +389,12 @@ impl<'p> Target<'p> {
 
     /// Waits until the names are on the disk, too.
     pub fn synchronise(&self) -> Result<(), Failure> {
-        flush(self.written.lock().unwrap_or_else(PoisonError::into_inner).values())
+        flush(&self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn flush<'f>(mut written: impl Iterator<Item = &'f File>) -> Result<(), Failure> {
-    Ok(written.try_for_each(filesystem::synchronise)?)
+fn flush(on: &Filesystems) -> Result<(), Failure> {
+    Ok(on.values().try_for_each(filesystem::synchronise)?)
 }
 
 impl Place {
@@ -399,6 +440,10 @@ impl Place {
         place: &Path,
         write: impl FnOnce(&File) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        if self.force && number(place).is_some_and(|there| number(Path::new("/dev/stdin")) == Some(there)) {
+            let what = format!("{} is standard input, too", place.display());
+            return Err(Failure::of("same_place", &what, "", "name another place with --output"));
+        }
         let output = self.create(place)?;
         write(output.file())?;
         output.file().sync_all()?;
@@ -482,10 +527,11 @@ impl Found {
     }
 }
 
-/// Whether both names lead to one file.
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    let file = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    file(one).is_some_and(|one| file(other) == Some(one))
+/// What a file is on its machine, whatever it is called.
+type FileNumber = (u64, u64);
+
+fn number(path: &Path) -> Option<FileNumber> {
+    path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Refuses what is no regular file.

@@ -223,8 +223,9 @@ impl Open {
         let told = Told::new(session, found.count(), "opening");
         found.tell_refused(&told);
         let files = target.places(found.files, &told, |path| opened_name(&target, path));
-        let opening =
-            in_lanes(self.place.threads(), &files, |batch| self.batch(batch, &opener, &target, &told));
+        let opening = in_lanes(self.place.threads(), &files, |batch, small| {
+            self.batch(batch, small, &opener, &target, &told)
+        });
         let flushed = target.synchronise();
         told.finish(session, "opened", opening.and(flushed))
     }
@@ -232,6 +233,7 @@ impl Open {
     fn batch(
         &self,
         batch: &[(PathBuf, PathBuf)],
+        small: usize,
         opener: &Opener<'_>,
         target: &Target<'_>,
         told: &Told,
@@ -246,6 +248,7 @@ impl Open {
                 Err(refusal) => told.tell(source, Err(refusal)),
             }
         }
+        let filesystems = target.filesystems(batch)?;
         let mut jobs = Vec::new();
         for ((source, place), file) in files.into_iter().zip(opener.unlock(read)?) {
             match file {
@@ -254,9 +257,10 @@ impl Open {
             }
         }
         let bytes = |job: &Job<'_>| job.file.plaintext_bytes().unwrap_or(0);
-        let written =
-            each_file(self.place.threads(), jobs, bytes, |job, threads| self.write(job, threads, told));
-        target.finish(written, told)
+        let written = each_file(small, self.place.threads(), jobs, bytes, |job, threads| {
+            self.write(job, threads, told)
+        });
+        target.finish(written, &filesystems, told)
     }
 
     /// Refuses a file that is not bound to the pairs that were given.

@@ -237,8 +237,9 @@ impl Seal {
         found.tell_refused(&told);
         let name = |path: &Path| Ok(sealed_name(path, self.format.suffix()));
         let files = target.places(found.files, &told, name);
-        let sealing =
-            in_lanes(self.place.threads(), &files, |batch| self.batch(batch, &sealer, &target, &told));
+        let sealing = in_lanes(self.place.threads(), &files, |batch, small| {
+            self.batch(batch, small, &sealer, &target, &told)
+        });
         let flushed = target.synchronise();
         let recorded = recorder.map_or(Ok(()), |recorder| recorder.record(told.made()));
         told.finish(session, "sealed", sealing.and(flushed).and(recorded))
@@ -256,10 +257,12 @@ impl Seal {
     fn batch(
         &self,
         batch: &[(PathBuf, PathBuf)],
+        small: usize,
         sealer: &Sealer<'_>,
         target: &Target<'_>,
         told: &Told,
     ) -> Result<(), Failure> {
+        let filesystems = target.filesystems(batch)?;
         let mut jobs = Vec::new();
         for ((source, place), head) in batch.iter().zip(sealer.heads(batch.len())?) {
             match head {
@@ -269,8 +272,8 @@ impl Seal {
         }
         let bytes = |job: &Job<'_>| job.source.metadata().map_or(0, |metadata| metadata.len());
         let written =
-            each_file(self.place.threads(), jobs, bytes, |job, threads| self.seal(job, threads, told));
-        target.finish(written, told)
+            each_file(small, self.place.threads(), jobs, bytes, |job, threads| self.seal(job, threads, told));
+        target.finish(written, &filesystems, told)
     }
 
     fn seal<'p>(&self, job: Job<'p>, threads: usize, told: &Told) -> Written<'p> {

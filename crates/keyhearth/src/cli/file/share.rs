@@ -15,10 +15,11 @@ use keyhearth_proto::rest::{Is, Text, answer};
 use serde::Serialize;
 
 use super::super::failure::Failure;
+use super::super::output::one_line;
 use super::super::session::{Server, Session};
 use super::super::spelled::spelled;
 use super::keys::{FILE, now};
-use super::many::Found;
+use super::many::{Failed, Found};
 use super::open::Opener;
 use super::{esdk, failure, is_sealed_name, open};
 
@@ -48,11 +49,21 @@ pub struct Unshare {
     from: Is<PrincipalId>,
 }
 
-/// The grants that were made or ended.
-#[derive(Serialize, Default)]
-struct Grants {
+/// A file, and the grants on it that were made or ended.
+#[derive(Serialize)]
+struct Given {
+    path: String,
+    /// The file's id: whoever can write where the file lies can put another one there.
+    file: String,
     grants: Vec<String>,
-    /// Those that gave the same before, and end later.
+}
+
+/// What was done, and what not.
+#[derive(Serialize, Default)]
+struct Outcomes {
+    files: Vec<Given>,
+    failed: Vec<Failed>,
+    /// Grants that gave the same before, and end later.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     longer: Vec<String>,
 }
@@ -64,42 +75,47 @@ impl Share {
             return Err(Failure::new(format_args!("--until {until} is past"), next));
         }
         let server = session.server()?;
-        let mut made = Grants::default();
-        let mut before = BTreeMap::new();
-        for path in sealed_files(&self.files)? {
-            let grant = self.give(&server, &path, &mut made.longer, &mut before);
-            made.grants.push(grant.map_err(|refusal| refusal.of_file(&path))?);
-        }
-        if !made.longer.is_empty() {
+        let mut known = Known { server: &server, of_keys: BTreeMap::new() };
+        let (mut outcomes, mut unseen) = (Outcomes::default(), None);
+        outcomes.each(&self.files, |path, longer| self.give(&mut known, path, longer, &mut unseen));
+        if !outcomes.longer.is_empty() {
             session.hint(&format!(
-                "{} could open these files before and longer, and still can: `keyhearth file unshare` first, and then \
-                 share them again (`keyhearth grant list` shows the others)",
+                "{} could open some of these files before and longer, and still can: `keyhearth file unshare` first, and \
+                 then share them again",
                 self.with
             ));
         }
+        if let Some(refusal) = unseen {
+            session.hint(&format!(
+                "whether they were shared before, perhaps for longer, was not seen: {refusal}"
+            ));
+        }
         let until = self.until.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
-        session.say(&made, &format!("{} may open {} files{until}", self.with, made.grants.len()))
+        outcomes.finish(session, &format!("{} may open{until}", self.with), "shared")
     }
 
-    /// Gives the id of a new grant; those that were there already and end later are put to `longer`. `before` has all that were
-    /// there, by their keys, as far as they may be seen.
+    /// Makes the grant on one file; those that were there already and end later are put to `longer`, and why they could not be seen
+    /// to `unseen`.
     fn give(
         &self,
-        server: &Server,
+        known: &mut Known<'_>,
         path: &Path,
         longer: &mut Vec<String>,
-        before: &mut BTreeMap<String, Vec<answer::Grant>>,
-    ) -> Result<String, Failure> {
-        let Bound { key, file, opens } = Bound::proved(server, path)?;
-        if !before.contains_key(&key) {
-            before.insert(key.clone(), all_grants(server, &key).unwrap_or_default());
-        }
+        unseen: &mut Option<Failure>,
+    ) -> Result<Given, Failure> {
+        let Bound { key, file, opens } = Bound::proved(known.server, path)?;
         let ends = |end: &Option<Is<Time>>| end.as_ref().map_or(Time::MAX, |end| **end);
         let is_longer = |grant: &&answer::Grant| {
             gives(grant, *self.with, &file) && ends(&grant.expires) > ends(&self.until)
         };
-        let earlier = before.get(&key).into_iter().flatten().filter(is_longer);
-        longer.extend(earlier.map(|grant| grant.id.to_string()));
+        if unseen.is_none() {
+            match known.grants(&key) {
+                Ok(before) => {
+                    longer.extend(before.iter().filter(is_longer).map(|grant| grant.id.to_string()))
+                }
+                Err(refusal) => *unseen = Some(refusal),
+            }
+        }
         let body = NewGrant {
             context: Some([(FILE.to_owned(), file.clone())].into_iter().collect()),
             expires: self.until.clone(),
@@ -107,45 +123,84 @@ impl Share {
             name: Some(Text(format!("file/{file}"))),
             ..NewGrant::new(*self.with, [opens])
         };
-        Ok(server.wait(server.create_grant(&key, &body))?.id.to_string())
+        let grant = known.server.wait(known.server.create_grant(&key, &body))?.id.to_string();
+        Ok(Given { path: path.display().to_string(), file, grants: vec![grant] })
     }
 }
 
 impl Unshare {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let server = session.server()?;
-        let (mut ended, mut ids) = (Grants::default(), Vec::new());
-        for path in sealed_files(&self.files)? {
-            let Bound { key, file, .. } = open::read_any(&path)
-                .and_then(|file| Bound::of(&file))
-                .map_err(|failure| failure.of_file(&path))?;
-            for grant in
-                all_grants(&server, &key)?.into_iter().filter(|grant| gives(grant, *self.from, &file))
-            {
-                server.wait(server.revoke_grant(&key, *grant.id))?;
-                ended.grants.push(grant.id.to_string());
-            }
-            ids.push(file);
-        }
-        if ended.grants.is_empty() {
+        let mut known = Known { server: &server, of_keys: BTreeMap::new() };
+        let mut outcomes = Outcomes::default();
+        outcomes.each(&self.files, |path, _| self.take(&mut known, path));
+        outcomes.files.retain(|given| !given.grants.is_empty());
+        if outcomes.files.is_empty() && outcomes.failed.is_empty() {
             let next = "`keyhearth grant list` shows who holds the key; policies may allow it, too";
             return Err(Failure::of("not_shared", "no grant gives these files to this identity", "", next));
         }
-        // Whoever can write where the file lies can put another one there: its id tells.
-        let (count, from) = (ended.grants.len(), *self.from);
-        session.say(&ended, &format!("{count} grants to {from} are ended, for the files {}", ids.join(", ")))
+        outcomes.finish(session, &format!("{} has no grant any more for", self.from), "unshared")
+    }
+
+    fn take(&self, known: &mut Known<'_>, path: &Path) -> Result<Given, Failure> {
+        let Bound { key, file, .. } = open::read_any(path).and_then(|file| Bound::of(&file))?;
+        let (server, mut grants) = (known.server, Vec::new());
+        for grant in known.grants(&key)?.iter().filter(|grant| gives(grant, *self.from, &file)) {
+            // Another name of the same file may have come first.
+            match server.wait(server.revoke_grant(&key, *grant.id)) {
+                Err(refusal) if refusal.code() != Some("not_found") => return Err(refusal),
+                Ok(_) | Err(_) => {}
+            }
+            grants.push(grant.id.to_string());
+        }
+        Ok(Given { path: path.display().to_string(), file, grants })
     }
 }
 
-/// The files that were named, and the sealed ones in folders that were.
-fn sealed_files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let mut found = Found::walk(named);
-    let is_named = |path: &Path| named.iter().any(|named| named == path);
-    if let Some((path, refusal)) = found.take_refused().into_iter().find(|(path, _)| is_named(path)) {
-        return Err(refusal.of_file(&path));
+impl Outcomes {
+    /// Does `work` with each file that was named and each sealed one in folders that were; one that fails stops no other.
+    fn each(
+        &mut self,
+        named: &[PathBuf],
+        mut work: impl FnMut(&Path, &mut Vec<String>) -> Result<Given, Failure>,
+    ) {
+        let mut found = Found::walk(named);
+        self.failed.extend(found.take_refused().iter().map(|(path, refusal)| Failed::new(path, refusal)));
+        for (path, _) in found.files {
+            if !(named.contains(&path) || is_sealed_name(&path)) {
+                continue;
+            }
+            match work(&path, &mut self.longer) {
+                Ok(given) => self.files.push(given),
+                Err(refusal) => self.failed.push(Failed::new(&path, &refusal)),
+            }
+        }
     }
-    found.files.retain(|(path, _)| is_named(path) || is_sealed_name(path));
-    Ok(found.files.into_iter().map(|(path, _)| path).collect())
+
+    /// Prints which files it was, by their paths and ids: `words` go before each.
+    fn finish(&self, session: &Session, words: &str, done: &str) -> Result<(), Failure> {
+        let lines =
+            self.files.iter().map(|given| format!("{words} {} (file {})", one_line(&given.path), given.file));
+        if session.json() || !self.files.is_empty() {
+            session.say(self, &lines.collect::<Vec<_>>().join("\n"))?;
+        }
+        Failed::finish(&self.failed, self.files.len(), session, done)
+    }
+}
+
+/// The grants that there were on keys; each key is asked for once.
+struct Known<'s> {
+    server: &'s Server,
+    of_keys: BTreeMap<String, Vec<answer::Grant>>,
+}
+
+impl Known<'_> {
+    fn grants(&mut self, key: &str) -> Result<&[answer::Grant], Failure> {
+        if !self.of_keys.contains_key(key) {
+            self.of_keys.insert(key.to_owned(), all_grants(self.server, key)?);
+        }
+        Ok(self.of_keys.get(key).map(Vec::as_slice).unwrap_or_default())
+    }
 }
 
 /// Whether it lets this identity open this file and no other.

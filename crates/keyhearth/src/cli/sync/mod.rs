@@ -25,6 +25,7 @@ use super::failure::Failure;
 use super::file::manifest::{DeviceName, Folder, Trust};
 use super::file::seal::Sealer;
 use super::file::{many, names};
+use super::output::one_line;
 use super::session::Session;
 use super::spelled::text_of;
 use aside::Trash;
@@ -106,8 +107,8 @@ impl Done {
         // Not a table: nothing of a name that somebody has to type is cut.
         let line = |step: &Step| {
             let next = step.next_step.as_ref().map(|next| format!("next: {next}"));
-            let more = step.see.iter().chain(&next).map(|text| format!("\n{:14}{text}", ""));
-            format!("{:14}{}{}", step.what, step.path, more.collect::<String>())
+            let more = step.see.iter().chain(&next).map(|text| format!("\n{:16}{}", "", one_line(text)));
+            format!("{:16}{}{}", step.what, one_line(&step.path), more.collect::<String>())
         };
         session.say(self, &self.steps.iter().map(line).collect::<Vec<_>>().join("\n"))
     }

@@ -182,10 +182,10 @@ impl Pass<'_> {
             Ok(see) => Step { what, path, see, code: None, next_step: None },
             Err(refusal) => Step {
                 what: match what {
-                    "sealed" => "not_sealed",
-                    "opened" => "not_opened",
-                    "signed" => "not_signed",
-                    "deleted_plain" | "deleted_sealed" => "not_deleted",
+                    "sealed" => "seal_failed",
+                    "opened" => "open_failed",
+                    "signed" => "sign_failed",
+                    "deleted_plain" | "deleted_sealed" => "delete_failed",
                     what => what,
                 },
                 path,
@@ -651,7 +651,7 @@ impl Pass<'_> {
         let (plain, sealed) = (self.plain, self.sealed);
         let jobs: Vec<(&Found<'_>, _)> = found.iter().copied().zip(heads).collect();
         let bytes = |(found, _): &(&Found<'_>, _)| found.plain.map_or(0, |plain| plain.stamp.bytes());
-        let made = each_file(self.threads, jobs, bytes, |(found, head), threads| {
+        let made = each_file(self.threads, self.threads, jobs, bytes, |(found, head), threads| {
             (found, head.and_then(|head| make(plain, sealed, found, head, threads)))
         });
         self.synchronise()?;
