@@ -166,6 +166,7 @@ impl Outcomes {
     ) {
         let mut found = Found::walk(named);
         self.failed.extend(found.take_refused().iter().map(|(path, refusal)| Failed::new(path, refusal)));
+        found.files.sort();
         for (path, _) in found.files {
             if !(named.contains(&path) || is_sealed_name(&path)) {
                 continue;
