@@ -118,14 +118,55 @@ def test_without_the_secret_or_for_a_part_of_the_folder_nothing_is_mounted(encry
     part = next(path for path in encrypted.sealed.iterdir() if path.name != ".keyhearth")
     server, who = encrypted.server, encrypted.who
     assert server.refused(who, "file", "mount", part, encrypted.point) == "part_of_folder"
+    manifests = (encrypted.sealed / ".keyhearth").rename(encrypted.folder / "manifests")
+    assert server.refused(who, "file", "mount", part, encrypted.point, *WRITE) == "part_of_folder"
+    manifests.rename(encrypted.sealed / ".keyhearth")
     server.done(who, "secret", "create", "documents", "--key", "files", "--generate", "32", "--replace")
     assert server.refused(who, "file", "mount", encrypted.sealed, encrypted.point, *WRITE) == "other_secret"
     assert not encrypted.is_mounted()
     (encrypted.sealed / ".keyhearth/manifest").write_bytes(b"damaged")
-    assert server.refused(who, "file", "mount", encrypted.sealed, encrypted.point, *WRITE) == "other_secret"
+    assert server.refused(who, "file", "mount", encrypted.sealed, encrypted.point, *WRITE) == "manifest_refused"
     # A manifest that was taken away is remembered: what is written is not called in clear.
     shutil.rmtree(encrypted.sealed / ".keyhearth")
     assert server.refused(who, "file", "mount", encrypted.sealed, encrypted.point, *WRITE) == "other_secret"
+
+
+def test_a_manifest_that_is_not_proved_lets_nothing_be_written(encrypted, monkeypatch):
+    server, who = encrypted.server, encrypted.who
+    manifest = encrypted.sealed / ".keyhearth/manifest"
+    whole = manifest.read_bytes()
+    # Seen for the first time, and its signature does not hold.
+    monkeypatch.setenv("XDG_STATE_HOME", str(encrypted.folder / "fresh"))
+    start = whole.index(b"\nsignature ") + len(b"\nsignature ")
+    manifest.write_bytes(whole[:start] + (b"B" if whole[start : start + 1] == b"A" else b"A") + whole[start + 1 :])
+    assert server.refused(who, "file", "mount", encrypted.sealed, encrypted.point, *WRITE) == "manifest_refused"
+    # A folder that was known in clear, and is another one now.
+    clear = encrypted.folder / "clear"
+    clear.mkdir()
+    server.done(who, "file", "manifest", clear, "--sign-key", "names")
+    (clear / ".keyhearth/manifest").write_bytes(whole)
+    assert server.refused(who, "file", "mount", clear, encrypted.point, *WRITE) == "manifest_refused"
+    assert not encrypted.is_mounted()
+
+
+def test_in_a_folder_inside_with_names_of_its_own_nothing_is_made(mounts, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(mounts.folder / "state"))
+    mounts.server.done(mounts.who, "key", "create", "ed25519", "--alias", "names")
+    mounts.server.done(mounts.who, "secret", "create", "documents", "--key", "files", "--generate", "32")
+    (mounts.sealed / "inner/below").mkdir(parents=True)
+    words = ("--sign-key", "names", "--encrypt-names", "documents")
+    mounts.server.done(mounts.who, "file", "manifest", mounts.sealed / "inner", *words)
+    mounts.seal("inner/file", b"old")
+    with mounts.mounted(*WRITE) as point:
+        (point / "outer").write_bytes(HELLO)
+        (point / "folder").mkdir()
+        for place in (point / "inner", point / "inner/below"):
+            refused(errno.EROFS, lambda: (place / "new").write_bytes(HELLO))
+            refused(errno.EROFS, lambda: (place / "folder").mkdir())
+            refused(errno.EROFS, lambda: os.rename(point / "outer", place / "outer"))
+            refused(errno.EROFS, lambda: os.rename(point / "folder", place / "folder"))
+        (point / "inner/file").write_bytes(b"new")
+        assert tree(point) == {"outer": HELLO, "inner/file": b"new"}
 
 
 def test_what_is_known_of_no_manifest_is_only_read_as_it_lies(mounts, monkeypatch):
@@ -136,7 +177,7 @@ def test_what_is_known_of_no_manifest_is_only_read_as_it_lies(mounts, monkeypatc
     assert mounts.server.refused(mounts.who, "file", "mount", mounts.sealed, mounts.point, *WRITE) == "malformed"
     with mounts.mounted() as point:
         assert tree(point) == {"file": HELLO}
-        assert "names are shown as they lie there" in mounts.said()
+        assert "names that are not known are shown as they lie there" in mounts.said()
 
 
 def test_files_with_encrypted_names_open_without_the_server(encrypted):

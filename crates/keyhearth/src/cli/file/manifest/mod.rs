@@ -49,6 +49,10 @@ pub fn once_free<T>(mut act: impl FnMut() -> Result<T, Failure>) -> Result<T, Fa
     }
 }
 
+fn has_manifest(folder: &Path) -> bool {
+    folder.join(FOLDER).join(NAME).is_file()
+}
+
 /// By what name this machine is known to people.
 #[derive(Args)]
 pub struct DeviceName {
@@ -149,8 +153,18 @@ impl<'t> Folder<'t> {
     /// The folder that a manifest is of, for what lies below `folder`: the nearest one above that has one, or itself.
     pub fn root_of(folder: &Path) -> Result<PathBuf, Failure> {
         let folder = folder.canonicalize().map_err(|error| Failure::at(folder.display(), &error))?;
-        let has_manifest = |folder: &&Path| folder.join(FOLDER).join(NAME).is_file();
-        Ok(folder.ancestors().find(has_manifest).unwrap_or(&folder).to_owned())
+        Ok(folder.ancestors().find(|above| has_manifest(above)).unwrap_or(&folder).to_owned())
+    }
+
+    /// The same; also the nearest one that had a manifest when this machine saw it, though it is missing now.
+    pub fn known_root_of(folder: &Path) -> Result<PathBuf, Failure> {
+        let folder = folder.canonicalize().map_err(|error| Failure::at(folder.display(), &error))?;
+        for above in folder.ancestors() {
+            if has_manifest(above) || remembered::at_place(above)?.is_some() {
+                return Ok(above.to_owned());
+            }
+        }
+        Ok(folder)
     }
 
     /// Whether this machine saw the folder before.

@@ -15,7 +15,7 @@ use parking_lot::MutexGuard;
 use super::super::SUFFIX;
 use super::super::place::Stamp;
 use super::super::place::beneath::Folder;
-use super::super::place::exchange::{cannot, rename_new, swap};
+use super::super::place::exchange::{Exchanged, cannot, rename_new, swap};
 use super::documents::{Base, Document, Draft, Placed, Tree};
 use super::files::{Files, READ_ONLY, parts, remember, say, tell};
 use super::numbers::moved_to;
@@ -28,10 +28,20 @@ use super::sign;
 const SAVES_MAX: u32 = 8;
 
 impl Files {
-    /// Refuses what is not writable, and names that nothing here may have.
-    fn may_make(&self, name: &OsStr) -> Result<(), Errno> {
+    /// Refuses what is not writable, names that nothing here may have, and folders with a manifest of their own: their names may be
+    /// encrypted.
+    fn may_make(&self, inside: &Path, name: &OsStr) -> Result<(), Errno> {
         self.may_change()?;
-        if is_kept_back(name) { Err(Errno::EPERM) } else { Ok(()) }
+        if is_kept_back(name) {
+            return Err(Errno::EPERM);
+        }
+        for above in inside.ancestors().filter(|above| !above.as_os_str().is_empty()) {
+            if self.root.folder(above)?.has_manifest()? {
+                say(inside, "it has a manifest of its own: mount that folder to make something there");
+                return Err(Errno::EROFS);
+            }
+        }
+        Ok(())
     }
 
     fn may_change(&self) -> Result<(), Errno> {
@@ -48,7 +58,7 @@ impl Files {
     /// It lies on the disk at once, sealed, so that who may not seal is told at once, and nothing else takes its place.
     pub fn create(&self, path: &Path, number: impl FnOnce() -> u64) -> Result<u64, Errno> {
         let (inside, name) = parts(path);
-        self.may_make(name)?;
+        self.may_make(inside, name)?;
         let folder = self.root.folder(inside)?;
         let sealed_name = folder.sealed_name(name, SUFFIX)?;
         if folder.find(name)?.is_some() {
@@ -92,7 +102,7 @@ impl Files {
     /// Makes a folder.
     pub fn make_folder(&self, path: &Path) -> Result<(), Errno> {
         let (inside, name) = parts(path);
-        self.may_make(name)?;
+        self.may_make(inside, name)?;
         let _tree = self.tree.lock();
         let folder = self.root.folder(inside)?;
         if folder.find(name)?.is_some() {
@@ -161,7 +171,7 @@ impl Files {
     /// Renames a file or folder, over another one unless `is_kept`.
     pub fn rename(&self, from: &Path, to: &Path, is_kept: bool) -> Result<(), Errno> {
         let ((from_inside, from_name), (to_inside, to_name)) = (parts(from), parts(to));
-        self.may_make(to_name)?;
+        self.may_make(to_inside, to_name)?;
         let mut tree = match self.root.folder(to_inside)?.find(to_name)? {
             Some(Entry::File(_)) if from != to && !is_kept => self.saved_at(from)?,
             Some(_) | None => self.tree.lock(),
@@ -333,7 +343,9 @@ impl Files {
     ) -> Result<(), Errno> {
         let from = folder.path().join(sealed);
         match swap(&from, target) {
-            Ok(_) => {}
+            Ok(Exchanged::Done) => {}
+            // Nobody knows what lies where: both stay.
+            Ok(Exchanged::Kept | Exchanged::Unclear) => return Err(Errno::EIO),
             // It was removed in between.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(rename_new(&from, target)?),
             // What a filesystem without the exchange of names has: the look that was just taken.

@@ -185,20 +185,26 @@ impl Mount {
         let sealed =
             self.sealed.canonicalize().map_err(|error| Failure::at(self.sealed.display(), &error))?;
         let trust = Trust::new(session, &[], self.sign_key.as_deref())?;
-        let root = Folder::root_of(&sealed)?;
-        let mut folder = match once_free(|| Folder::open(&root, &trust, false)) {
+        let open = || Folder::open(&Folder::known_root_of(&sealed)?, &trust, false);
+        let shown_as_it_lies = |refusal: &Failure| {
+            session.hint(&format!("names that are not known are shown as they lie there: {refusal}"));
+        };
+        let mut folder = match once_free(open) {
             Err(refusal) if self.sign_key.is_none() && refusal.code() == Some("no_manifest") => {
                 return Ok(None);
             }
             // Who only reads tells nobody a name.
-            Err(refusal) if self.key.is_none() && refusal.code() != Some("busy") => {
-                session.hint(&format!("names are shown as they lie there: {refusal}"));
+            Err(refusal) if self.key.is_none() && refusal.is_refusal() && refusal.code() != Some("busy") => {
+                shown_as_it_lies(&refusal);
                 return Ok(None);
             }
             opened => opened?,
         };
+        match folder.check() {
+            Err(refusal) if self.key.is_some() => return Err(refusal),
+            checked => checked.err().iter().for_each(shown_as_it_lies),
+        }
         if self.sign_key.is_some() {
-            folder.check()?;
             folder.check_present()?;
         }
         if folder.present.is_some() {

@@ -80,8 +80,12 @@ impl Target<'_> {
                 }
             },
             Ok(Exchanged::Kept) => self.put_beside(new),
-            // What lies beside now is another version, and ours is written again.
-            Ok(Exchanged::Unclear) => self.put_beside(new).and(Err(io::ErrorKind::ResourceBusy.into())),
+            // What lies beside now may be another version, and ours is written again.
+            Ok(Exchanged::Unclear) => {
+                let version = new.keep().map_err(|error| error.error)?;
+                self.beside(|copy| exchange::rename_new(&version, copy))?;
+                Err(io::ErrorKind::ResourceBusy.into())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.put_first(new),
             // What a filesystem without the exchange of names has: the look that was just taken.
             Err(error) if exchange::cannot(&error) => {
@@ -94,8 +98,9 @@ impl Target<'_> {
 
     /// Beside its place, under a name that nothing has.
     fn put_beside(&self, new: TempPath) -> io::Result<Put> {
-        let new = new.keep().map_err(|error| error.error)?;
         let name = self.beside(|copy| exchange::rename_new(&new, copy))?;
+        // Nothing has its name any more.
+        let _ = new.keep();
         self.folder.synchronise().map(|()| Put::Beside(name))
     }
 

@@ -117,6 +117,14 @@ impl ShownFolder<'_> {
         if sealed.len() > NAME_BYTES_MAX { Err(Errno::NAMETOOLONG.into()) } else { Ok(sealed) }
     }
 
+    /// Whether it has what a folder with a manifest has.
+    ///
+    /// # Errors
+    /// The error of stat(2).
+    pub fn has_manifest(&self) -> io::Result<bool> {
+        Ok(self.kind(OsStr::new(manifest::FOLDER))?.is_some())
+    }
+
     /// What is shown under `name`. A folder comes before a file, a file of age before one of the AWS Encryption SDK.
     ///
     /// # Errors

@@ -136,7 +136,7 @@ impl Signing {
     /// [`Failure`] if the folder is not there.
     pub fn new(session: Session, key: String, device: Device, sealed: &Path) -> Result<Self, Failure> {
         let place = sealed.canonicalize().map_err(|error| Failure::at(sealed.display(), &error))?;
-        let root = Folder::root_of(&place)?;
+        let root = Folder::known_root_of(&place)?;
         Ok(Self { session, key, device, place, root, unsigned: Mutex::default(), one: Mutex::default() })
     }
 

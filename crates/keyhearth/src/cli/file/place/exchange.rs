@@ -43,12 +43,12 @@ pub fn exchange(ours: &Path, place: &Path, expected: &Stamp) -> io::Result<Excha
 /// # Errors
 /// The error of renameat2(2); ours lies where it lay then. [`cannot`] tells whether the filesystem does not exchange names.
 pub fn swap(ours: &Path, place: &Path) -> io::Result<Exchanged> {
-    let before = Stamp::at(ours)?;
+    let before = Stamp::at(ours)?.ok_or(io::ErrorKind::NotFound)?;
     let Err(error) = renameat_with(CWD, ours, CWD, place, RenameFlags::EXCHANGE) else {
         return Ok(Exchanged::Done);
     };
-    match Stamp::at(ours).ok().flatten().zip(before) {
-        Some((now, ours)) if now.is_file_of(&ours) => Err(error.into()),
+    match Stamp::at(ours).ok().flatten() {
+        Some(now) if now.is_file_of(&before) => Err(error.into()),
         Some(_) => Ok(Exchanged::Done),
         None => Ok(Exchanged::Unclear),
     }
@@ -67,6 +67,30 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Some filesystems can not promise to replace nothing; a look comes close.
         Err(Errno::INVAL) if Stamp::at(to)?.is_none() => fs::rename(from, to),
+        Err(Errno::INVAL) => Err(io::ErrorKind::AlreadyExists.into()),
         renamed => Ok(renamed?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_exchanged_with_nothing_and_nothing_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("there"), "there").unwrap();
+        let kind = |done: io::Result<Exchanged>| done.map_err(|error| error.kind());
+        assert_eq!(kind(swap(&path("gone"), &path("there"))), Err(io::ErrorKind::NotFound));
+        assert_eq!(kind(swap(&path("there"), &path("gone"))), Err(io::ErrorKind::NotFound));
+        fs::write(path("ours"), "ours").unwrap();
+        let taken = rename_new(&path("ours"), &path("there")).map_err(|error| error.kind());
+        assert_eq!(taken, Err(io::ErrorKind::AlreadyExists));
+        assert_eq!(kind(swap(&path("ours"), &path("there"))), Ok(Exchanged::Done));
+        assert_eq!(fs::read_to_string(path("there")).unwrap(), "ours");
+        let other = Stamp::at(folder.path()).unwrap().unwrap();
+        assert_eq!(kind(exchange(&path("ours"), &path("there"), &other)), Ok(Exchanged::Kept));
+        assert_eq!(fs::read_to_string(path("there")).unwrap(), "ours");
     }
 }
