@@ -16,7 +16,7 @@ use super::{input, output};
 const PEM_BYTES_MAX: usize = 64 * 1024;
 
 /// Flags of every command.
-#[derive(Clone, Args)]
+#[derive(Args)]
 pub struct Flags {
     #[command(flatten)]
     connection: Connection,
@@ -25,7 +25,7 @@ pub struct Flags {
 }
 
 /// Whom to talk to, and as whom.
-#[derive(Clone, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "Connection")]
 struct Connection {
     /// The server's URL
@@ -46,7 +46,7 @@ struct Connection {
 }
 
 /// How to answer.
-#[derive(Clone, Args)]
+#[derive(Args)]
 #[command(next_help_heading = "Answers")]
 struct Manner {
     /// Print the server's answer as JSON
@@ -58,7 +58,6 @@ struct Manner {
 }
 
 /// One run of the command.
-#[derive(Clone)]
 pub struct Session(Flags);
 
 impl Session {

@@ -80,7 +80,7 @@ impl DeviceName {
 /// What was done at a path.
 pub struct Word {
     pub path: InsidePath,
-    /// The hashes of what it was put in place of, or the fronts; `None` is nothing.
+    /// The hashes of what it was put in place of; `None` is nothing.
     pub seen: BTreeSet<Option<String>>,
     pub content: Option<Content>,
 }
@@ -198,16 +198,6 @@ impl<'t> Folder<'t> {
         Err(Failure::of("manifest_refused", &what, "", next))
     }
 
-    /// Refuses to go on where there was a manifest and is none: the folder may be another one, or not all of it there.
-    pub fn check_present(&self) -> Result<(), Failure> {
-        if self.present.is_some() {
-            return Ok(());
-        }
-        let what = format!("{} had a manifest and has none now", self.root.display());
-        let next = "mount it, or let the sync service come to its end; `keyhearth file verify` says more";
-        Err(Failure::of("manifest_missing", &what, "", next))
-    }
-
     /// Joins what a sync service brought since the folder was opened: what is signed next takes its place.
     fn join_newer(&mut self) -> Result<(), Failure> {
         let (read, refused) = self.files.read()?;
@@ -245,12 +235,8 @@ impl<'t> Folder<'t> {
         self.join_newer()?;
         self.check()?;
         for Word { path, seen, content } in words {
-            let is_seen = |other: Option<&Content>| match other {
-                None => seen.contains(&None),
-                Some(Content { hash, front, .. }) => {
-                    seen.contains(&Some(hash.to_string())) || seen.contains(&Some(front.to_string()))
-                }
-            };
+            let is_seen =
+                |other: Option<&Content>| seen.contains(&other.map(|content| content.hash.to_string()));
             let record = Record { content, when: keys::now(), device: device.clone() };
             self.manifest.record_over(path, is_seen, record);
         }

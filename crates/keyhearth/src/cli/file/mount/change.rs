@@ -3,13 +3,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::Errno;
 use keyhearth_files::Output;
-use keyhearth_files::manifest::Front;
 use parking_lot::MutexGuard;
 
 use super::super::SUFFIX;
@@ -21,8 +20,7 @@ use super::files::{Files, READ_ONLY, parts, remember, say, tell};
 use super::numbers::moved_to;
 use super::replace::Target;
 use super::save::Unsaved;
-use super::shown::{Entry, ShownFolder, is_kept_back, with_suffix};
-use super::sign;
+use super::shown::{Entry, ShownFolder, is_kept_back};
 
 /// How often a file that is written on and on is saved before it is not renamed.
 const SAVES_MAX: u32 = 8;
@@ -70,8 +68,6 @@ impl Files {
         let sealed =
             keyhearth_files::seal_stream(&head.file_key, &head.header, &mut io::empty(), &mut output.file());
         sealed.map_err(io::Error::from)?;
-        let signed = self.signing.as_ref().map(|_| sign::content(output.file())).transpose();
-        let signed = signed.map_err(|refusal| tell(path, &refusal))?;
         let scratch = self.scratch(path)?;
         let (sealed, new) = output.name().map_err(io::Error::from)?;
         let proof = head.proof();
@@ -81,9 +77,6 @@ impl Files {
                 return Err(Errno::EEXIST);
             }
             new.persist_noclobber(place).map_err(|error| error.error)?;
-            if let (Some(signing), Some(content)) = (&self.signing, signed) {
-                signing.written(&with_suffix(path, SUFFIX), None, content);
-            }
             let base = Base::new(self.next(), sealed, Some(proof))?;
             remember(&mut self.known.lock(), path.to_owned(), *base.stamp.lock());
             let document = Document::new(base, Some(Draft::new(scratch, Some(head.identity), false)));
@@ -120,13 +113,7 @@ impl Files {
             let folder = self.root.folder(inside)?;
             match folder.find(name)?.ok_or(Errno::ENOENT)? {
                 Entry::Folder(_) => return Err(Errno::EISDIR),
-                Entry::File(sealed) => {
-                    let front = self.front(&folder, &sealed);
-                    folder.remove(&sealed)?;
-                    if let (Some(signing), Some(front)) = (&self.signing, front) {
-                        signing.removed(&signed_path(path, &sealed), front);
-                    }
-                }
+                Entry::File(sealed) => folder.remove(&sealed)?,
             }
             let removed = tree.at(path).map(|placed| Arc::clone(&placed.document));
             tree.clear(path);
@@ -192,7 +179,6 @@ impl Files {
             (Entry::Folder(folder), there) => {
                 let (old, new) = ((&from_folder, &*folder), (&to_folder, &*to_folder.folder_name(to_name)?));
                 self.rename_folder(old, new, there.is_some())?;
-                self.moved_folder(from, to);
                 let mut known = self.known.lock();
                 let moved: Vec<_> = known.extract_if(|path, _| path.starts_with(from)).collect();
                 known.extend(moved.into_iter().map(|(path, stamp)| (moved_to(&path, from, to), stamp)));
@@ -200,8 +186,7 @@ impl Files {
             (Entry::File(sealed), there) => {
                 let suffix = Path::new(&sealed).extension().and_then(OsStr::to_str).unwrap_or(SUFFIX);
                 let target = to_folder.sealed_name(to_name, suffix)?;
-                let front = self.front(&from_folder, &sealed);
-                let (mut over, mut over_front) = (None, None);
+                let mut over = None;
                 if let Some(Entry::File(other)) = there {
                     if other != target || !self.is_written(&to_folder.open(&other)?) {
                         say(to, &format!("{READ_ONLY}, and replaced; remove it first"));
@@ -212,7 +197,6 @@ impl Files {
                         return Err(Errno::EBUSY);
                     }
                     over = self.keep_unknown(&to_folder, to, &other)?;
-                    over_front = self.front(&to_folder, &other);
                     replaced = tree.at(to).map(|placed| Arc::clone(&placed.document));
                 }
                 let before = from_folder.stamp(&sealed)?;
@@ -223,7 +207,6 @@ impl Files {
                     }
                     None => rename_new(&old, &new)?,
                 }
-                self.moved((from, &sealed), to, front, over_front);
                 let known = self.known.lock().remove(from);
                 // It is of who renamed it, unless another version had come there.
                 let known = known.or(before);
@@ -263,37 +246,6 @@ impl Files {
         let made = cleared.and_then(|()| to_folder.make(to));
         // What could not be moved is there again.
         Ok(made.or_else(|error| from_folder.make(from).and(Err(error)))?)
-    }
-
-    /// What a sealed file begins with, if it is one and what is done is signed.
-    fn front(&self, folder: &Folder, sealed: &OsStr) -> Option<Front> {
-        self.signing.as_ref()?;
-        sign::front(&folder.open(sealed).ok()?)
-    }
-
-    /// A sealed file was renamed, over one that began so, if any.
-    fn moved(&self, (from, sealed): (&Path, &OsStr), to: &Path, front: Option<Front>, over: Option<Front>) {
-        if let (Some(signing), Some(front)) = (&self.signing, front) {
-            signing.moved(&signed_path(from, sealed), &signed_path(to, sealed), front, over);
-        }
-    }
-
-    /// So was a folder, with all in it.
-    fn moved_folder(&self, from: &Path, to: &Path) {
-        let mut folders: Vec<_> = self.signing.iter().map(|_| to.to_owned()).collect();
-        while let Some(at) = folders.pop() {
-            let Ok(folder) = self.root.folder(&at) else { continue };
-            for (name, entry) in folder.entries().unwrap_or_default() {
-                let now = at.join(name);
-                match entry {
-                    Entry::Folder(_) => folders.push(now),
-                    Entry::File(sealed) => {
-                        let before = moved_to(&now, to, from);
-                        self.moved((&before, &sealed), &now, self.front(&folder, &sealed), None);
-                    }
-                }
-            }
-        }
     }
 
     /// The stamp of the file that is at `path` now was changed here, from one to another: who knew it by the one knows it by the
@@ -373,9 +325,7 @@ impl Files {
         path: &Path,
     ) -> Result<(), Errno> {
         let (inside, name) = parts(path);
-        let front = self.front(from, sealed);
         let kept = Target { folder, name, device: &self.device }.move_aside(from, sealed)?;
-        self.moved((path, sealed), &inside.join(&kept), front, None);
         say(path, &format!("another version came meanwhile; it is {}", inside.join(kept).display()));
         Ok(())
     }
@@ -414,9 +364,4 @@ impl Files {
     pub fn synchronise_folder(&self, path: &Path) -> Result<(), Errno> {
         Ok(self.root.folder(path)?.synchronise()?)
     }
-}
-
-/// Under which path a sealed file is signed that is shown at `path`.
-fn signed_path(path: &Path, sealed: &OsStr) -> PathBuf {
-    with_suffix(path, Path::new(sealed).extension().and_then(OsStr::to_str).unwrap_or(SUFFIX))
 }

@@ -27,7 +27,6 @@ use super::held::{Digest, Held, digest};
 use super::leases::{Leased, Leases};
 use super::numbers::Numbers;
 use super::shown::{Entry, ShownRoot};
-use super::sign::Signing;
 
 /// Files whose lengths are remembered, and of which it is remembered what was opened last.
 const FILES_MAX: usize = 64 * 1024;
@@ -69,8 +68,6 @@ pub struct Files {
     pub key: Option<String>,
     /// By what name people know this machine.
     pub device: Device,
-    /// What signs what is done, if anything does.
-    pub signing: Option<Signing>,
     /// The ids of what that has named since the mount began: files under these are written, others only read.
     pub keys: Mutex<HashSet<String>>,
     pub numbers: Mutex<Numbers>,
@@ -96,7 +93,7 @@ impl Files {
     pub fn new(
         root: ShownRoot,
         server: Server,
-        (key, device, signing): (Option<String>, Device, Option<Signing>),
+        (key, device): (Option<String>, Device),
         lease: Duration,
         held: Option<Held>,
     ) -> Self {
@@ -105,7 +102,6 @@ impl Files {
             server,
             key,
             device,
-            signing,
             keys: Mutex::default(),
             numbers: Mutex::new(Numbers::new()),
             open: Mutex::default(),

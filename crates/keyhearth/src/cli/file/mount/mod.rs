@@ -12,7 +12,6 @@ mod numbers;
 mod replace;
 mod save;
 mod shown;
-mod sign;
 mod view;
 
 use std::path::{Path, PathBuf};
@@ -39,7 +38,6 @@ use super::place::beneath::Root;
 use files::Files;
 use held::Held;
 use shown::ShownRoot;
-use sign::Signing;
 use view::View;
 
 /// Requests that are answered at once.
@@ -62,9 +60,6 @@ pub struct Mount {
     /// Let programs write, too; the key that wraps the keys of new files, by its id or an alias
     #[arg(long, value_parser = text_of::<KeyRef>)]
     key: Option<String>,
-    /// Sign what is written, renamed and deleted into the folder's manifest, by this key
-    #[arg(long, value_name = "KEY", requires = "key", value_parser = text_of::<KeyRef>)]
-    sign_key: Option<String>,
     #[command(flatten)]
     name: DeviceName,
 }
@@ -87,10 +82,7 @@ impl Mount {
         self.apart()?;
         let root = Root::open(&self.sealed).map_err(|error| Failure::at(self.sealed.display(), &error))?;
         let root = ShownRoot::new(root, self.names(session, &server)?);
-        let device = self.name.device();
-        let signing = |key: &String| Signing::new(session.clone(), key.clone(), device.clone(), &self.sealed);
-        let signing = self.sign_key.as_ref().map(signing).transpose()?;
-        let writer = (self.key.clone(), device, signing);
+        let writer = (self.key.clone(), self.name.device());
         let files = Arc::new(Files::new(root, server, writer, self.lease, self.offline.map(Held::new)));
         if self.key.is_some() {
             // Whoever may not seal is told before he has written anything.
@@ -115,10 +107,6 @@ impl Mount {
             // Nor this: what it does not save is saved in the end.
             thread::spawn(move || saved.save_again());
         }
-        if files.signing.is_some() {
-            let signed = Arc::clone(&files);
-            thread::spawn(move || signed.signing.iter().for_each(|signing| signed.sign_again(signing)));
-        }
         let (ended, end) = oneshot::channel();
         thread::spawn(move || ended.send(mounted.run()));
         session.hint(&format!("{} is mounted; `umount` or Ctrl+C ends it", self.mountpoint.display()));
@@ -137,7 +125,6 @@ impl Mount {
         let saving = Arc::clone(&files);
         thread::spawn(move || {
             saving.save_all();
-            saving.signing.iter().for_each(|signing| signing.sign(&saving.root));
             saved.send(())
         });
         // Who does not want to wait for that sends another signal.
@@ -149,21 +136,19 @@ impl Mount {
                 _ = hangup.recv() => {}
             }
         });
-        let unsaved = names_of(&files.unsaved());
-        let unsigned = files.signing.as_ref().map(|signing| names_of(&signing.left())).unwrap_or_default();
-        let not_signed = || {
-            let next = "look at them with `keyhearth file verify`, and sign them: `keyhearth file manifest FOLDER --sign-key KEY`";
-            Failure::of("unsigned", "what was done to these files is not signed", &unsigned, next)
-        };
+        let unsaved = files.unsaved();
         if unsaved.is_empty() {
-            return if unsigned.is_empty() { Ok(served?) } else { Err(not_signed()) };
+            return Ok(served?);
         }
-        if !unsigned.is_empty() {
-            eprintln!("{}", not_signed());
-        }
+        let names: Vec<_> =
+            unsaved.iter().map(|path| output::visible(&path.to_string_lossy()).into_owned()).collect();
         let what = "what was written last to these files is lost";
-        let next = "what lies there is what was saved last; write them again";
-        Err(Failure::of("unsaved", what, &unsaved, next))
+        Err(Failure::of(
+            "unsaved",
+            what,
+            &names.join(", "),
+            "what lies there is what was saved last; write them again",
+        ))
     }
 
     fn options(&self) -> Config {
@@ -184,15 +169,13 @@ impl Mount {
     fn names(&self, session: &Session, server: &Server) -> Result<Option<NameKey>, Failure> {
         let sealed =
             self.sealed.canonicalize().map_err(|error| Failure::at(self.sealed.display(), &error))?;
-        let trust = Trust::new(session, &[], self.sign_key.as_deref())?;
+        let trust = Trust::new(session, &[], None)?;
         let open = || Folder::open(&Folder::known_root_of(&sealed)?, &trust, false);
         let shown_as_it_lies = |refusal: &Failure| {
             session.hint(&format!("names that are not known are shown as they lie there: {refusal}"));
         };
         let mut folder = match once_free(open) {
-            Err(refusal) if self.sign_key.is_none() && refusal.code() == Some("no_manifest") => {
-                return Ok(None);
-            }
+            Err(refusal) if refusal.code() == Some("no_manifest") => return Ok(None),
             // Who only reads tells nobody a name.
             Err(refusal) if self.key.is_none() && refusal.is_refusal() && refusal.code() != Some("busy") => {
                 shown_as_it_lies(&refusal);
@@ -203,9 +186,6 @@ impl Mount {
         match folder.check() {
             Err(refusal) if self.key.is_some() => return Err(refusal),
             checked => checked.err().iter().for_each(shown_as_it_lies),
-        }
-        if self.sign_key.is_some() {
-            folder.check_present()?;
         }
         if folder.present.is_some() {
             folder.remember()?;
@@ -237,12 +217,6 @@ impl Mount {
         let status = Command::new("fusermount3").arg("-uz").arg("--").arg(&self.mountpoint).status()?;
         if status.success() { Ok(()) } else { Err(io::Error::other("fusermount3 did not unmount it")) }
     }
-}
-
-fn names_of(paths: &[PathBuf]) -> String {
-    let names: Vec<_> =
-        paths.iter().map(|path| output::visible(&path.to_string_lossy()).into_owned()).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

@@ -22,8 +22,6 @@ use super::super::{SUFFIX, failure, keys};
 use super::documents::{AGAIN, Base, Document, Draft, Identity, Proof};
 use super::files::{Files, header_at, parts, remember, say};
 use super::replace::{Put, Target};
-use super::shown::with_suffix;
-use super::sign::{self, Signing};
 
 /// Bytes of a file that are brought into its scratch at once.
 const LOAD_BYTES: usize = 1 << 20;
@@ -340,9 +338,6 @@ impl Files {
             }
         };
         output.file().sync_all()?;
-        // As it was written here, whatever others do to it once it has a name.
-        let signed = self.signing.as_ref().map(|_| sign::content(output.file())).transpose()?;
-        let over = signed.and_then(|_| sign::front(&base.sealed));
         let (sealed, new) = output.name()?;
         let header = base.proof.lock().as_ref().map(|proof| proof.header);
         // `file rekey` works on what it has locked.
@@ -369,10 +364,6 @@ impl Files {
             Put::There => path,
             Put::Beside(name) => inside.join(name),
         };
-        if let (Some(signing), Some(content)) = (&self.signing, signed) {
-            let over = over.filter(|_| put == Put::There);
-            signing.written(&with_suffix(&put_at, SUFFIX), over, content);
-        }
         placed.path = Some(put_at.clone());
         let new_base = Base::new(self.next(), sealed, Some(head.proof()))?;
         remember(&mut self.known.lock(), put_at.clone(), *new_base.stamp.lock());
@@ -412,19 +403,6 @@ impl Files {
                 self.settle(&document);
             }
             is_over = self.is_over.lock();
-        }
-    }
-
-    /// Signs what rests, until the mount ends.
-    pub fn sign_again(&self, signing: &Signing) {
-        let mut is_over = self.is_over.lock();
-        while !*is_over {
-            self.over.wait_for(&mut is_over, sign::LOOK);
-            if !*is_over && signing.is_due() {
-                drop(is_over);
-                signing.sign(&self.root);
-                is_over = self.is_over.lock();
-            }
         }
     }
 

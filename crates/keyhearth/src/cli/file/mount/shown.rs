@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use keyhearth_files::manifest::{self, InsidePath};
@@ -57,13 +57,6 @@ impl ShownRoot {
         Ok(ShownFolder { lies: self.root.folder(Path::new(&lies))?, names })
     }
 
-    /// Where on the disk the sealed file is that is shown as `path` without its suffix.
-    pub fn sealed_path(&self, path: &Path) -> Option<PathBuf> {
-        let Some(names) = &self.names else { return Some(path.to_owned()) };
-        let (shown, suffix) = path.to_str()?.rsplit_once('.')?;
-        Some(format!("{}.{suffix}", names.encrypt(shown).ok()?).into())
-    }
-
     /// Whether names on the disk depend on where they are.
     pub fn is_encrypted(&self) -> bool {
         self.names.is_some()
@@ -113,7 +106,9 @@ impl ShownFolder<'_> {
     /// # Errors
     /// As [`ShownFolder::folder_name`].
     pub fn sealed_name(&self, name: &OsStr, suffix: &str) -> io::Result<OsString> {
-        let sealed = with_suffix(Path::new(&self.folder_name(name)?), suffix).into_os_string();
+        let mut sealed = self.folder_name(name)?;
+        sealed.push(".");
+        sealed.push(suffix);
         if sealed.len() > NAME_BYTES_MAX { Err(Errno::NAMETOOLONG.into()) } else { Ok(sealed) }
     }
 
@@ -217,14 +212,6 @@ fn is_name(path: &str, name: &str) -> bool {
 /// Whether it is the name of what the folder has for its manifest: neither shown nor made.
 pub fn is_kept_back(name: &OsStr) -> bool {
     name == manifest::FOLDER
-}
-
-/// A path with a suffix at its end.
-pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(".");
-    path.push(suffix);
-    path.into()
 }
 
 /// The name of a sealed file without its suffix, and that.
