@@ -12,16 +12,16 @@ from server import HOST
 UNIT = image.REPOSITORY / "packaging/user/keyhearth-sync@.service"
 SIZE_MIB = 700
 COMMAND_LINE = "console=ttyS0 quiet no_timer_check root=/dev/vda rw"
-HOME = "home/you"
+HOME = "srv/you"
 ENVIRONMENT = """
-PLAIN="/home/you/My Documents"
-SEALED="/home/you/Sealed Documents"
+PLAIN="/srv/you/My Documents"
+SEALED="/srv/you/Sealed Documents"
 KEY=files
 SIGN_KEY=names
 KEYHEARTH_URL=https://{host}:{port}
-KEYHEARTH_CA_FILE=/home/you/.config/keyhearth/ca.crt
-KEYHEARTH_CERT_FILE=/home/you/.config/keyhearth/you.crt
-KEYHEARTH_KEY_FILE=/home/you/.config/keyhearth/you.key
+KEYHEARTH_CA_FILE=/srv/you/.config/keyhearth/ca.crt
+KEYHEARTH_CERT_FILE=/srv/you/.config/keyhearth/you.crt
+KEYHEARTH_KEY_FILE=/srv/you/.config/keyhearth/you.key
 """
 SYSTEM = {
     "etc/fstab": "/dev/vda / ext4 defaults 0 1\n",
@@ -36,7 +36,7 @@ Wants=network-online.target
 Type=oneshot
 User=you
 Environment=XDG_RUNTIME_DIR=/run/user/1000
-ExecStart=sh /home/you/look
+ExecStart=sh /srv/you/look
 StandardOutput=journal+console
 StandardError=journal+console
 [Install]
@@ -90,7 +90,7 @@ def test_a_user_s_systemd_keeps_folders_in_step(tmp_path, server):
     (root.folder / HOME / "Sealed Documents").mkdir()
     shutil.copy(os.environ["KEYHEARTH_BIN"], root.folder / "usr/bin/keyhearth")
     root.install(debian.cached("user"))
-    root.run("useradd", "--uid", "1000", "you")
+    root.run("useradd", "--uid", "1000", "--home-dir", f"/{HOME}", "you")
     root.run("chown", "--recursive", "you:you", f"/{HOME}")
     root.run("systemctl", "enable", "systemd-networkd.service", "look.service")
     boot, disk = root.folder / "boot", tmp_path / "disk"
