@@ -326,7 +326,12 @@ impl<'p> Target<'p> {
         name: impl Fn(&Path) -> Result<PathBuf, Failure>,
     ) -> Vec<(PathBuf, PathBuf)> {
         let sources: HashSet<FileNumber> = match self.place.force {
-            true => files.iter().filter_map(|(source, _)| number(source)).collect(),
+            // What gets no name is not read.
+            true => files
+                .iter()
+                .filter(|(source, _)| name(source).is_ok())
+                .filter_map(|(source, _)| number(source))
+                .collect(),
             false => HashSet::new(),
         };
         let mut taken = HashSet::new();
@@ -360,8 +365,12 @@ impl<'p> Target<'p> {
             // One that is still to be made is where the one above it is.
             let there =
                 folder.ancestors().map(|path| if path == Path::new("") { Path::new(".") } else { path });
-            let Some(folder) = there.into_iter().find_map(|path| File::open(path).ok()) else { continue };
-            filesystems.insert(folder.metadata()?.dev(), folder);
+            let is_missing = |opened: &io::Result<File>| {
+                opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            };
+            if let Some(Ok(folder)) = there.map(File::open).find(|opened| !is_missing(opened)) {
+                filesystems.insert(folder.metadata()?.dev(), folder);
+            }
         }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, folder) in &filesystems {
@@ -375,7 +384,19 @@ impl<'p> Target<'p> {
     /// Gives files their names once they are on the disk, and tells of them. One flush serves all: one for each would take as long as
     /// all the rest.
     pub fn finish(&self, files: Vec<Written<'_>>, on: &Filesystems, told: &Told) -> Result<(), Failure> {
+        // Of a folder that may not be read.
+        let mut others = Filesystems::new();
+        for (output, _) in files.iter().filter_map(|file| file.made.as_ref().ok()) {
+            let number = output.file().metadata()?.dev();
+            if !on.contains_key(&number)
+                && let Entry::Vacant(place) = others.entry(number)
+            {
+                place.insert(output.file().try_clone()?);
+            }
+        }
         flush(on)?;
+        flush(&others)?;
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).append(&mut others);
         for Written { source, place, made } in files {
             let done = made.and_then(|(output, bytes)| {
                 let finished = if self.place.force { output.replace() } else { output.finish() };

@@ -77,7 +77,7 @@ impl Share {
         let server = session.server()?;
         let mut known = Known { server: &server, of_keys: BTreeMap::new() };
         let (mut outcomes, mut unseen) = (Outcomes::default(), None);
-        outcomes.each(&self.files, |path, longer| self.give(&mut known, path, longer, &mut unseen));
+        outcomes.each(&self.files, |path, outcomes| self.give(&mut known, path, outcomes, &mut unseen));
         if !outcomes.longer.is_empty() {
             session.hint(&format!(
                 "{} could open some of these files before and longer, and still can: `keyhearth file unshare` first, and \
@@ -91,18 +91,17 @@ impl Share {
             ));
         }
         let until = self.until.as_ref().map(|time| format!(" until {time}")).unwrap_or_default();
-        outcomes.finish(session, &format!("{} may open{until}", self.with), "shared")
+        outcomes.finish(session, |_| format!("{} may open{until}", self.with), "shared")
     }
 
-    /// Makes the grant on one file; those that were there already and end later are put to `longer`, and why they could not be seen
-    /// to `unseen`.
+    /// Makes the grant on one file. Why those that were there already could not be seen is put to `unseen`.
     fn give(
         &self,
         known: &mut Known<'_>,
         path: &Path,
-        longer: &mut Vec<String>,
+        outcomes: &mut Outcomes,
         unseen: &mut Option<Failure>,
-    ) -> Result<Given, Failure> {
+    ) -> Result<(), Failure> {
         let Bound { key, file, opens } = Bound::proved(known.server, path)?;
         let ends = |end: &Option<Is<Time>>| end.as_ref().map_or(Time::MAX, |end| **end);
         let is_longer = |grant: &&answer::Grant| {
@@ -111,7 +110,7 @@ impl Share {
         if unseen.is_none() {
             match known.grants(&key) {
                 Ok(before) => {
-                    longer.extend(before.iter().filter(is_longer).map(|grant| grant.id.to_string()))
+                    outcomes.longer.extend(before.iter().filter(is_longer).map(|grant| grant.id.to_string()))
                 }
                 Err(refusal) => *unseen = Some(refusal),
             }
@@ -124,7 +123,8 @@ impl Share {
             ..NewGrant::new(*self.with, [opens])
         };
         let grant = known.server.wait(known.server.create_grant(&key, &body))?.id.to_string();
-        Ok(Given { path: path.display().to_string(), file, grants: vec![grant] })
+        outcomes.files.push(Given { path: path.display().to_string(), file, grants: vec![grant] });
+        Ok(())
     }
 }
 
@@ -133,57 +133,61 @@ impl Unshare {
         let server = session.server()?;
         let mut known = Known { server: &server, of_keys: BTreeMap::new() };
         let mut outcomes = Outcomes::default();
-        outcomes.each(&self.files, |path, _| self.take(&mut known, path));
-        outcomes.files.retain(|given| !given.grants.is_empty());
-        if outcomes.files.is_empty() && outcomes.failed.is_empty() {
+        outcomes.each(&self.files, |path, outcomes| self.take(&mut known, path, outcomes));
+        if outcomes.files.iter().all(|given| given.grants.is_empty()) && outcomes.failed.is_empty() {
             let next = "`keyhearth grant list` shows who holds the key; policies may allow it, too";
             return Err(Failure::of("not_shared", "no grant gives these files to this identity", "", next));
         }
-        outcomes.finish(session, &format!("{} has no grant any more for", self.from), "unshared")
+        let words = |count| match count {
+            0 => format!("{} had no grant for", self.from),
+            count => format!("ended {count} grants of {} for", self.from),
+        };
+        outcomes.finish(session, words, "unshared")
     }
 
-    fn take(&self, known: &mut Known<'_>, path: &Path) -> Result<Given, Failure> {
+    /// Ends all grants on one file that can be ended.
+    fn take(&self, known: &mut Known<'_>, path: &Path, outcomes: &mut Outcomes) -> Result<(), Failure> {
         let Bound { key, file, .. } = open::read_any(path).and_then(|file| Bound::of(&file))?;
-        let (server, mut grants) = (known.server, Vec::new());
+        let server = known.server;
+        let (mut grants, mut end) = (Vec::new(), Ok(()));
         for grant in known.grants(&key)?.iter().filter(|grant| gives(grant, *self.from, &file)) {
-            // Another name of the same file may have come first.
             match server.wait(server.revoke_grant(&key, *grant.id)) {
-                Err(refusal) if refusal.code() != Some("not_found") => return Err(refusal),
-                Ok(_) | Err(_) => {}
+                // Another name of the same file may have come first.
+                Err(refusal) if refusal.code() != Some("not_found") => end = end.and(Err(refusal)),
+                Ok(_) | Err(_) => grants.push(grant.id.to_string()),
             }
-            grants.push(grant.id.to_string());
         }
-        Ok(Given { path: path.display().to_string(), file, grants })
+        outcomes.files.push(Given { path: path.display().to_string(), file, grants });
+        end
     }
 }
 
 impl Outcomes {
-    /// Does `work` with each file that was named and each sealed one in folders that were; one that fails stops no other.
-    fn each(
-        &mut self,
-        named: &[PathBuf],
-        mut work: impl FnMut(&Path, &mut Vec<String>) -> Result<Given, Failure>,
-    ) {
+    /// Does `work` with each file that was named and each sealed one in folders that were. One that fails stops no other, unless the
+    /// server answers nobody.
+    fn each(&mut self, named: &[PathBuf], mut work: impl FnMut(&Path, &mut Self) -> Result<(), Failure>) {
         let mut found = Found::walk(named);
-        self.failed.extend(found.take_refused().iter().map(|(path, refusal)| Failed::new(path, refusal)));
+        found.files.retain(|(path, _)| named.contains(path) || is_sealed_name(path));
         found.files.sort();
-        for (path, _) in found.files {
-            if !(named.contains(&path) || is_sealed_name(&path)) {
-                continue;
-            }
-            match work(&path, &mut self.longer) {
-                Ok(given) => self.files.push(given),
-                Err(refusal) => self.failed.push(Failed::new(&path, &refusal)),
+        let mut end = None;
+        for (path, _) in &found.files {
+            if let Some(end) = &end {
+                self.failed.push(Failed::new(path, end));
+            } else if let Err(refusal) = work(path, self) {
+                self.failed.push(Failed::new(path, &refusal));
+                end = Some(refusal).filter(Failure::is_unanswered);
             }
         }
+        self.failed.extend(found.take_refused().iter().map(|(path, refusal)| Failed::new(path, refusal)));
     }
 
-    /// Prints which files it was, by their paths and ids: `words` go before each.
-    fn finish(&self, session: &Session, words: &str, done: &str) -> Result<(), Failure> {
-        let lines =
-            self.files.iter().map(|given| format!("{words} {} (file {})", one_line(&given.path), given.file));
+    /// Prints which files it was, by their paths and ids; before each, the words for so many grants.
+    fn finish(&self, session: &Session, words: impl Fn(usize) -> String, done: &str) -> Result<(), Failure> {
+        let line = |given: &Given| {
+            format!("{} {} (file {})", words(given.grants.len()), one_line(&given.path), given.file)
+        };
         if session.json() || !self.files.is_empty() {
-            session.say(self, &lines.collect::<Vec<_>>().join("\n"))?;
+            session.say(self, &self.files.iter().map(line).collect::<Vec<_>>().join("\n"))?;
         }
         Failed::finish(&self.failed, self.files.len(), session, done)
     }

@@ -229,7 +229,14 @@ pub struct Recorder<'t> {
 impl<'t> Recorder<'t> {
     /// Of files that will lie in `output`; what is known of the folder is proved before anything is made.
     pub fn new(output: &Path, trust: &'t Trust<'t>, device: Device) -> Result<Self, Failure> {
-        let folder = Folder::open(&Folder::root_of(output)?, trust, true)?;
+        let root = Folder::root_of(output)?;
+        let known = Folder::known_root_of(output)?;
+        if known != root {
+            let what = format!("{} had a manifest and has none now", known.display());
+            let next = "let the sync service come to its end, or seal elsewhere";
+            return Err(Failure::of("manifest_missing", &what, "", next));
+        }
+        let folder = Folder::open(&root, trust, true)?;
         folder.check()?;
         if folder.manifest.names.is_some() {
             let next = "let `keyhearth sync watch` seal them";
