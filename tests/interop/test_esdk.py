@@ -305,13 +305,39 @@ def test_a_colleague_opens_what_is_shared(cli, key):
     assert cli.refused("share", theirs, "--with", identity) == "no_file_id"
 
 
+def test_after_a_theft_a_file_gets_a_new_data_key_and_stays_what_it_was(cli, key, kms):
+    pairs = [word for name, value in CONTEXT.items() for word in ("--context", f"{name}={value}")]
+    ours, theirs = cli.sealed(key, plaintext(3 * FRAME + 9), *pairs), cli.folder / "theirs.esdk"
+    theirs.write_bytes(Python().encrypt(key, b"theirs"))
+    colleague = cli.server.issue(cli.who, f"c{os.urandom(4).hex()}", cli.folder / "colleague")
+    cli.file("share", ours, "--with", json.loads(cli.server.done(colleague, "--json", "whoami"))["identity"])
+    before = [(path, path.read_bytes(), cli.inspect(path)) for path in (ours, theirs)]
+    told = json.loads(cli.server.done(cli.who, "--json", "file", "rekey", "--suspected-stolen", cli.folder))
+    assert len(told["files"]) == 2 and any("key rotate" in note for note in told["notes"])
+    for path, content, shown in before:
+        assert {**cli.inspect(path), "header_bytes": 0} == {**shown, "header_bytes": 0}
+        # The message id, and with it whatever follows.
+        assert path.read_bytes()[:100] != content[:100]
+    assert cli.opened(ours, who=colleague) == plaintext(3 * FRAME + 9)
+    plain, context = Python().decrypt(key, theirs.read_bytes())
+    assert plain == b"theirs" and CONTEXT.items() <= context.items() and "file" not in context
+    # What somebody else could open is not taken from them in silence.
+    other = kms.create_key()["KeyMetadata"]["Arn"]
+    provider = aws_encryption_sdk.StrictAwsKmsMasterKeyProvider(key_ids=[key, other])
+    both = Python.client.encrypt(source=b"plain", key_provider=provider, algorithm=SUITE)[0]
+    theirs.write_bytes(both)
+    assert cli.refused("rekey", "--suspected-stolen", theirs) == "several_keys"
+    recipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+    sealed = ours.read_bytes()
+    assert cli.refused("rekey", "--suspected-stolen", "--recipient", recipient, ours) == "recipients"
+    assert (theirs.read_bytes(), ours.read_bytes()) == (both, sealed)
+
+
 def test_what_the_format_does_not_know_is_refused_with_the_way_out(cli, key):
     sealed = cli.sealed(key, b"plain")
     before = sealed.read_bytes()
-    for words in ([], ["--suspected-stolen"]):
-        assert cli.refused("rekey", *words, sealed) == "not_age"
-        assert cli.refused("rekey", *words, cli.folder) == "not_age"
-        assert sealed.read_bytes() == before
+    for place in (sealed, cli.folder):
+        assert cli.refused("rekey", place) == "not_age" and sealed.read_bytes() == before
     id, plain = key.rpartition("/")[2], cli.folder / "plain"
     plain.write_bytes(b"plain")
     recipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"

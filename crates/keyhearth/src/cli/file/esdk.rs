@@ -63,7 +63,14 @@ impl<'k> Wrapper<'k> {
             context.insert(FILE.to_owned(), file.to_string());
             Ok(context)
         };
-        let contexts = (0..count).map(context).collect::<Result<Vec<_>, Failure>>()?;
+        self.headers_for(server, (0..count).map(context).collect::<Result<_, Failure>>()?)
+    }
+
+    /// The same for these contexts.
+    ///
+    /// # Errors
+    /// As [`Wrapper::headers`].
+    pub fn headers_for(&self, server: &Server, contexts: Vec<Context>) -> Result<Vec<Made>, Failure> {
         let asked: Vec<_> = contexts
             .iter()
             .map(|context| {

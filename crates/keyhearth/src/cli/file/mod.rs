@@ -4,7 +4,6 @@
 //! sealed or opened does not stop the others; the command then ends as one that failed.
 
 mod esdk;
-mod header;
 pub mod keys;
 mod look;
 pub mod manifest;
@@ -14,6 +13,7 @@ pub mod names;
 pub mod open;
 pub mod place;
 pub mod plugin;
+mod rekey;
 pub mod seal;
 mod share;
 mod shred;
@@ -101,7 +101,7 @@ pub enum Verb {
     /// Wraps the keys of files by the newest version of their key, or by another key
     ///
     /// Only headers change, where they lie. With --suspected-stolen each file gets a key of its own anew and is sealed again.
-    Rekey(header::Rekey),
+    Rekey(rekey::Rekey),
     /// Looks whether all files of a folder are there, as they were signed
     ///
     /// Names every file that is missing, added, renamed, swapped, older or damaged. Ends with 1 if there is any.

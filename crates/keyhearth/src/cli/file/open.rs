@@ -85,7 +85,7 @@ impl Unlocked {
     }
 
     /// As [`Opened::stream_to`].
-    fn stream_to(self, output: &mut dyn Write) -> Result<u64, Error> {
+    pub fn stream_to(self, output: &mut dyn Write) -> Result<u64, Error> {
         match self {
             Self::Age(opened, key) => opened.stream_to(&key, output),
             Self::Esdk(opened, key) => opened.stream_to(&key, output),
@@ -341,18 +341,6 @@ fn opened_name(target: &Target<'_>, path: &Path) -> Result<PathBuf, Failure> {
 pub fn read_any(path: &Path) -> Result<AnyOpened, Failure> {
     let file = File::open(path).map_err(|error| Failure::at(path.display(), &error))?;
     keyhearth_files::open_any(file).map_err(failure)
-}
-
-/// Reads the header of the file at `path`, of age.
-pub fn read(path: &Path) -> Result<Opened, Failure> {
-    match read_any(path)? {
-        AnyOpened::Age(opened) => Ok(opened),
-        AnyOpened::Esdk(_) => {
-            let what = "a file of the AWS Encryption SDK keeps the header that it was made with";
-            let next = "open it with `keyhearth file open`, then seal it with --format esdk --force";
-            Err(Failure::of("not_age", what, "", next))
-        }
-    }
 }
 
 /// The identities in a file: one on each line, comments after `#`.

@@ -93,7 +93,7 @@ impl Head {
         }
     }
 
-    fn seal_stream(self, source: &mut dyn Read, output: &mut dyn Write) -> Result<Sealed, Error> {
+    pub fn seal_stream(self, source: &mut dyn Read, output: &mut dyn Write) -> Result<Sealed, Error> {
         match self {
             Self::Age(key, header) => keyhearth_files::seal_stream(&key, &header, source, output),
             Self::Esdk(header, frames) => {
@@ -150,7 +150,16 @@ impl<'s> Sealer<'s> {
             let headers = esdk.headers(self.server, count)?.into_iter();
             return Ok(headers.map(|made| made.map(|(header, frames)| Head::Esdk(header, frames))).collect());
         }
-        let made = (0..count).map(|_| Ok((FileId::random()?, FileKey::random()?)));
+        let ids = (0..count).map(|_| FileId::random());
+        self.heads_of(ids.collect::<Result<_, Error>>().map_err(failure)?)
+    }
+
+    /// The same of files in the age format that have these ids.
+    ///
+    /// # Errors
+    /// As [`Sealer::heads`].
+    pub fn heads_of(&self, ids: Vec<FileId>) -> Result<Vec<Result<Head, Failure>>, Failure> {
+        let made = ids.into_iter().map(|id| Ok((id, FileKey::random()?)));
         let made: Vec<_> = made.collect::<Result<_, Error>>().map_err(failure)?;
         let stanzas = self.stanzas(&made)?;
         let heads = made.into_iter().zip(stanzas).map(|((_, file_key), stanza)| {
