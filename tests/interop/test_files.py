@@ -281,6 +281,49 @@ def test_what_a_header_claims_keeps_no_file_from_a_rekey_and_gives_no_other_away
     assert files.refused("open", secret, "--output", "-", who=colleague) == "denied"
 
 
+def test_a_rekey_after_a_theft_leaves_nobody_out_and_lets_nobody_in(files):
+    identities = []
+    for name in ("one", "two"):
+        identities.append(files.folder / name)
+        subprocess.run(["age-keygen", "-o", identities[-1]], check=True, capture_output=True)
+    public = [word for one in identities for word in one.read_text().split() if word.startswith("age1")]
+    words = [word for one in public for word in ("--recipient", one)]
+    both, none = files.sealed("both", b"both", *words), files.sealed("none", b"none")
+    before = [path.read_bytes() for path in (both, none)]
+    for given, path in (([], both), (words[:2], both), (words[:2], none), (words, none)):
+        assert files.refused("rekey", "--suspected-stolen", *given, path) == "recipients"
+    assert [path.read_bytes() for path in (both, none)] == before
+    files.file("rekey", "--suspected-stolen", *words, both)
+    assert both.read_bytes() != before[0]
+    for identity in identities:
+        assert files.file("open", both, "--identity", identity, "--output", "-") == b"both"
+
+
+def test_a_file_in_text_is_not_rekeyed_and_one_named_twice_is_once(files):
+    recipient = files.file("recipient", "files").decode().strip()
+    text = files.make("text.age", files.age_done("-a", "-r", recipient, stdin=HELLO))
+    before = text.read_bytes()
+    for words in ([], ["--suspected-stolen"]):
+        assert files.refused("rekey", *words, text) == "armored"
+    assert text.read_bytes() == before and files.opened(text) == HELLO
+    path = files.sealed("file", HELLO)
+    words = ["--json", "file", "rekey", "--suspected-stolen", path, path.parent / "." / path.name, path]
+    told = json.loads(files.server.done(files.who, *words))
+    assert [file["path"] for file in told["files"]] == [str(path)]
+    assert files.opened(path) == HELLO
+
+
+def test_going_on_after_a_rotation_seals_again_what_the_old_version_wraps(files):
+    path = files.sealed("file", HELLO)
+    words = ["rekey", "--suspected-stolen", "--made-before", "2026-01-01T00:00:00Z", path]
+    before = path.read_bytes()
+    files.file(*words)
+    assert path.read_bytes() == before
+    files.server.done(files.who, "key", "rotate", "files")
+    files.file(*words)
+    assert path.read_bytes() != before and files.opened(path) == HELLO
+
+
 def test_a_file_with_several_keys_is_not_rekeyed_but_opens(files):
     files.server.done(files.who, "key", "create", "aes-256", "--alias", "more")
     recipients = [files.file("recipient", key).decode().strip() for key in ("files", "more")]

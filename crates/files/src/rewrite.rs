@@ -47,7 +47,7 @@ pub fn replace_header(path: &Path, before: &Header, header: &Header) -> Result<(
     }
     if old.len() != new.len() {
         let output = Output::create(path)?;
-        output.file().set_permissions(file.metadata()?.permissions())?;
+        output.belong_as(&file.metadata()?)?;
         let mut payload = &file;
         payload.seek(SeekFrom::Start(old.len() as u64))?;
         output.file().write_all(new.as_bytes())?;

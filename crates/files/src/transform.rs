@@ -6,7 +6,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use keyhearth_sys::filesystem;
@@ -51,6 +51,18 @@ impl Output {
         Ok(Self { file, place: place.to_owned(), named: Some(path) })
     }
 
+    /// Gives it the owner, the group and the permissions of a file that it is to replace.
+    ///
+    /// # Errors
+    /// The error of fchown(2): who owns neither file may not give it away.
+    pub fn belong_as(&self, replaced: &Metadata) -> io::Result<()> {
+        let new = self.file.metadata()?;
+        if (new.uid(), new.gid()) != (replaced.uid(), replaced.gid()) {
+            fchown(&self.file, Some(replaced.uid()), Some(replaced.gid()))?;
+        }
+        self.file.set_permissions(replaced.permissions())
+    }
+
     /// Gives the file its name, which nothing may have yet. It is durable once its filesystem is synchronised.
     ///
     /// # Errors
@@ -66,14 +78,13 @@ impl Output {
     /// Gives the file its name in place of what has it. The new file is durable before the old one is gone.
     ///
     /// # Errors
-    /// [`Error::Io`]; the old file is then as it was.
+    /// [`Error::Io`]; the old file is then as it was, but for one of the last flush.
     pub fn replace(self) -> Result<(), Error> {
         self.file.sync_all()?;
-        let folder = self.folder().to_owned();
-        let (place, (_, path)) = (self.place.clone(), self.name()?);
-        path.persist(place).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()?;
-        Ok(())
+        let place = self.place.clone();
+        let (file, path) = self.name()?;
+        path.persist(&place).map_err(|error| error.error)?;
+        Ok(filesystem::synchronise_name(&file, &place)?)
     }
 
     /// Gives the file a name beside its place that ends in `.part`, for who brings it to its place; it is removed when that is
@@ -317,6 +328,12 @@ impl<H: Head> Opened<H> {
     fn read(start: &[u8], body: Body) -> Result<Self, Error> {
         let (header, rest) = H::read(start)?;
         Ok(Self { header, body: body.put_back(rest) })
+    }
+
+    /// Whether it can only be read from the front to the end: it comes from a pipe, or is a text.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.body, Body::Stream(_))
     }
 
     /// Bytes of plaintext, as the file's length says it; `None` of what comes from a pipe, and of what is cut.

@@ -157,6 +157,19 @@ pub fn synchronise(file: &File) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Waits until the name that `file` has at `place` is on its disk.
+///
+/// # Errors
+/// The error of fsync(2), or of syncfs(2) where the folder may be written but not read.
+pub fn synchronise_name(file: &File, place: &Path) -> io::Result<()> {
+    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder) {
+        Ok(folder) => folder.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => synchronise(file),
+        Err(error) => Err(error),
+    }
+}
+
 fn classify(magic: u64) -> Filesystem {
     match magic {
         0x6969 => Filesystem::Network("NFS"),

@@ -63,32 +63,45 @@ impl<'k> Wrapper<'k> {
             context.insert(FILE.to_owned(), file.to_string());
             Ok(context)
         };
-        self.headers_for(server, (0..count).map(context).collect::<Result<_, Failure>>()?)
+        let contexts = (0..count).map(context).collect::<Result<Vec<_>, Failure>>()?;
+        let new =
+            |context| New { key: self.key, arn_prefix: &self.arn_prefix, context, frame_bytes: FRAME_BYTES };
+        headers(server, contexts.into_iter().map(new).collect())
     }
+}
 
-    /// The same for these contexts.
-    ///
-    /// # Errors
-    /// As [`Wrapper::headers`].
-    pub fn headers_for(&self, server: &Server, contexts: Vec<Context>) -> Result<Vec<Made>, Failure> {
-        let asked: Vec<_> = contexts
-            .iter()
-            .map(|context| {
-                let bytes = u32::try_from(DATA_KEY_BYTES).ok().and_then(Within::new);
-                (self.key, MakeDataKey { context: Some(context.clone().into_iter().collect()), bytes })
-            })
-            .collect();
-        let answers = server.wait(server.data_key_all(&asked))?;
-        let headers = answers.into_iter().zip(contexts).map(|(answer, context)| {
-            let answer = answer?;
-            let data_key = DataKey::from_bytes(answer.plaintext.as_deref().unwrap_or_default());
-            let arn = format!("{}{}", self.arn_prefix, answer.key);
-            let wrapped = vec![EncryptedDataKey::aws_kms(&arn, answer.ciphertext.to_vec())];
-            let header = data_key.and_then(|key| Header::create(&key, context, wrapped, FRAME_BYTES));
-            header.map_err(failure)
-        });
-        Ok(headers.collect())
-    }
+/// A file that is to get a data key.
+pub struct New<'k> {
+    /// The key that makes it, by its name.
+    pub key: &'k str,
+    /// What precedes the key's id in its ARN.
+    pub arn_prefix: &'k str,
+    /// What it is bound to.
+    pub context: Context,
+    /// As [`Header::frame_bytes`].
+    pub frame_bytes: usize,
+}
+
+/// Makes the headers of files, and what seals their frames; each may be refused by itself.
+///
+/// # Errors
+/// [`Failure`] if the server refuses all, or does not answer.
+pub fn headers(server: &Server, files: Vec<New<'_>>) -> Result<Vec<Made>, Failure> {
+    let bytes = u32::try_from(DATA_KEY_BYTES).ok().and_then(Within::new);
+    let context = |file: &New<'_>| Some(file.context.clone().into_iter().collect());
+    let asked: Vec<_> =
+        files.iter().map(|file| (file.key, MakeDataKey { context: context(file), bytes })).collect();
+    let answers = server.wait(server.data_key_all(&asked))?;
+    drop(asked);
+    let headers = answers.into_iter().zip(files).map(|(answer, file)| {
+        let answer = answer?;
+        let data_key = DataKey::from_bytes(answer.plaintext.as_deref().unwrap_or_default());
+        let arn = format!("{}{}", file.arn_prefix, answer.key);
+        let wrapped = vec![EncryptedDataKey::aws_kms(&arn, answer.ciphertext.to_vec())];
+        let header = data_key.and_then(|key| Header::create(&key, file.context, wrapped, file.frame_bytes));
+        header.map_err(failure)
+    });
+    Ok(headers.collect())
 }
 
 /// The id of the key that encrypted the data key, where it can be one of Keyhearth: which server's it is shows when it

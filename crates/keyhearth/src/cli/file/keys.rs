@@ -33,24 +33,33 @@ fn context(file: FileId) -> Option<keyhearth_proto::rest::Pairs> {
     Some([(FILE.to_owned(), file.to_string())].into_iter().collect())
 }
 
-/// Has the keys of files wrapped by `key`; each may be refused by itself.
+/// A file's key that is to be wrapped.
+#[derive(Clone, Copy)]
+pub struct Bare<'k> {
+    /// The key to wrap it by, by its name.
+    pub key: &'k str,
+    /// As [`Wrapped::file`].
+    pub file: FileId,
+    /// As [`Wrapped::made`].
+    pub made: u64,
+    /// The file's key.
+    pub file_key: &'k FileKey,
+}
+
+/// Has the keys of files wrapped; each may be refused by itself.
 ///
 /// # Errors
 /// [`Failure`] if the server refuses all, or does not answer.
-pub fn wrap(
-    server: &Server,
-    key: &str,
-    files: &[(FileId, u64, &FileKey)],
-) -> Result<Vec<Result<Wrapped, Failure>>, Failure> {
+pub fn wrap(server: &Server, files: &[Bare<'_>]) -> Result<Vec<Result<Wrapped, Failure>>, Failure> {
     let asked: Vec<_> = files
         .iter()
-        .map(|&(file, _, file_key)| {
-            let plaintext = file_key.expose().into();
-            (key, Encrypt { mechanism: Some(KH1), context: context(file), plaintext })
+        .map(|bare| {
+            let plaintext = bare.file_key.expose().into();
+            (bare.key, Encrypt { mechanism: Some(KH1), context: context(bare.file), plaintext })
         })
         .collect();
     let answers = server.wait(server.encrypt_all(&asked))?;
-    let wrapped = answers.into_iter().zip(files).map(|(answer, &(file, made, _))| {
+    let wrapped = answers.into_iter().zip(files).map(|(answer, &Bare { file, made, .. })| {
         let answer = answer?;
         Ok(Wrapped { key: answer.key.to_string(), file, made, ciphertext: answer.ciphertext.to_vec() })
     });

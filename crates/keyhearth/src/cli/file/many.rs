@@ -48,9 +48,6 @@ pub struct Done {
     pub output: String,
     /// Bytes of plaintext.
     pub bytes: u64,
-    /// The secret that keeps the key of what was there before, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub was: Option<String>,
 }
 
 /// A file that was not done, and why.
@@ -404,8 +401,7 @@ impl<'p> Target<'p> {
             let done = made.and_then(|(output, bytes)| {
                 let finished = if self.place.force { output.replace() } else { output.finish() };
                 finished.map_err(super::failure)?;
-                let (path, output) = (source.display().to_string(), place.display().to_string());
-                Ok(Done { path, output, bytes, was: None })
+                Ok(Done { path: source.display().to_string(), output: place.display().to_string(), bytes })
             });
             told.tell(source, done);
         }

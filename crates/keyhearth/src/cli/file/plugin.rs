@@ -17,6 +17,7 @@ use keyhearth_files::held::{self, FileId, Held};
 use super::super::failure::Failure;
 use super::super::session::Server;
 use super::super::spelled::text_of;
+use super::keys::Bare;
 use super::{failure, keys};
 
 /// What the program is called when it is a plugin.
@@ -176,11 +177,12 @@ fn wrap_all<'s>(
     let made = keys::now();
     let files = file_keys.map(|stanza| Ok((FileId::random()?, made, FileKey::from_bytes(&stanza.body)?)));
     let files: Vec<_> = files.collect::<Result<_, _>>().map_err(failure).map_err(of(0))?;
-    let asked: Vec<_> = files.iter().map(|(id, made, key)| (*id, *made, key)).collect();
     let server = Server::from_env().map_err(of(0))?;
     let mut stanzas = Vec::new();
     for (at, key) in recipients {
-        let wrapped = keys::wrap(&server, key, &asked).map_err(of(*at))?;
+        let bare = |(file, made, file_key)| Bare { key, file, made, file_key };
+        let asked: Vec<_> = files.iter().map(|(id, made, file_key)| bare((*id, *made, file_key))).collect();
+        let wrapped = keys::wrap(&server, &asked).map_err(of(*at))?;
         for (file, wrapped) in wrapped.into_iter().enumerate() {
             stanzas.push((file, wrapped.map_err(of(*at))?.to_stanza()));
         }

@@ -15,6 +15,7 @@ use super::super::failure::Failure;
 use super::super::made;
 use super::super::session::{Server, Session};
 use super::super::spelled::{pair, text_of};
+use super::keys::Bare;
 use super::manifest::{DeviceName, Trust};
 use super::many::{Found, Target, Told, Written, each_file, in_lanes};
 use super::verify::Recorder;
@@ -150,16 +151,7 @@ impl<'s> Sealer<'s> {
             let headers = esdk.headers(self.server, count)?.into_iter();
             return Ok(headers.map(|made| made.map(|(header, frames)| Head::Esdk(header, frames))).collect());
         }
-        let ids = (0..count).map(|_| FileId::random());
-        self.heads_of(ids.collect::<Result<_, Error>>().map_err(failure)?)
-    }
-
-    /// The same of files in the age format that have these ids.
-    ///
-    /// # Errors
-    /// As [`Sealer::heads`].
-    pub fn heads_of(&self, ids: Vec<FileId>) -> Result<Vec<Result<Head, Failure>>, Failure> {
-        let made = ids.into_iter().map(|id| Ok((id, FileKey::random()?)));
+        let made = (0..count).map(|_| Ok((FileId::random()?, FileKey::random()?)));
         let made: Vec<_> = made.collect::<Result<_, Error>>().map_err(failure)?;
         let stanzas = self.stanzas(&made)?;
         let heads = made.into_iter().zip(stanzas).map(|((_, file_key), stanza)| {
@@ -176,9 +168,10 @@ impl<'s> Sealer<'s> {
             let kept = keys::keep(self.server, self.key, &asked)?.into_iter();
             return Ok(kept.map(|kept| Ok(kept?.to_stanza())).collect());
         }
-        let now = keys::now();
-        let asked: Vec<_> = files.iter().map(|(id, key)| (*id, now, key)).collect();
-        let wrapped = keys::wrap(self.server, self.key, &asked)?.into_iter();
+        let made = keys::now();
+        let bare = |(file, file_key)| Bare { key: self.key, file, made, file_key };
+        let asked: Vec<_> = files.iter().map(|(id, file_key)| bare((*id, file_key))).collect();
+        let wrapped = keys::wrap(self.server, &asked)?.into_iter();
         Ok(wrapped.map(|wrapped| Ok(wrapped?.to_stanza())).collect())
     }
 

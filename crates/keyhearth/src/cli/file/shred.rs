@@ -49,7 +49,7 @@ impl Shred {
                 let text = path.display().to_string();
                 let done = server.wait(server.shred_secret(&kept.key, &body));
                 let done = done.map_err(|refusal| by_id(refusal, &kept));
-                told.tell(&path, done.map(|_| Done { path: text.clone(), output: text, bytes, was: None }));
+                told.tell(&path, done.map(|_| Done { path: text.clone(), output: text, bytes }));
             }
             Ok(())
         });

@@ -170,9 +170,11 @@ impl Watch {
 
     /// Looks until nothing is left to do.
     fn look(&self, session: &Session) -> Done {
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = Vec::new();
         let mut end = Ok(());
         for _ in 0..PASSES_MAX {
+            // What was not done in the pass before is told by this one, if it is so still.
+            steps.retain(|step| step.code.is_none());
             let before = steps.len();
             end = self.pass(session, &mut steps);
             let leads_on = |step: &Step| matches!(step.what, "conflict" | "signed");

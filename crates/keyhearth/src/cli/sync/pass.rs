@@ -119,10 +119,10 @@ impl Pass<'_> {
         }
         self.tidy(&sealed);
         let mut done = self.left(&plain, &sealed)?;
-        let skipped: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
-        skipped.iter().for_each(|path| self.tell("signed", path, Ok(None)));
-        let mut todo = self.decide(&plain, &sealed, &skipped);
+        let mut unsigned: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
+        let mut todo = self.decide(&plain, &sealed, &unsigned);
         todo.sort_by_key(|(action, _)| *action);
+        self.hold_unsignable(&mut todo);
         self.bar.set_length(todo.iter().filter(|(action, _)| *action != Action::Nothing).count() as u64);
         let trash = Trash::now();
         for batch in todo.chunk_by(|(a, _), (b, _)| a == b).flat_map(|same| same.chunks(BATCH)) {
@@ -137,7 +137,11 @@ impl Pass<'_> {
                     done.extend(self.delete_sealed(&found, plain.has_unknown, &unsealed)?);
                 }
                 Action::DeletePlain => found.iter().for_each(|found| self.delete_plain(found, &trash)),
-                Action::SayAgain => done.extend(self.say_again(&found)),
+                Action::SayAgain => {
+                    let again = self.say_again(&found);
+                    unsigned.extend(again.iter().map(|done| done.path.clone()));
+                    done.extend(again);
+                }
                 Action::Forget => found.iter().for_each(|found| self.pair.forget(found.path.as_str())),
                 Action::Wait => found.iter().for_each(|found| self.wait(found)),
             }
@@ -152,6 +156,7 @@ impl Pass<'_> {
             self.synchronise()?;
         }
         let signed = self.sign(&done);
+        unsigned.iter().for_each(|path| self.tell("signed", path, signed.as_ref().map(|()| None)));
         let said: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
         if signed.is_ok() {
             for done in done {
@@ -405,6 +410,23 @@ impl Pass<'_> {
         }
     }
 
+    /// Leaves the sealed side as it is if nothing can be signed: others would take what is done there for what nobody did.
+    fn hold_unsignable(&mut self, todo: &mut Vec<(Action, Found<'_>)>) {
+        let held = [(Action::Seal, "sealed"), (Action::DeleteSealed, "deleted_sealed")];
+        let what = |action: &Action| held.iter().find(|(held, _)| held == action).map(|(_, what)| *what);
+        if !todo.iter().any(|(action, _)| what(action).is_some()) {
+            return;
+        }
+        let Err(refusal) = self.folder.may_sign() else { return };
+        let code = refusal.code().unwrap_or("local").to_owned();
+        let refusal = Failure::of(&code, &format!("it could not be signed: {refusal}"), "", refusal.next());
+        todo.retain(|(action, found)| {
+            let Some(what) = what(action) else { return true };
+            self.tell(what, found.path.as_str(), Err(&refusal));
+            false
+        });
+    }
+
     /// Both are as they were; perhaps other stamps show that from now on.
     fn in_step(&mut self, found: &Found<'_>) {
         if let (Some(plain), Some(sealed)) = (found.plain, found.sealed) {
@@ -425,15 +447,12 @@ impl Pass<'_> {
                 content.filter(|_| found.seen.contains(&Some(hash))).ok_or_else(|| failure(Error::Changed))
             });
             match content {
-                Ok(content) => {
-                    self.tell("signed", path, Ok(None));
-                    done.push(Done {
-                        path: path.to_owned(),
-                        seen: found.seen.clone(),
-                        content: Some(content),
-                        in_step: self.pair.get(path).cloned(),
-                    });
-                }
+                Ok(content) => done.push(Done {
+                    path: path.to_owned(),
+                    seen: found.seen.clone(),
+                    content: Some(content),
+                    in_step: self.pair.get(path).cloned(),
+                }),
                 Err(refusal) => self.tell("signed", path, Err(&refusal)),
             }
         }

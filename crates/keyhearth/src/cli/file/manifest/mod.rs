@@ -223,6 +223,16 @@ impl<'t> Folder<'t> {
         Ok(())
     }
 
+    /// Whether something could be signed now, for who is about to do what has to be.
+    ///
+    /// # Errors
+    /// [`Failure`] if not.
+    pub fn may_sign(&self) -> Result<(), Failure> {
+        self.check()?;
+        // By the deed: what is known is signed, and that is not kept.
+        self.trust.sign(self.manifest.clone(), &mut self.about.clone()).map(drop)
+    }
+
     /// Signs what is known now, in place of all manifests that were joined; gives whether that was needed.
     pub fn sign(&mut self) -> Result<bool, Failure> {
         self.join_newer()?;

@@ -18,6 +18,7 @@ use keyhearth_files::{Error, Output, Scratch};
 use zeroize::Zeroizing;
 
 use super::super::super::failure::Failure;
+use super::super::keys::Bare;
 use super::super::{SUFFIX, failure, keys};
 use super::documents::{AGAIN, Base, Document, Draft, Identity, Proof};
 use super::files::{Files, header_at, parts, remember, say};
@@ -122,7 +123,8 @@ impl Files {
             None => (self.key.as_deref().unwrap_or_default(), FileId::random().map_err(failure)?),
         };
         let file_key = FileKey::random().map_err(failure)?;
-        let wrapped = keys::wrap(&self.server, key, &[(file, keys::now(), &file_key)])?.pop();
+        let wrapped =
+            keys::wrap(&self.server, &[Bare { key, file, made: keys::now(), file_key: &file_key }])?.pop();
         let wrapped = wrapped.unwrap_or_else(|| Err(failure(Error::NotForUs)))?;
         let mut stanzas = vec![wrapped.to_stanza()];
         held::pad(&mut stanzas, 0);
