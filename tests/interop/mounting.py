@@ -96,8 +96,11 @@ class Mounts:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         suffix = "esdk" if "esdk" in words else "age"
-        sealed = self.sealed / f"{name}.{suffix}"
-        self.server.done(self.who, "file", "seal", path, "--key", "files", "--output", sealed, "--force", *words)
+        sealed, made = self.sealed / f"{name}.{suffix}", self.folder / "made"
+        self.server.done(self.who, "file", "seal", path, "--key", "files", "--output", made, *words)
+        sealed.parent.mkdir(parents=True, exist_ok=True)
+        # Not by the command, which has rules about names of its own.
+        shutil.move(made, sealed)
         return sealed
 
     def opened(self, sealed):

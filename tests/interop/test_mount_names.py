@@ -169,6 +169,28 @@ def test_in_a_folder_inside_with_names_of_its_own_nothing_is_made(mounts, monkey
         assert tree(point) == {"outer": HELLO, "inner/file": b"new"}
 
 
+def test_no_command_puts_a_name_there_in_clear_and_who_may_not_look_is_told(encrypted, monkeypatch):
+    plain, before = encrypted.folder / "plain.txt", tree(encrypted.sealed)
+    plain.write_bytes(HELLO)
+    (encrypted.sealed / "beside").write_bytes(HELLO)
+    for words in (
+        (plain, "--output", encrypted.sealed / "new.age"),
+        (plain, "--output", encrypted.sealed / "new/deep/new.age"),
+        (plain, "--output", encrypted.sealed / "new/deep", "--sign-key", "names"),
+        (encrypted.sealed / "beside",),
+        (encrypted.sealed,),
+    ):
+        assert encrypted.server.refused(encrypted.who, "file", "seal", *words, "--key", "files") == "encrypted_names"
+    (encrypted.sealed / "beside").unlink()
+    assert tree(encrypted.sealed) == before and not (encrypted.sealed / "new").exists()
+    monkeypatch.setenv("XDG_STATE_HOME", str(encrypted.folder / "elsewhere"))
+    nobody = encrypted.server.issue(encrypted.who, "nobody", encrypted.folder / "nobody")
+    for verb in ("names", "verify"):
+        told = encrypted.server.command(nobody, "file", verb, encrypted.sealed)
+        assert told.returncode == 1 and b"was not proved: not allowed" in told.stderr, told.stderr
+        assert b"public-key" in told.stderr
+
+
 def test_what_is_known_of_no_manifest_is_only_read_as_it_lies(mounts, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(mounts.folder / "state"))
     mounts.seal("file")

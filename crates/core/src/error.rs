@@ -99,12 +99,17 @@ impl Error {
     #[must_use]
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::Unauthenticated => "present a client certificate that this server's CA issued",
+            Self::Unauthenticated => {
+                "present a client certificate that this server's CA issued, of an identity that is not revoked"
+            }
             Self::Denied => "ask an administrator of the tenant for a role, a policy or a grant",
             Self::NotFound(_) => "check the id or alias, and that it belongs to your tenant",
             Self::Invalid { .. } => "correct the field and send the request again",
             Self::WrongState { .. } => "look at the key's versions and their states",
             Self::Conflict(_) => "read the present state and decide again",
+            Self::TooLarge { field: "grants", .. } => {
+                "revoke grants on this key that nobody needs, or let a policy say it for all files of a kind"
+            }
             Self::TooLarge { field: "secrets", .. } => {
                 "delete secrets that nobody needs, or have `secrets_per_tenant` of the server's configuration raised"
             }

@@ -9,7 +9,7 @@ use crate::id::{GrantId, KeyId, PrincipalId};
 use crate::operation::{Group, Operation};
 use crate::time::{Now, Time};
 
-/// The most grants on one key.
+/// The most grants on one key. Those that have ended give way to new ones.
 pub const GRANTS_PER_KEY_MAX: usize = 1_000;
 
 /// The longest name of a grant, in bytes.

@@ -93,13 +93,20 @@ impl Turn<'_> {
         if let Some(made) = held.grants.iter().find(same) {
             return Ok(Effect::of(Response::Grant(Box::new(made.value.clone()))));
         }
+        let mut writes = Vec::new();
         if held.grants.len() >= GRANTS_PER_KEY_MAX {
-            return Err(Error::TooLarge { field: "grants", limit: GRANTS_PER_KEY_MAX });
+            // Those that have ended stay listed until their place is needed.
+            let has_ended =
+                |made: &&Stored<Grant>| made.value.expires.is_some_and(|end| self.now.reached(end));
+            writes.extend(held.grants.iter().filter(has_ended).map(Records::delete));
+            if writes.is_empty() {
+                return Err(Error::TooLarge { field: "grants", limit: GRANTS_PER_KEY_MAX });
+            }
         }
         let row = RowKey::new(Table::Grant, self.tenant(), &[held.key.value.id.0, grant.id.0].concat());
-        let write = self.open.records.create(row, &grant);
+        writes.push(self.open.records.create(row, &grant));
         let detail = format!("{} to {grantee}", grant.id);
-        self.remember(Effect::writing(Response::Grant(Box::new(grant)), vec![write]).detail(detail))
+        self.remember(Effect::writing(Response::Grant(Box::new(grant)), writes).detail(detail))
     }
 
     /// Checks who receives and who may revoke; gives the grantee's name.

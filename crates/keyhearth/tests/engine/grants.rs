@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keyhearth_core::Error;
-use keyhearth_core::grant::Grant;
+use keyhearth_core::grant::{GRANTS_PER_KEY_MAX, Grant};
 use keyhearth_core::id::{GrantId, KeyId};
 use keyhearth_core::operation::Operation;
 use keyhearth_core::principal::{Caller, Role};
@@ -101,6 +101,34 @@ async fn the_administrator_of_a_key_can_end_any_grant_on_it() {
         Err(Error::Denied),
         "it does not hold the use"
     );
+}
+
+#[tokio::test]
+async fn a_key_has_a_thousand_grants_and_those_that_ended_give_way() {
+    let house = House::new().await;
+    let home = house.tenant("one").await;
+    let key = home.aes().await.id;
+    let a = home.issue("a", &[]).await;
+    let made = |file: usize, expires| {
+        let context = BTreeMap::from([("file".to_owned(), file.to_string())]);
+        give(&home, &home.user, NewGrant { context, expires, ..grant(key, &a, &BOTH) })
+    };
+    let past = Time::from_unix_ms(1);
+    let ended = made(0, Some(past)).await.unwrap();
+    for file in 1..GRANTS_PER_KEY_MAX {
+        made(file, None).await.unwrap();
+    }
+    let list = || async {
+        let asked =
+            home.ask(&home.auditor, Ask::ListGrants { key: by_id(key), page: page(GRANTS_PER_KEY_MAX) });
+        got!(asked.await, Response::Grants { grants, .. } => grants)
+    };
+    assert!(list().await.contains(&ended));
+    let last = made(1_000, None).await.unwrap();
+    let listed = list().await;
+    assert!(listed.len() == GRANTS_PER_KEY_MAX && listed.contains(&last) && !listed.contains(&ended));
+    let full = Error::TooLarge { field: "grants", limit: GRANTS_PER_KEY_MAX };
+    assert_eq!(made(1_001, None).await, Err(full));
 }
 
 #[tokio::test]

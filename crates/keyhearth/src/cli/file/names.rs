@@ -80,6 +80,7 @@ impl Names {
     pub fn run(self, session: &Session) -> Result<(), Failure> {
         let trust = Trust::new(session, &[], None)?;
         let folder = Folder::open(&self.folder, &trust, false)?;
+        folder.check_proved()?;
         let Some(key) = of(&session.server()?, &folder.manifest)? else {
             return Err(Failure::of(
                 "clear_names",

@@ -1,5 +1,6 @@
 //! `file seal`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use super::super::made;
 use super::super::session::{Server, Session};
 use super::super::spelled::{pair, text_of};
 use super::keys::Bare;
-use super::manifest::{DeviceName, Trust};
+use super::manifest::{DeviceName, Folder, Trust};
 use super::many::{Found, Target, Told, Written, each_file, in_lanes};
 use super::verify::Recorder;
 use super::{Place, SUFFIX, esdk, failure, is_sealed_name, keys, open};
@@ -62,7 +63,7 @@ pub struct Seal {
     context: Vec<(String, String)>,
     #[command(flatten)]
     place: Place,
-    /// Sign what is made into the manifest of the folder of --output, by this key: Ed25519 or P-256
+    /// Sign what is made into the manifest of --output, a folder, by this key: Ed25519 or P-256
     #[arg(long, value_name = "KEY", requires = "output", value_parser = text_of::<KeyRef>)]
     sign_key: Option<String>,
     #[command(flatten)]
@@ -216,6 +217,9 @@ impl Seal {
                 return Err(Failure::new("only files in the age format have recipients", next));
             }
         };
+        for place in self.places() {
+            Folder::check_clear_names(place)?;
+        }
         if self.files == [Path::new("-")] {
             return self.pipe(&sealer);
         }
@@ -245,6 +249,19 @@ impl Seal {
         let flushed = target.synchronise();
         let recorded = recorder.map_or(Ok(()), |recorder| recorder.record(told.made()));
         told.finish(session, "sealed", sealing.and(flushed).and(recorded))
+    }
+
+    /// Where files come to lie, or above.
+    fn places(&self) -> BTreeSet<&Path> {
+        match &self.place.output {
+            Some(_) if self.place.is_pipe() => BTreeSet::new(),
+            Some(output) => BTreeSet::from([output.as_path()]),
+            None => self
+                .files
+                .iter()
+                .map(|file| if file.is_dir() { file } else { file.parent().unwrap_or(file) })
+                .collect(),
+        }
     }
 
     /// Who signs what is made, if somebody is to.

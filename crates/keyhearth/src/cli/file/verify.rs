@@ -122,15 +122,8 @@ impl Verify {
                 ));
             }
             folder.remember()?;
-        } else if !folder.is_known() {
-            let (path, refusal) = folder.refused.swap_remove(0);
-            return Err(Failure::of(
-                refusal.code().unwrap_or("malformed"),
-                &format!("{}: {refusal}", path.display()),
-                "",
-                "there is no other manifest to compare with: look who wrote it",
-            ));
         }
+        folder.check_proved()?;
         let lying = Lying::in_folder(&folder.root, self.deep, threads(self.threads));
         wrong.extend(lying.wrong);
         wrong.extend(compare(&folder.manifest, &lying.files).into_iter().map(Wrong::from));
@@ -238,10 +231,6 @@ impl<'t> Recorder<'t> {
         }
         let folder = Folder::open(&root, trust, true)?;
         folder.check()?;
-        if folder.manifest.names.is_some() {
-            let next = "let `keyhearth sync watch` seal them";
-            return Err(Failure::of("encrypted_names", "the names of this folder are encrypted", "", next));
-        }
         Ok(Self { folder, device })
     }
 

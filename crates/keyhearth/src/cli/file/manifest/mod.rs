@@ -167,6 +167,23 @@ impl<'t> Folder<'t> {
         Ok(folder)
     }
 
+    /// Refuses to make something at `place` whose name would be the only one in clear. Whether the manifest that says so is true is not
+    /// asked.
+    ///
+    /// # Errors
+    /// [`Failure`] if a manifest there or above says that names are encrypted.
+    pub fn check_clear_names(place: &Path) -> Result<(), Failure> {
+        let folder = place.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("."));
+        // What can not be read says nothing.
+        let read = Files::of(&Self::root_of(folder)?).and_then(|files| files.read());
+        let read = read.map_or_else(|_| Vec::new(), |(read, _)| read);
+        if read.iter().all(|(_, signed)| signed.manifest.names.is_none()) {
+            return Ok(());
+        }
+        let next = "let `keyhearth sync watch` seal it, or write it in a mount of that folder";
+        Err(Failure::of("encrypted_names", "the names of this folder are encrypted", "", next))
+    }
+
     /// Whether this machine saw the folder before.
     pub fn is_known(&self) -> bool {
         self.remembered.about.is_some()
@@ -188,6 +205,25 @@ impl<'t> Folder<'t> {
     /// Takes note of what lies at a path now; `None` if nothing does any more.
     pub fn record(&mut self, path: InsidePath, content: Option<Content>, device: &Device) {
         self.manifest.record(path, Record { content, when: keys::now(), device: device.clone() });
+    }
+
+    /// Refuses to speak of a folder whose manifests were all refused, and of which nothing is remembered.
+    ///
+    /// # Errors
+    /// [`Failure`] for such a folder.
+    pub fn check_proved(&self) -> Result<(), Failure> {
+        let Some((path, refusal)) = self.refused.first() else { return Ok(()) };
+        if self.present.is_some() || self.is_known() {
+            return Ok(());
+        }
+        let next = match refusal.code() {
+            Some("denied") => {
+                "ask for the right to `public-key` of the key that signed it, or `file verify` with --public-key"
+            }
+            _ => "there is no other manifest to compare with: look who wrote it",
+        };
+        let code = refusal.code().unwrap_or("malformed");
+        Err(Failure::of(code, &format!("{} was not proved: {refusal}", path.display()), "", next))
     }
 
     /// Refuses to sign while there is something that can not be joined: it would be lost.

@@ -411,7 +411,7 @@ impl Files {
 pub fn tell(path: &Path, why: &Failure) -> Errno {
     say(path, &why.to_string());
     match why.code() {
-        Some("denied" | "not_found" | "wrong_state" | "not_for_us") => Errno::EACCES,
+        Some("denied" | "unauthenticated" | "not_found" | "wrong_state" | "not_for_us") => Errno::EACCES,
         Some(_) | None => Errno::EIO,
     }
 }

@@ -172,14 +172,16 @@ impl Held {
 
     /// Asks for keys and wipes them, each in its time, until [`Held::end_all`].
     pub fn watch(&self, files: &Files) {
-        let (mut look, mut next_ms, mut told) = (Look::default(), 0, None);
+        let (mut look, mut next_ms, mut told, mut told_why) = (Look::default(), 0, None, None);
         while self.wait(next_ms) {
             look.again(&files.root);
             let asked = self.renew(files, &look);
             let mut state = self.state.lock();
-            if let Err(why) = &asked {
+            let why = asked.as_ref().err().map(ToString::to_string);
+            if let Some(why) = why.as_ref().filter(|why| told_why.as_ref() != Some(*why)) {
                 eprintln!("what is held without the server is not renewed: {why}");
             }
+            told_why = why;
             // If nothing could be asked, who opens something finds out.
             state.is_unreachable &= asked.is_err();
             if told.replace(state.held.len()) != Some(state.held.len()) {
