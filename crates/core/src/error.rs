@@ -105,7 +105,9 @@ impl Error {
             Self::Denied => "ask an administrator of the tenant for a role, a policy or a grant",
             Self::NotFound(_) => "check the id or alias, and that it belongs to your tenant",
             Self::Invalid { .. } => "correct the field and send the request again",
-            Self::WrongState { .. } => "look at the key's versions and their states",
+            Self::WrongState { .. } => {
+                "look at the states of the key and of its versions: what is suspended is resumed with `key resume`"
+            }
             Self::Conflict(_) => "read the present state and decide again",
             Self::TooLarge { field: "grants", .. } => {
                 "revoke grants on this key that nobody needs, or let a policy say it for all files of a kind"

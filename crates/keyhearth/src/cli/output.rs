@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use keyhearth_core::time::Time;
+use keyhearth_proto::rest::Spelling;
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -20,6 +22,8 @@ const GAP: &str = "  ";
 const COLUMN_MIN: usize = 4;
 /// Characters of an id, which is never cut.
 const ID_CHARS: usize = 36;
+/// Characters of a time to the second, which is cut after everything else.
+const TIME_CHARS: usize = 20;
 /// Members that are shown before the others.
 const FIRST: [&str; 4] = ["id", "name", "number", "state"];
 
@@ -101,17 +105,23 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Lines of at most 80 characters. What is too wide is cut, and ends with `…`; ids are whole.
+/// Lines of at most 80 characters. What is too wide is cut, and ends with `…`; ids are whole, times to the second.
 pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<_> = heads.iter().map(|head| head.to_uppercase().replace('_', " ")).collect();
-    let all = || std::iter::once(&head).chain(rows);
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| to_second(cell)).collect()).collect();
+    let all = || std::iter::once(&head).chain(&rows);
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let room = COLUMNS_MAX.saturating_sub(GAP.len() * heads.len().saturating_sub(1));
-    let cuttable: Vec<_> = (0..widths.len()).filter(|&column| widths[column] != ID_CHARS).collect();
+    let is_time = |column: usize| widths[column] == TIME_CHARS;
+    let cuttable: Vec<_> = (0..widths.len())
+        .filter(|&column| widths[column] != ID_CHARS)
+        .map(|column| (!is_time(column), column))
+        .collect();
     while widths.iter().sum::<usize>() > room {
-        let widest = cuttable.iter().copied().max_by_key(|&column| widths[column]);
-        let Some(widest) = widest.filter(|&column| widths[column] > COLUMN_MIN) else { break };
+        let cuttable = cuttable.iter().filter(|(_, column)| widths[*column] > COLUMN_MIN);
+        let widest = cuttable.max_by_key(|(is_first, column)| (*is_first, widths[*column]));
+        let Some(&(_, widest)) = widest else { break };
         widths[widest] -= 1;
     }
     let mut text = String::new();
@@ -121,6 +131,13 @@ pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A time without what is less than a second; anything else as it is.
+fn to_second(cell: &str) -> String {
+    let is_time = Time::read(cell).is_some();
+    let seconds = cell.split_once('.').map(|(seconds, _)| seconds).filter(|_| is_time);
+    seconds.map_or_else(|| cell.to_owned(), |seconds| format!("{seconds}Z"))
 }
 
 fn fit(cell: &str, width: usize) -> String {
@@ -221,6 +238,14 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.lines().skip(1).all(|line| line.starts_with(&id)), "{text}");
         assert!(text.contains("xx…") && text.contains("a b"), "{text}");
+    }
+
+    #[test]
+    fn times_stay_whole_and_others_are_cut() {
+        let row = ["w".repeat(40), "k".repeat(36), "x".repeat(40), "2026-11-22T18:37:05.123Z".to_owned()];
+        let text = table(&["who", "key", "what", "until"], &[row.to_vec()]);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("  2026-11-22T18:37:05Z") && text.contains("ww…"), "{text}");
     }
 
     #[test]

@@ -89,9 +89,24 @@ impl Ls {
     }
 }
 
-/// Shows files one after the other.
+/// Shows a file, or several one after the other.
 pub fn inspect(session: &Session, files: &[PathBuf]) -> Result<(), Failure> {
-    files.iter().try_for_each(|path| session.show(&shown(path).map_err(|refusal| refusal.of_file(path))?))
+    if let [path] = files {
+        return session.show(&shown(path).map_err(|refusal| refusal.of_file(path))?);
+    }
+    let mut listed = Listed { files: Vec::new(), failed: Vec::new() };
+    for path in files {
+        match shown(path) {
+            Ok(shown) => listed.files.push(shown),
+            Err(refusal) => listed.failed.push(Failed::new(path, &refusal)),
+        }
+    }
+    if session.json() {
+        session.list(&listed, &[], [])?;
+    } else {
+        listed.files.iter().try_for_each(|shown| session.show(shown))?;
+    }
+    Failed::finish(&listed.failed, listed.files.len(), session, "read")
 }
 
 fn shown(path: &Path) -> Result<Shown, Failure> {
