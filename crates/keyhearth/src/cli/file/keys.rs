@@ -118,9 +118,24 @@ pub fn open(
     let none = || super::failure(Error::NotForUs);
     let keys = files.iter().map(|file| match file {
         Held::Wrapped(_) => wrapped.next().ok_or_else(none)?,
-        Held::Kept(_) => FileKey::from_bytes(&kept.next().ok_or_else(none)??.value).map_err(super::failure),
+        Held::Kept(_) => {
+            let kept = kept.next().ok_or_else(none)?.map_err(|refusal| not_kept(refusal.into()))?;
+            FileKey::from_bytes(&kept.value).map_err(super::failure)
+        }
     });
     Ok(keys.collect())
+}
+
+/// What it means that there is no such secret.
+fn not_kept(refusal: Failure) -> Failure {
+    match refusal.code() {
+        Some("not_found") => {
+            let what = "the server does not keep the key of this file";
+            let next = "if it was shredded nothing opens it any more; otherwise ask the server that it was sealed by";
+            Failure::of("not_found", what, "", next)
+        }
+        _ => refusal,
+    }
 }
 
 fn unwrap(

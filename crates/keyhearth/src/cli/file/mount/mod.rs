@@ -25,6 +25,7 @@ use fuser::{Config, MountOption};
 use keyhearth_core::request::KeyRef;
 use keyhearth_files::names::NameKey;
 use keyhearth_proto::rest::body::Lease;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -86,7 +87,11 @@ impl Mount {
         let files = Arc::new(Files::new(root, server, writer, self.lease, self.offline.map(Held::new)));
         if self.key.is_some() {
             // Whoever may not seal is told before he has written anything.
-            files.head(None)?;
+            files.head(None).map_err(|refusal| {
+                let code = refusal.code().unwrap_or("local").to_owned();
+                let what = format!("nothing can be sealed there: {refusal}");
+                Failure::of(&code, &what, "", &format!("{}; to read alone, leave out --key", refusal.next()))
+            })?;
         }
         let signals = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut terminate, mut interrupt, mut hangup) = signals.block_on(async {
@@ -109,6 +114,9 @@ impl Mount {
         }
         let (ended, end) = oneshot::channel();
         thread::spawn(move || ended.send(mounted.run()));
+        if session.json() {
+            session.show(&json!({ "mounted": self.mountpoint.display().to_string() }))?;
+        }
         session.hint(&format!("{} is mounted; `umount` or Ctrl+C ends it", self.mountpoint.display()));
         let served = signals.block_on(async {
             tokio::select! {
