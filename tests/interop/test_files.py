@@ -7,6 +7,7 @@ import pathlib
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -297,6 +298,25 @@ def test_a_rekey_after_a_theft_leaves_nobody_out_and_lets_nobody_in(files):
     assert both.read_bytes() != before[0]
     for identity in identities:
         assert files.file("open", both, "--identity", identity, "--output", "-") == b"both"
+
+
+def test_a_file_that_is_written_anew_keeps_its_owner_and_what_else_is_said_of_it(files):
+    recipient = files.file("recipient", "files").decode().strip()
+    path = files.make("file.age", files.age_done("-r", recipient, stdin=HELLO))
+    os.chown(path, 1234, 2345)
+    path.chmod(0o640)
+    os.setxattr(path, "user.note", b"kept")
+    # Version 2: the owner reads and writes, user 1234 reads, the mask reads, nobody else.
+    entries = [(1, 6, -1), (2, 4, 1234), (4, 0, -1), (16, 4, -1), (32, 0, -1)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(path, "system.posix_acl_access", acl)
+    said = lambda: (os.getxattr(path, "user.note"), os.getxattr(path, "system.posix_acl_access"), path.stat()[4:6], path.stat().st_mode)
+    before, number = said(), path.stat().st_ino
+    # The header is longer from now on; then the file is sealed again.
+    for words in ([], ["--suspected-stolen"]):
+        files.file("rekey", *words, path)
+        assert path.stat().st_ino != number and said() == before and files.opened(path) == HELLO
+        number = path.stat().st_ino
 
 
 def test_a_file_in_text_is_not_rekeyed_and_one_named_twice_is_once(files):

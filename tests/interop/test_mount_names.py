@@ -179,8 +179,12 @@ def test_no_command_puts_a_name_there_in_clear_and_who_may_not_look_is_told(encr
         (plain, "--output", encrypted.sealed / "new/deep", "--sign-key", "names"),
         (encrypted.sealed / "beside",),
         (encrypted.sealed,),
+        # Below what is named.
+        (encrypted.sealed.parent,),
     ):
         assert encrypted.server.refused(encrypted.who, "file", "seal", *words, "--key", "files") == "encrypted_names"
+    piped = encrypted.server.done(encrypted.who, "file", "seal", "-", "--key", "files", stdin=HELLO)
+    assert piped.startswith(b"age-encryption.org/v1")
     (encrypted.sealed / "beside").unlink()
     assert tree(encrypted.sealed) == before and not (encrypted.sealed / "new").exists()
     monkeypatch.setenv("XDG_STATE_HOME", str(encrypted.folder / "elsewhere"))

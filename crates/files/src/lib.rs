@@ -27,7 +27,7 @@ mod transform;
 
 pub use chunks::Reader;
 pub use error::Error;
-pub use rewrite::{recover, replace_header};
+pub use rewrite::{copy_behind, recover, replace_header};
 pub use scratch::{SCRATCH_BYTES_MAX, Scratch};
 pub use transform::{
     AnyOpened, Opened, Output, Sealed, open, open_any, open_any_stream, open_stream, seal, seal_stream,

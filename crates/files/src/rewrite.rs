@@ -8,9 +8,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use keyhearth_sys::filesystem;
+
 use crate::Error;
 use crate::age::{HEADER_BYTES_MAX, Header};
-use crate::transform::Output;
 
 /// What a disk writes whole or not at all, in bytes.
 const SECTOR_BYTES: usize = 512;
@@ -28,43 +29,63 @@ fn locked(path: &Path) -> Result<File, Error> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     file.try_lock().map_err(|_| Error::Changed)?;
     // Whoever had the lock before may have put another file in its place.
-    let (ours, named) = (file.metadata()?, path.metadata()?);
-    if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) { Ok(file) } else { Err(Error::Changed) }
+    is_at(&file, path).map(|()| file)
 }
 
-/// Puts `header` in place of that of the sealed file at `path`. If their lengths differ the file is written anew.
+/// Refuses a file that does not lie at `path` any more.
+fn is_at(file: &File, path: &Path) -> Result<(), Error> {
+    let (ours, named) = (file.metadata()?, path.metadata()?);
+    if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) { Ok(()) } else { Err(Error::Changed) }
+}
+
+/// Puts `header` in place of that of the sealed file at `path`, which has the same length.
 ///
 /// # Errors
-/// [`Error::Changed`] if the file's header is no longer `before`, or somebody else works on it; [`Error::Io`]. After an
-/// error or a crash the file has the one header or the other, if need be once [`recover`] was called.
+/// [`Error::Invalid`] if their lengths differ: [`copy_behind`] is for that. [`Error::Changed`] if the file's header is no longer `before`,
+/// somebody else works on it, or it was replaced meanwhile; [`Error::Io`]. After an error or a crash the file has the one header or
+/// the other, if need be once [`recover`] was called.
 pub fn replace_header(path: &Path, before: &Header, header: &Header) -> Result<(), Error> {
-    let file = locked(path)?;
     let (old, new) = (before.to_text(), header.to_text());
-    let mut found = vec![0; old.len()];
-    file.read_exact_at(&mut found, 0)?;
-    if found != old.as_bytes() {
-        return Err(Error::Changed);
-    }
     if old.len() != new.len() {
-        let output = Output::create(path)?;
-        output.belong_as(&file.metadata()?)?;
-        let mut payload = &file;
-        payload.seek(SeekFrom::Start(old.len() as u64))?;
-        output.file().write_all(new.as_bytes())?;
-        io::copy(&mut payload, &mut output.file())?;
-        return output.replace();
+        return Err(Error::Invalid("a header is replaced by one of its length"));
     }
+    let file = locked(path)?;
+    check_header(&file, &old)?;
     let kept = kept(path);
     let mut keeping = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&kept)?;
     keeping.write_all(old.as_bytes())?;
     keeping.write_all(new.as_bytes())?;
     keeping.sync_all()?;
-    synchronise_folder(path)?;
+    filesystem::synchronise_name(&keeping, &kept)?;
     file.write_all_at(new.as_bytes(), 0)?;
     file.sync_all()?;
     fs::remove_file(&kept)?;
-    synchronise_folder(path)?;
+    filesystem::synchronise_name(&keeping, &kept)?;
+    is_at(&file, path)
+}
+
+/// Writes what the sealed file `source` has behind its header into `output`, an empty file, behind `header`.
+///
+/// # Errors
+/// [`Error::Changed`] if its header is not `before`; [`Error::Io`].
+pub fn copy_behind(
+    mut source: &File,
+    before: &Header,
+    header: &Header,
+    mut output: &File,
+) -> Result<(), Error> {
+    let old = before.to_text();
+    check_header(source, &old)?;
+    source.seek(SeekFrom::Start(old.len() as u64))?;
+    output.write_all(header.to_text().as_bytes())?;
+    io::copy(&mut source, &mut output)?;
     Ok(())
+}
+
+fn check_header(file: &File, header: &str) -> Result<(), Error> {
+    let mut found = vec![0; header.len()];
+    file.read_exact_at(&mut found, 0)?;
+    if found == header.as_bytes() { Ok(()) } else { Err(Error::Changed) }
 }
 
 /// Ends a replacement of the header of the file at `path` that was interrupted: puts back the header before, if the file
@@ -109,11 +130,6 @@ pub fn recover(path: &Path) -> Result<bool, Error> {
         }
     }
     fs::remove_file(&kept)?;
-    synchronise_folder(path)?;
+    filesystem::synchronise_name(&file, path)?;
     Ok(is_mixed)
-}
-
-fn synchronise_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }

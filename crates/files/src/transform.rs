@@ -51,16 +51,17 @@ impl Output {
         Ok(Self { file, place: place.to_owned(), named: Some(path) })
     }
 
-    /// Gives it the owner, the group and the permissions of a file that it is to replace.
+    /// Gives it the owner, the group, the permissions and the attributes of a file that it is to replace.
     ///
     /// # Errors
-    /// The error of fchown(2): who owns neither file may not give it away.
-    pub fn belong_as(&self, replaced: &Metadata) -> io::Result<()> {
-        let new = self.file.metadata()?;
-        if (new.uid(), new.gid()) != (replaced.uid(), replaced.gid()) {
-            fchown(&self.file, Some(replaced.uid()), Some(replaced.gid()))?;
+    /// The error of fchown(2): who owns neither file may not give it away; of fchmod(2), or of fsetxattr(2).
+    pub fn belong_as(&self, replaced: &File) -> io::Result<()> {
+        let (new, old) = (self.file.metadata()?, replaced.metadata()?);
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            fchown(&self.file, Some(old.uid()), Some(old.gid()))?;
         }
-        self.file.set_permissions(replaced.permissions())
+        self.file.set_permissions(old.permissions())?;
+        filesystem::copy_attributes(replaced, &self.file)
     }
 
     /// Gives the file its name, which nothing may have yet. It is durable once its filesystem is synchronised.

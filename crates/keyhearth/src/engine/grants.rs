@@ -103,9 +103,12 @@ impl Turn<'_> {
                 return Err(Error::TooLarge { field: "grants", limit: GRANTS_PER_KEY_MAX });
             }
         }
+        let mut detail = format!("{} to {grantee}", grant.id);
+        if !writes.is_empty() {
+            detail += &format!("; {} that had ended gave way", writes.len());
+        }
         let row = RowKey::new(Table::Grant, self.tenant(), &[held.key.value.id.0, grant.id.0].concat());
         writes.push(self.open.records.create(row, &grant));
-        let detail = format!("{} to {grantee}", grant.id);
         self.remember(Effect::writing(Response::Grant(Box::new(grant)), writes).detail(detail))
     }
 

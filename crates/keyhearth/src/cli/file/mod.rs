@@ -78,6 +78,8 @@ pub enum Verb {
     /// Opens sealed files
     Open(open::Open),
     /// Shows what a sealed file says of itself, without asking the server
+    ///
+    /// With --json one file is an object, and several are what `ls` gives.
     Inspect(SealedFiles),
     /// Lists the sealed files in a folder and those below it
     Ls(look::Ls),

@@ -217,9 +217,8 @@ impl Seal {
                 return Err(Failure::new("only files in the age format have recipients", next));
             }
         };
-        for place in self.places() {
-            Folder::check_clear_names(place)?;
-        }
+        let output = self.place.output.as_deref().filter(|_| !self.place.is_pipe());
+        output.map_or(Ok(()), Folder::check_clear_names)?;
         if self.files == [Path::new("-")] {
             return self.pipe(&sealer);
         }
@@ -243,25 +242,14 @@ impl Seal {
         found.tell_refused(&told);
         let name = |path: &Path| Ok(sealed_name(path, self.format.suffix()));
         let files = target.places(found.files, &told, name);
+        let folders: BTreeSet<_> = files.iter().filter_map(|(_, place)| place.parent()).collect();
+        folders.into_iter().try_for_each(Folder::check_clear_names)?;
         let sealing = in_lanes(self.place.threads(), &files, |batch, small| {
             self.batch(batch, small, &sealer, &target, &told)
         });
         let flushed = target.synchronise();
         let recorded = recorder.map_or(Ok(()), |recorder| recorder.record(told.made()));
         told.finish(session, "sealed", sealing.and(flushed).and(recorded))
-    }
-
-    /// Where files come to lie, or above.
-    fn places(&self) -> BTreeSet<&Path> {
-        match &self.place.output {
-            Some(_) if self.place.is_pipe() => BTreeSet::new(),
-            Some(output) => BTreeSet::from([output.as_path()]),
-            None => self
-                .files
-                .iter()
-                .map(|file| if file.is_dir() { file } else { file.parent().unwrap_or(file) })
-                .collect(),
-        }
     }
 
     /// Who signs what is made, if somebody is to.

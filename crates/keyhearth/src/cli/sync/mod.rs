@@ -136,7 +136,7 @@ impl Verb {
 impl Watch {
     fn run(&self, session: &Session) -> Result<(), Failure> {
         if self.once {
-            let done = self.look(session);
+            let done = self.look(session, &mut false);
             if session.json() || !done.steps.is_empty() {
                 done.print(session)?;
             }
@@ -144,6 +144,7 @@ impl Watch {
         }
         let mut watching = Watching::new()?;
         let (mut told, mut is_first, mut quiet) = (Told::default(), true, QUIET);
+        let mut signs = false;
         loop {
             // Watched before it is looked: what happens meanwhile is seen in the next pass.
             // What goes into the trash is nothing that happened.
@@ -152,7 +153,7 @@ impl Watch {
             if is_first && !is_covered {
                 session.hint("not all folders can be watched: changes there are found when time has gone by");
             }
-            let done = self.look(session);
+            let done = self.look(session, &mut signs);
             let now = Told::of(&done);
             if is_first || done.did_something() || now != told && !done.is_idle() {
                 done.print(session)?;
@@ -169,14 +170,14 @@ impl Watch {
     }
 
     /// Looks until nothing is left to do.
-    fn look(&self, session: &Session) -> Done {
+    fn look(&self, session: &Session, signs: &mut bool) -> Done {
         let mut steps: Vec<Step> = Vec::new();
         let mut end = Ok(());
         for _ in 0..PASSES_MAX {
             // What was not done in the pass before is told by this one, if it is so still.
             steps.retain(|step| step.code.is_none());
             let before = steps.len();
-            end = self.pass(session, &mut steps);
+            end = self.pass(session, &mut steps, signs);
             let leads_on = |step: &Step| matches!(step.what, "conflict" | "signed");
             if end.is_err() || !steps[before..].iter().any(leads_on) {
                 break;
@@ -192,7 +193,7 @@ impl Watch {
     }
 
     /// Both folders are opened anew: they may have been unmounted, or mounted.
-    fn pass(&self, session: &Session, steps: &mut Vec<Step>) -> Result<(), Failure> {
+    fn pass(&self, session: &Session, steps: &mut Vec<Step>, signs: &mut bool) -> Result<(), Failure> {
         let plain = Tree::new(&self.plain, "", None)?;
         let sealed =
             self.sealed.canonicalize().map_err(|error| Failure::at(self.sealed.display(), &error))?;
@@ -223,6 +224,7 @@ impl Watch {
             seals_missing: self.seal_missing,
             deletes_many: self.delete_many,
             pair: &mut pair,
+            signs,
             bar: many::bar(session, 0, "files"),
             steps: Vec::new(),
         };

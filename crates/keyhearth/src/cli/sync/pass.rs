@@ -64,6 +64,8 @@ pub struct Pass<'p> {
     /// Whether to delete most files of a side, if that is what happened on the other.
     pub deletes_many: bool,
     pub pair: &'p mut Pair,
+    /// Whether the server signed when it was last asked to.
+    pub signs: &'p mut bool,
     pub bar: ProgressBar,
     pub steps: Vec<Step>,
 }
@@ -156,6 +158,7 @@ impl Pass<'_> {
             self.synchronise()?;
         }
         let signed = self.sign(&done);
+        *self.signs &= signed.is_ok();
         unsigned.iter().for_each(|path| self.tell("signed", path, signed.as_ref().map(|()| None)));
         let said: BTreeSet<String> = done.iter().map(|done| done.path.clone()).collect();
         if signed.is_ok() {
@@ -417,12 +420,19 @@ impl Pass<'_> {
         if !todo.iter().any(|(action, _)| what(action).is_some()) {
             return;
         }
-        let Err(refusal) = self.folder.may_sign() else { return };
+        // By the deed, but not each time: the log has every signature.
+        let may_sign = if *self.signs { Ok(()) } else { self.folder.may_sign() };
+        *self.signs = may_sign.is_ok();
+        let Err(refusal) = may_sign else { return };
         let code = refusal.code().unwrap_or("local").to_owned();
-        let refusal = Failure::of(&code, &format!("it could not be signed: {refusal}"), "", refusal.next());
+        let because = format!("it could not be signed: {refusal}");
+        let next = format!("{}; `keyhearth file open` brings a plain file back", refusal.next());
+        let refusal = Failure::of(&code, &because, "", refusal.next());
+        let undone = Failure::of(&code, &because, "", &next);
         todo.retain(|(action, found)| {
             let Some(what) = what(action) else { return true };
-            self.tell(what, found.path.as_str(), Err(&refusal));
+            let refusal = if *action == Action::DeleteSealed { &undone } else { &refusal };
+            self.tell(what, found.path.as_str(), Err(refusal));
             false
         });
     }

@@ -87,7 +87,8 @@ impl Rekey {
         before.is_some_and(|before| (before..=keys::now()).contains(&wrapped.made))
     }
 
-    /// What wraps the file's key, if this can be changed with everybody who opens the file going on to do so, and nobody else.
+    /// What wraps the file's key, if that is all it takes. Of other recipients a header tells how many there are, not who: so many have to
+    /// be given.
     fn allowed(&self, opened: &Opened) -> Result<Wrapped, Failure> {
         let again = "open it and seal it again";
         if opened.is_stream() {
@@ -136,7 +137,11 @@ impl Old {
         stanzas.iter_mut().filter(|stanza| **stanza == ours).for_each(|stanza| *stanza = wrapped.to_stanza());
         held::pad(&mut stanzas, header.to_text().len());
         let new = Header::new(&self.file_key, stanzas).map_err(failure)?;
-        keyhearth_files::replace_header(&self.place.path, header, &new).map_err(failure)?;
+        if header.to_text().len() == new.to_text().len() {
+            keyhearth_files::replace_header(&self.place.path, header, &new).map_err(failure)?;
+        } else {
+            self.place.copy_behind(header, &new)?;
+        }
         Ok(self.place.done(self.opened.plaintext_bytes().unwrap_or_default()))
     }
 }

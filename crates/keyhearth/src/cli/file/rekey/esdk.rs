@@ -60,7 +60,7 @@ impl Rekey {
         Ok(())
     }
 
-    /// Whether it can be done with everybody who opens the file going on to do so, and nobody else.
+    /// Whether one key, of Keyhearth, is all it takes.
     fn is_allowed(&self, header: &Header) -> Result<(), Failure> {
         if !self.suspected_stolen {
             let what = "a file of the AWS Encryption SDK keeps the header that it was made with";

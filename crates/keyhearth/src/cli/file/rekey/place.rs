@@ -1,12 +1,14 @@
 //! Where a file lies, and the file sealed again in its place.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use keyhearth_files::age::Header;
 use keyhearth_files::{Error, Output};
 use keyhearth_sys::filesystem;
+use tempfile::TempPath;
 
 use super::super::super::failure::Failure;
 use super::super::failure;
@@ -35,13 +37,16 @@ impl Place {
         Done { output: path.clone(), path, bytes }
     }
 
+    /// Puts the file that was found there behind another header; whatever came there meanwhile stays.
+    pub fn copy_behind(&self, before: &Header, header: &Header) -> Result<(), Failure> {
+        let (found, output) = self.output()?;
+        keyhearth_files::copy_behind(&found, before, header, output.file()).map_err(failure)?;
+        self.put(output)
+    }
+
     /// Seals the file that was found there again behind this header, and puts that in its place; whatever came there meanwhile stays.
     pub fn seal_again(&self, file: Unlocked, head: Head) -> Result<Done, Failure> {
-        let output = Output::create(&self.path).map_err(failure)?;
-        output.belong_as(&self.found).map_err(|error| {
-            let what = format!("the file belongs to somebody else, whose it would be no more: {error}");
-            Failure::of("owner", &what, "", "let its owner do this, or root")
-        })?;
+        let (_, output) = self.output()?;
         let (mut reader, mut writer) = io::pipe()?;
         // The pipe is memory of this machine: the plaintext lies nowhere else. That it ended early shows in what opening
         // it gives, before the file gets its name.
@@ -57,6 +62,20 @@ impl Place {
         Ok(self.done(bytes))
     }
 
+    /// The file that was found, and one that is to take its place.
+    fn output(&self) -> Result<(File, Output), Failure> {
+        let found = File::open(&self.path)?;
+        if !Stamp::of(&found.metadata()?).has_content_of(&Stamp::of(&self.found)) {
+            return Err(failure(Error::Changed));
+        }
+        let output = Output::create(&self.path).map_err(failure)?;
+        output.belong_as(&found).map_err(|error| {
+            let what = format!("its owner or permissions would not be what they were: {error}");
+            Failure::of("owner", &what, "", "let its owner do this, or root")
+        })?;
+        Ok((found, output))
+    }
+
     fn put(&self, output: Output) -> Result<(), Failure> {
         output.file().sync_all()?;
         let (file, new) = output.name().map_err(failure)?;
@@ -64,11 +83,8 @@ impl Place {
         match exchange::exchange(&new, &self.path, &expected) {
             Ok(Exchanged::Done) => {}
             Ok(Exchanged::Kept) => return Err(failure(Error::Changed)),
-            Ok(Exchanged::Unclear) => {
-                // It may be the only one.
-                let _ = new.keep();
-                return Err(failure(Error::Changed));
-            }
+            // It may be the only one.
+            Ok(Exchanged::Unclear) => return Err(beside(new, "somebody else replaced it at the same time")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(failure(Error::Changed)),
             Err(error) if exchange::cannot(&error) => {
                 if Stamp::at(&self.path)? != Some(expected) {
@@ -80,12 +96,17 @@ impl Place {
             Err(error) => return Err(error.into()),
         }
         // The new name is durable before the old file is gone.
-        if let Err(error) = filesystem::synchronise_name(&file, &self.path) {
-            let _ = new.keep();
-            return Err(error.into());
-        }
-        Ok(())
+        filesystem::synchronise_name(&file, &self.path).map_err(|error| beside(new, &error.to_string()))
     }
+}
+
+/// A failure that leaves a version beside the place, which is not removed.
+fn beside(version: TempPath, what: &str) -> Failure {
+    let next = match version.keep() {
+        Ok(path) => format!("look at {}: it may be the version that you want", path.display()),
+        Err(_) => "look at the file, and try again".to_owned(),
+    };
+    Failure::of("changed", what, "", &next)
 }
 
 #[cfg(test)]
