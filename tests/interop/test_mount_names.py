@@ -186,6 +186,14 @@ def test_no_command_puts_a_name_there_in_clear_and_who_may_not_look_is_told(encr
     piped = encrypted.server.done(encrypted.who, "file", "seal", "-", "--key", "files", stdin=HELLO)
     assert piped.startswith(b"age-encryption.org/v1")
     (encrypted.sealed / "beside").unlink()
+    # What was seen here counts where nothing is said any more.
+    manifest = encrypted.sealed / ".keyhearth/manifest"
+    kept = manifest.read_bytes()
+    for damage in (lambda: manifest.write_bytes(b"damaged"), manifest.unlink):
+        damage()
+        words = (plain, "--output", encrypted.sealed / "new.age", "--key", "files")
+        assert encrypted.server.refused(encrypted.who, "file", "seal", *words) == "encrypted_names"
+    manifest.write_bytes(kept)
     assert tree(encrypted.sealed) == before and not (encrypted.sealed / "new").exists()
     monkeypatch.setenv("XDG_STATE_HOME", str(encrypted.folder / "elsewhere"))
     nobody = encrypted.server.issue(encrypted.who, "nobody", encrypted.folder / "nobody")

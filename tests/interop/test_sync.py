@@ -17,13 +17,13 @@ class Device:
     """A machine: its plain folder and its memory. The sealed folder is the same for all."""
 
     def __init__(self, server, folder, name):
-        self.server, self.name = server, name
+        self.server, self.name, self.sign_key = server, name, "names"
         self.plain, self.sealed, self.state = folder / name, folder / "sealed", folder / f"state-{name}"
         self.plain.mkdir(exist_ok=True)
 
     def command(self, *more):
         words = ["--json", "sync", "watch", "--plain", self.plain, "--sealed", self.sealed]
-        names = ["--key", "files", "--sign-key", "names", "--device", self.name]
+        names = ["--key", "files", "--sign-key", self.sign_key, "--device", self.name]
         return [str(word) for word in [self.server.program, *words, *names, *more]]
 
     def environment(self):
@@ -234,6 +234,18 @@ def test_what_could_not_be_signed_is_not_done_but_later(make):
     here.once()
     there.once()
     assert there.files() == here.files() == {"a": b"second", "new": b"new"} and here.verify() == []
+
+
+def test_another_key_signs_from_then_on_also_if_nothing_is_to_be_done(make):
+    here, there = make("here"), make("there")
+    here.write("a", b"a")
+    here.once()
+    here.server.done(here.server.developer, "key", "create", "ed25519", "--alias", "others")
+    here.sign_key = "others"
+    assert here.once() == [] and here.once() == []
+    assert there.refused() == ("manifest_refused", [])
+    there.sign_key = "others"
+    assert there.once() == [("opened", "a")]
 
 
 def test_a_version_that_nobody_heard_of_is_not_forgotten(make, tmp_path):

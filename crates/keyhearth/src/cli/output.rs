@@ -22,8 +22,11 @@ const GAP: &str = "  ";
 const COLUMN_MIN: usize = 4;
 /// Characters of an id, which is never cut.
 const ID_CHARS: usize = 36;
-/// Characters of a time to the second, which is cut after everything else.
-const TIME_CHARS: usize = 20;
+/// Times in tables: how many characters of them, and what ends them.
+const TIMES: [(usize, &str); 3] =
+    [("2026-11-22T18:37:05".len(), "Z"), ("2026-11-22T18:37".len(), "Z"), ("2026-11-22".len(), "")];
+/// Columns are cut to so many characters before times are.
+const CUT_MIN: usize = 10;
 /// Members that are shown before the others.
 const FIRST: [&str; 4] = ["id", "name", "number", "state"];
 
@@ -105,27 +108,36 @@ pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Lines of at most 80 characters. What is too wide is cut, and ends with `…`; ids are whole, times to the second.
+/// Lines of at most 80 characters. What is too wide is cut, and ends with `…`; ids are whole, and times to the second, the minute
+/// or the day.
 pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<_> = heads.iter().map(|head| head.to_uppercase().replace('_', " ")).collect();
-    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| to_second(cell)).collect()).collect();
-    let all = || std::iter::once(&head).chain(&rows);
-    let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let mut widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let room = COLUMNS_MAX.saturating_sub(GAP.len() * heads.len().saturating_sub(1));
-    let is_time = |column: usize| widths[column] == TIME_CHARS;
-    let cuttable: Vec<_> = (0..widths.len())
-        .filter(|&column| widths[column] != ID_CHARS)
-        .map(|column| (!is_time(column), column))
-        .collect();
+    let is_time: Vec<bool> =
+        (0..heads.len()).map(|column| rows.iter().any(|row| Time::read(&row[column]).is_some())).collect();
+    let mut shown = Vec::new();
+    let mut widths = Vec::new();
+    for times in TIMES {
+        shown = std::iter::once(head.clone())
+            .chain(rows.iter().map(|row| row.iter().map(|cell| with_time(cell, times)).collect()))
+            .collect::<Vec<Vec<_>>>();
+        let width = |column: usize| shown.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        widths = (0..heads.len()).map(width).collect();
+        let is_whole = |column: usize| is_time[column] || widths[column] == ID_CHARS;
+        let least = |column: usize| widths[column].min(if is_whole(column) { usize::MAX } else { CUT_MIN });
+        if (0..heads.len()).map(least).sum::<usize>() <= room {
+            break;
+        }
+    }
+    let cuttable: Vec<_> = (0..widths.len()).filter(|&column| widths[column] != ID_CHARS).collect();
     while widths.iter().sum::<usize>() > room {
-        let cuttable = cuttable.iter().filter(|(_, column)| widths[*column] > COLUMN_MIN);
-        let widest = cuttable.max_by_key(|(is_first, column)| (*is_first, widths[*column]));
-        let Some(&(_, widest)) = widest else { break };
+        let cuttable = cuttable.iter().filter(|column| widths[**column] > COLUMN_MIN);
+        let widest = cuttable.max_by_key(|column| (!is_time[**column], widths[**column]));
+        let Some(&widest) = widest else { break };
         widths[widest] -= 1;
     }
     let mut text = String::new();
-    for row in all() {
+    for row in shown {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{:width$}", fit(cell, width)));
         text.push_str(cells.collect::<Vec<_>>().join(GAP).trim_end());
         text.push('\n');
@@ -133,11 +145,12 @@ pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A time without what is less than a second; anything else as it is.
-fn to_second(cell: &str) -> String {
-    let is_time = Time::read(cell).is_some();
-    let seconds = cell.split_once('.').map(|(seconds, _)| seconds).filter(|_| is_time);
-    seconds.map_or_else(|| cell.to_owned(), |seconds| format!("{seconds}Z"))
+/// A time with so many of its characters, and what ends it then; anything else as it is.
+fn with_time(cell: &str, (chars, end): (usize, &str)) -> String {
+    match Time::read(cell).and_then(|_| cell.get(..chars)) {
+        Some(start) => format!("{start}{end}"),
+        None => cell.to_owned(),
+    }
 }
 
 fn fit(cell: &str, width: usize) -> String {
@@ -241,11 +254,22 @@ mod tests {
     }
 
     #[test]
-    fn times_stay_whole_and_others_are_cut() {
-        let row = ["w".repeat(40), "k".repeat(36), "x".repeat(40), "2026-11-22T18:37:05.123Z".to_owned()];
-        let text = table(&["who", "key", "what", "until"], &[row.to_vec()]);
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        assert!(text.contains("  2026-11-22T18:37:05Z") && text.contains("ww…"), "{text}");
+    fn times_are_as_exact_as_there_is_room() {
+        let table = |heads: &[&str], row: &[&str]| {
+            let text = table(heads, &[row.iter().map(|cell| (*cell).to_owned()).collect()]);
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            text
+        };
+        let (long, id, time) = ("w".repeat(40), "k".repeat(36), "2026-11-22T18:37:05.123Z");
+        assert!(
+            table(&["index", "time", "detail"], &["1", time, &"x".repeat(90)])
+                .contains(" 2026-11-22T18:37:05Z ")
+        );
+        let text = table(&["who", "key", "what", "until"], &[&long, &id, &long, time]);
+        assert!(text.contains("  2026-11-22T18:37Z") && text.contains("www…"), "{text}");
+        let heads = ["number", "state", "created", "activation", "destroyed", "has material", "automatic"];
+        let text = table(&heads, &["1", "destroyed", time, time, time, "no", "no"]);
+        assert!(text.contains("1       destroyed  2026-11-22  2026-11-22  2026-11-22  no"), "{text}");
     }
 
     #[test]

@@ -701,9 +701,13 @@ impl Pass<'_> {
     /// Signs what this device did.
     fn sign(&mut self, done: &[Done]) -> Result<(), Failure> {
         if done.is_empty() {
-            // What another manifest took the place of is said again.
+            // What another manifest took the place of is said again, and what a key signed that is believed no longer.
             let is_whole = self.folder.present.as_ref() == Some(&self.folder.manifest);
-            return if is_whole { self.folder.remember() } else { self.folder.sign().map(drop) };
+            return if is_whole && self.folder.is_signed() {
+                self.folder.remember()
+            } else {
+                self.folder.sign().map(drop)
+            };
         }
         let said = done.iter().map(|done| {
             let path = signed_path(&self.folder, self.sealed, &done.path)?;

@@ -168,16 +168,21 @@ impl<'t> Folder<'t> {
     }
 
     /// Refuses to make something at `place` whose name would be the only one in clear. Whether the manifest that says so is true is not
-    /// asked.
+    /// asked; if none says anything, what this machine saw counts.
     ///
     /// # Errors
-    /// [`Failure`] if a manifest there or above says that names are encrypted.
+    /// [`Failure`] if a manifest there or above says that names are encrypted, or said so.
     pub fn check_clear_names(place: &Path) -> Result<(), Failure> {
         let folder = place.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("."));
         // What can not be read says nothing.
-        let read = Files::of(&Self::root_of(folder)?).and_then(|files| files.read());
-        let read = read.map_or_else(|_| Vec::new(), |(read, _)| read);
-        if read.iter().all(|(_, signed)| signed.manifest.names.is_none()) {
+        let root = Self::known_root_of(folder)?;
+        let read = Files::of(&root).and_then(|files| files.read());
+        let mut said: Vec<Manifest> =
+            read.into_iter().flat_map(|(read, _)| read).map(|(_, signed)| signed.manifest).collect();
+        if let (true, Some(id)) = (said.is_empty(), remembered::at_place(&root)?) {
+            said.extend(Remembered::of(id)?.manifest);
+        }
+        if said.iter().all(|manifest| manifest.names.is_none()) {
             return Ok(());
         }
         let next = "let `keyhearth sync watch` seal it, or write it in a mount of that folder";
@@ -269,6 +274,11 @@ impl<'t> Folder<'t> {
         self.trust.sign(self.manifest.clone(), &mut self.about.clone()).map(drop)
     }
 
+    /// Whether the key that the user named signed one of the manifests that were joined.
+    pub fn is_signed(&self) -> bool {
+        self.joined.iter().any(|(_, by, _)| self.trust.is_newest(by))
+    }
+
     /// Signs what is known now, in place of all manifests that were joined; gives whether that was needed.
     pub fn sign(&mut self) -> Result<bool, Failure> {
         self.join_newer()?;
@@ -290,7 +300,7 @@ impl<'t> Folder<'t> {
     }
 
     fn commit(&mut self) -> Result<bool, Failure> {
-        let is_signed = matches!(&self.joined[..], [(_, by, _)] if self.trust.is_newest(by));
+        let is_signed = self.joined.len() == 1 && self.is_signed();
         let is_new = !is_signed || self.present.as_ref() != Some(&self.manifest);
         if is_new {
             let signed = self.trust.sign(self.manifest.clone(), &mut self.about)?;
