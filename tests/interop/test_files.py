@@ -300,6 +300,12 @@ def test_a_rekey_after_a_theft_leaves_nobody_out_and_lets_nobody_in(files):
         assert files.file("open", both, "--identity", identity, "--output", "-") == b"both"
 
 
+def test_who_has_no_home_seals_and_opens(files, monkeypatch):
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert files.opened(files.sealed("file", HELLO)) == HELLO
+
+
 def test_a_file_that_is_written_anew_keeps_its_owner_and_what_else_is_said_of_it(files):
     recipient = files.file("recipient", "files").decode().strip()
     path = files.make("file.age", files.age_done("-r", recipient, stdin=HELLO))

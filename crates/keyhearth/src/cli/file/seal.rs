@@ -1,6 +1,5 @@
 //! `file seal`.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -218,7 +217,7 @@ impl Seal {
             }
         };
         let output = self.place.output.as_deref().filter(|_| !self.place.is_pipe());
-        output.map_or(Ok(()), Folder::check_clear_names)?;
+        Folder::check_clear_names(output)?;
         if self.files == [Path::new("-")] {
             return self.pipe(&sealer);
         }
@@ -242,8 +241,7 @@ impl Seal {
         found.tell_refused(&told);
         let name = |path: &Path| Ok(sealed_name(path, self.format.suffix()));
         let files = target.places(found.files, &told, name);
-        let folders: BTreeSet<_> = files.iter().filter_map(|(_, place)| place.parent()).collect();
-        folders.into_iter().try_for_each(Folder::check_clear_names)?;
+        Folder::check_clear_names(files.iter().filter_map(|(_, place)| place.parent()))?;
         let sealing = in_lanes(self.place.threads(), &files, |batch, small| {
             self.batch(batch, small, &sealer, &target, &told)
         });

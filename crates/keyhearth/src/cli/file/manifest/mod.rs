@@ -8,6 +8,7 @@ pub mod lying;
 pub mod remembered;
 mod trust;
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -167,26 +168,40 @@ impl<'t> Folder<'t> {
         Ok(folder)
     }
 
-    /// Refuses to make something at `place` whose name would be the only one in clear. Whether the manifest that says so is true is not
-    /// asked; if none says anything, what this machine saw counts.
+    /// Refuses to make something at `places` whose name would be the only one in clear. Whether a manifest that says so is true is not
+    /// asked; where none says anything, what this machine saw counts.
     ///
     /// # Errors
-    /// [`Failure`] if a manifest there or above says that names are encrypted, or said so.
-    pub fn check_clear_names(place: &Path) -> Result<(), Failure> {
-        let folder = place.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("."));
+    /// [`Failure`] if names are encrypted there.
+    pub fn check_clear_names<'p>(places: impl IntoIterator<Item = &'p Path>) -> Result<(), Failure> {
+        let places: BTreeSet<_> = places.into_iter().collect();
+        let there =
+            |place: &'p Path| place.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("."));
+        let folders: BTreeSet<_> = places.into_iter().map(there).collect();
+        let roots = folders.into_iter().map(Self::root_of).collect::<Result<BTreeSet<_>, _>>()?;
         // What can not be read says nothing.
-        let root = Self::known_root_of(folder)?;
-        let read = Files::of(&root).and_then(|files| files.read());
-        let mut said: Vec<Manifest> =
-            read.into_iter().flat_map(|(read, _)| read).map(|(_, signed)| signed.manifest).collect();
-        if let (true, Some(id)) = (said.is_empty(), remembered::at_place(&root)?) {
-            said.extend(Remembered::of(id)?.manifest);
+        let seen = LazyCell::new(|| remembered::places().unwrap_or_default());
+        let was_encrypted = |place: &Path| {
+            let id = seen.get(&*place.to_string_lossy())?;
+            Remembered::of(*id).ok()?.manifest?.names
+        };
+        for root in roots {
+            let read = Files::of(&root).and_then(|files| files.read()).unwrap_or_default().0;
+            let is_encrypted = match &read[..] {
+                [] => root.ancestors().any(|above| was_encrypted(above).is_some()),
+                said => said.iter().any(|(_, signed)| signed.manifest.names.is_some()),
+            };
+            if is_encrypted {
+                let next = "let `keyhearth sync watch` seal it, or write it in a mount of that folder";
+                return Err(Failure::of(
+                    "encrypted_names",
+                    "the names of this folder are encrypted",
+                    "",
+                    next,
+                ));
+            }
         }
-        if said.iter().all(|manifest| manifest.names.is_none()) {
-            return Ok(());
-        }
-        let next = "let `keyhearth sync watch` seal it, or write it in a mount of that folder";
-        Err(Failure::of("encrypted_names", "the names of this folder are encrypted", "", next))
+        Ok(())
     }
 
     /// Whether this machine saw the folder before.

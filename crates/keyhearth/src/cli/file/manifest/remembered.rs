@@ -64,20 +64,24 @@ fn folders() -> Result<PathBuf, Failure> {
 
 /// The folder that was seen at this place last.
 pub fn at_place(place: &Path) -> Result<Option<FolderId>, Failure> {
+    Ok(places()?.get(&*place.to_string_lossy()).copied())
+}
+
+/// The folders that were seen, by their places.
+pub fn places() -> Result<BTreeMap<String, FolderId>, Failure> {
     let folders = folders()?;
     let entries = match fs::read_dir(&folders) {
         Ok(entries) => entries.collect::<Result<Vec<_>, _>>()?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(Failure::at(folders.display(), &error)),
     };
-    let place = place.to_string_lossy();
+    let mut places = BTreeMap::new();
     for entry in entries {
         let Some(id) = entry.file_name().to_str().and_then(FolderId::read) else { continue };
-        if about(&entry.path())?.is_some_and(|about| about.places.contains(&*place)) {
-            return Ok(Some(id));
-        }
+        let about = about(&entry.path())?.unwrap_or_default();
+        places.extend(about.places.into_iter().map(|place| (place, id)));
     }
-    Ok(None)
+    Ok(places)
 }
 
 fn about(folder: &Path) -> Result<Option<About>, Failure> {
