@@ -189,7 +189,11 @@ def test_no_command_puts_a_name_there_in_clear_and_who_may_not_look_is_told(encr
     # What was seen here counts where nothing is said any more.
     manifest = encrypted.sealed / ".keyhearth/manifest"
     kept = manifest.read_bytes()
-    for damage in (lambda: manifest.write_bytes(b"damaged"), manifest.unlink):
+    clear = encrypted.folder / "clear"
+    clear.mkdir()
+    encrypted.server.done(encrypted.who, "file", "manifest", clear, "--sign-key", "names")
+    unsaid = (clear / ".keyhearth/manifest").read_bytes()
+    for damage in (lambda: manifest.write_bytes(b"damaged"), lambda: manifest.write_bytes(unsaid), manifest.unlink):
         damage()
         words = (plain, "--output", encrypted.sealed / "new.age", "--key", "files")
         assert encrypted.server.refused(encrypted.who, "file", "seal", *words) == "encrypted_names"

@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use keyhearth_sys::filesystem;
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::io::Errno;
 use tempfile::TempPath;
 
 use crate::Error;
@@ -20,6 +22,8 @@ use crate::esdk;
 
 /// The longest header that is read, in bytes, whatever the format.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes that the names of a file's attributes have, and the value of each. Source: linux/limits.h.
+const ATTRIBUTES_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that are asked of a pipe at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -61,7 +65,7 @@ impl Output {
             fchown(&self.file, Some(old.uid()), Some(old.gid()))?;
         }
         self.file.set_permissions(old.permissions())?;
-        filesystem::copy_attributes(replaced, &self.file)
+        copy_attributes(replaced, &self.file)
     }
 
     /// Gives the file its name, which nothing may have yet. It is durable once its filesystem is synchronised.
@@ -121,6 +125,24 @@ impl Output {
     pub fn file(&self) -> &File {
         &self.file
     }
+}
+
+/// Copies what users say of a file: attributes called `user.…`, and the list of who else may do what with it.
+fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
+    let mut bytes = vec![0; ATTRIBUTES_BYTES_MAX];
+    let names = match flistxattr(from, &mut bytes) {
+        Ok(len) => bytes[..len].to_vec(),
+        // The filesystem has none.
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for name in names.split(|byte| *byte == 0) {
+        if name.starts_with(b"user.") || name == b"system.posix_acl_access" {
+            let len = fgetxattr(from, name, &mut bytes)?;
+            fsetxattr(to, name, &bytes[..len], XattrFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 /// What was sealed.

@@ -9,9 +9,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The most bytes that the names of a file's attributes have, and the value of each. Source: linux/limits.h.
-const ATTRIBUTES_BYTES_MAX: usize = 64 * 1024;
-
 /// Whether a filesystem keeps the promises a database needs: locks that exclude, syncs that reach the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filesystem {
@@ -171,38 +168,6 @@ pub fn synchronise_name(file: &File, place: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => synchronise(file),
         Err(error) => Err(error),
     }
-}
-
-/// Gives `to` the attributes of `from` that are its user's: those called `user.…`, and the list of who else may do what with it.
-///
-/// # Errors
-/// The errors of flistxattr(2), fgetxattr(2) and fsetxattr(2); a filesystem without attributes has none.
-pub fn copy_attributes(from: &File, to: &File) -> io::Result<()> {
-    let mut names = vec![0; ATTRIBUTES_BYTES_MAX];
-    // SAFETY: the descriptor is open as long as `from` is, and the buffer is as long as it is said to be.
-    let len = unsafe { libc::flistxattr(from.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
-    let Ok(len) = usize::try_from(len) else {
-        let error = io::Error::last_os_error();
-        return if error.raw_os_error() == Some(libc::ENOTSUP) { Ok(()) } else { Err(error) };
-    };
-    for name in names[..len].split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if name.to_bytes().starts_with(b"user.") || name == c"system.posix_acl_access" {
-            copy_attribute(from, to, name)?;
-        }
-    }
-    Ok(())
-}
-
-fn copy_attribute(from: &File, to: &File, name: &CStr) -> io::Result<()> {
-    let mut value = vec![0_u8; ATTRIBUTES_BYTES_MAX];
-    let room = value.len();
-    // SAFETY: the descriptor is open as long as `from` is, the name ends with a zero, and the buffer is as long as it is said to be.
-    let len = unsafe { libc::fgetxattr(from.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), room) };
-    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-    // SAFETY: as above; the first `len` bytes were just written.
-    let set = unsafe { libc::fsetxattr(to.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), len, 0) };
-    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn classify(magic: u64) -> Filesystem {

@@ -169,7 +169,7 @@ impl<'t> Folder<'t> {
     }
 
     /// Refuses to make something at `places` whose name would be the only one in clear. Whether a manifest that says so is true is not
-    /// asked; where none says anything, what this machine saw counts.
+    /// asked, and one that says nothing is not believed if this machine saw another.
     ///
     /// # Errors
     /// [`Failure`] if names are encrypted there.
@@ -187,11 +187,9 @@ impl<'t> Folder<'t> {
         };
         for root in roots {
             let read = Files::of(&root).and_then(|files| files.read()).unwrap_or_default().0;
-            let is_encrypted = match &read[..] {
-                [] => root.ancestors().any(|above| was_encrypted(above).is_some()),
-                said => said.iter().any(|(_, signed)| signed.manifest.names.is_some()),
-            };
-            if is_encrypted {
+            if read.iter().any(|(_, signed)| signed.manifest.names.is_some())
+                || root.ancestors().any(|above| was_encrypted(above).is_some())
+            {
                 let next = "let `keyhearth sync watch` seal it, or write it in a mount of that folder";
                 return Err(Failure::of(
                     "encrypted_names",
